@@ -1,0 +1,1 @@
+"""Decisions, and only decisions: no clock, no disk, no network."""

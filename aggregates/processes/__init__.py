@@ -1,0 +1,1 @@
+"""Operations as pure processes: what has happened says which command is due next."""

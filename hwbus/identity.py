@@ -1,0 +1,36 @@
+"""Identities and hours are made at the edge, here, and nowhere deeper."""
+
+import secrets
+from datetime import UTC, datetime
+
+_CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+_CHANCE_BITS = 80
+
+
+class SystemClock:
+    """The machine's own clock, in UTC."""
+
+    def now(self) -> datetime:
+        """Return the present moment."""
+        return datetime.now(UTC)  # noqa: TID251
+
+
+def ulid(at: datetime, chance: int) -> str:
+    """Return a ULID (26 lower-case characters, sortable by time) for *at*.
+
+    *chance* is a number below 2**80. The layout is that of github.com/ulid/spec: 48 bits of
+    milliseconds, then 80 bits of chance, in Crockford's base 32.
+    """
+    number = (int(at.timestamp() * 1000) << _CHANCE_BITS) | (chance & ((1 << _CHANCE_BITS) - 1))
+    return "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+class Mint:
+    """Gives out ULIDs, from a clock and a source of chance."""
+
+    def __init__(self, clock: SystemClock | None = None) -> None:
+        self._clock = clock or SystemClock()
+
+    def __call__(self) -> str:
+        """Return a new identity."""
+        return ulid(self._clock.now(), secrets.randbits(_CHANCE_BITS))

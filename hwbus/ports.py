@@ -1,0 +1,215 @@
+"""What the wires ask of the outside: a log, a clock, a place for what must be kept."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+EVENTS = "hwbus.evt.>"
+
+
+class StaleError(Exception):
+    """Somebody appended first: read the subject again, decide again."""
+
+
+class OutcomeUnknownError(Exception):
+    """The log did not answer in time: what was sent may or may not be stored.
+
+    Find out by reading the last message of the subject, or repeat with the same command id.
+    """
+
+
+class LogFullError(Exception):
+    """The log refuses to take more (a limit of the stream): nothing was stored."""
+
+
+class ForbiddenError(Exception):
+    """The broker does not let this user write there: nothing was stored."""
+
+
+class Clock(Protocol):
+    """Tells the time, in UTC."""
+
+    def now(self) -> datetime:
+        """Return the present moment as an aware UTC datetime."""
+        ...
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """One message as the log keeps it.
+
+    ``seq`` counts from 1 over the whole stream; ``at`` is the broker's clock and no order.
+    """
+
+    seq: int
+    subject: str
+    data: bytes
+    at: datetime
+
+
+class EventLog(Protocol):
+    """An append-only log of messages under subjects, totally ordered by sequence.
+
+    The contract is executable: ``tests/contract/test_event_log_contract.py``.
+    """
+
+    async def append(self, subject: str, data: bytes, *, after: int, message_id: str) -> int:
+        """Append *data* if the last message of *subject* still has sequence *after* (0: none).
+
+        Returns the new sequence once the message is durable. ``message_id`` lets the broker drop
+        a repetition on the network; it is not what makes a command idempotent.
+
+        Raises:
+            StaleError: the subject has moved on; nothing was stored.
+            OutcomeUnknownError: no answer in time, or the connection is down.
+            LogFullError, ForbiddenError: nothing was stored and repeating will not help.
+        """
+        ...
+
+    async def last(self, subject: str) -> Stored | None:
+        """Return the newest message of *subject* as the stream's leader has it, or None."""
+        ...
+
+    async def history(self, subject: str) -> list[Stored]:
+        """Return all messages of one concrete *subject*, oldest first."""
+        ...
+
+    async def get(self, seq: int) -> Stored | None:
+        """Return the message at *seq*, or None if there is none."""
+        ...
+
+    async def head(self) -> int:
+        """Return the sequence of the newest message in the stream; 0 when it is empty."""
+        ...
+
+    def follow(
+        self, *, after: int, subjects: Sequence[str] = (EVENTS,), batch_max: int = 500
+    ) -> AbstractAsyncContextManager[AsyncIterator[list[Stored]]]:
+        """Read everything under *subjects* (wildcards allowed) with a sequence above *after*.
+
+        The iterator yields non-empty lists of at most *batch_max* messages, in order, without gap
+        or repetition, catching up first and then waiting for more, across reconnections. It ends
+        only when its context is left.
+        """
+        ...
+
+
+class Outlet(Protocol):
+    """Where things go that are not events but must be kept: the audit stream."""
+
+    async def keep(self, subject: str, data: bytes, *, message_id: str) -> None:
+        """Store *data* durably under *subject*; a repetition of *message_id* is stored once.
+
+        Raises:
+            OutcomeUnknownError: no answer in time; repeat with the same id.
+        """
+        ...
+
+
+class Delivery(Protocol):
+    """One message of a durable queue, to be settled exactly once by whoever took it."""
+
+    @property
+    def subject(self) -> str:
+        """Where the message was sent to."""
+        ...
+
+    @property
+    def data(self) -> bytes:
+        """The message itself."""
+        ...
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the sender wrote beside it."""
+        ...
+
+    async def done(self) -> None:
+        """Say that the message has been dealt with and may be forgotten."""
+        ...
+
+    async def later(self, delay_s: float) -> None:
+        """Ask for the message again after a while."""
+        ...
+
+    async def park(self, because: str) -> None:
+        """Give the message up for good: keep it aside with a reason, never deliver it again."""
+        ...
+
+
+class Inbox(Protocol):
+    """A durable queue of commands, delivered at least once."""
+
+    def take(self) -> AbstractAsyncContextManager[AsyncIterator[Delivery]]:
+        """Yield deliveries, bounded in number, until the context is left."""
+        ...
+
+
+class Call(msgspec.Struct, frozen=True):
+    """A request that came over the bus."""
+
+    subject: str
+    data: bytes
+    headers: dict[str, str]
+
+
+class Responder(Protocol):
+    """Answers one request: bytes in, bytes out. It must not raise for bad input."""
+
+    async def __call__(self, call: Call) -> bytes:
+        """Return the answer to *call*."""
+        ...
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """One address served in a queue group, with what `nats micro info` shows of it."""
+
+    name: str
+    subject: str
+    metadata: dict[str, str]
+
+
+class Bus(Protocol):
+    """Requests and fleeting messages: nothing here is kept."""
+
+    async def request(
+        self, subject: str, data: bytes, *, headers: dict[str, str], timeout_s: float
+    ) -> bytes:
+        """Send and wait for the answer.
+
+        Raises:
+            OutcomeUnknownError: no answer within *timeout_s*.
+            NobodyThereError: no responder is listening on *subject*.
+        """
+        ...
+
+    async def publish(self, subject: str, data: bytes) -> None:
+        """Send without waiting and without keeping."""
+        ...
+
+    def listen(self, subject: str) -> AbstractAsyncContextManager[AsyncIterator[Call]]:
+        """Yield what is published under *subject* (wildcards allowed); the oldest is dropped
+        when more than 4096 are waiting, and the drop is counted and logged.
+        """
+        ...
+
+    def serve(
+        self,
+        name: str,
+        version: str,
+        endpoints: Sequence[Endpoint],
+        responder: Responder,
+        *,
+        at_once_max: int = 1024,
+    ) -> AbstractAsyncContextManager[None]:
+        """Answer requests as a discoverable service until the context is left.
+
+        Up to *at_once_max* requests are worked on side by side; further ones wait.
+        """
+        ...
+
+
+class NobodyThereError(Exception):
+    """No service answers on that subject: is the control plane running?"""

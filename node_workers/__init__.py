@@ -1,0 +1,1 @@
+"""Hands: turn what was decided into what is, on one node."""

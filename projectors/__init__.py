@@ -1,0 +1,1 @@
+"""Memory: turn what happened into what people ask about."""

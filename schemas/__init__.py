@@ -1,0 +1,1 @@
+"""The words this system speaks: every message, and nothing else."""
