@@ -190,8 +190,9 @@ class Bus(Protocol):
         ...
 
     def listen(self, subject: str) -> AbstractAsyncContextManager[AsyncIterator[Call]]:
-        """Yield what is published under *subject* (wildcards allowed); the oldest is dropped
-        when more than 4096 are waiting, and the drop is counted and logged.
+        """Yield what is published under *subject* (wildcards allowed).
+
+        When more than 4096 are waiting the oldest is dropped, and that is counted and logged.
         """
         ...
 

@@ -1,0 +1,123 @@
+"""What is said about operations: long work with a deadline, an end, and a reason for it."""
+
+from enum import StrEnum
+
+from schemas.grammar import Event, Report, Request
+from schemas.refusals import Refusal
+from schemas.units import Count, Id, Moment, Text
+
+OPERATIONS = "operation"
+
+
+class OperationKind(StrEnum):
+    """What kinds of long work there are."""
+
+    POOL_FORM = "pool-form"
+    POOL_GROW = "pool-grow"
+    POOL_REMOVE = "pool-remove"
+    VOLUME_PROVISION = "volume-provision"
+    VOLUME_GROW = "volume-grow"
+    VOLUME_DELETE = "volume-delete"
+    NODE_REMOVE = "node-remove"
+
+
+class Outcome(StrEnum):
+    """How an operation ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class CancelOperation(Request, frozen=True, kw_only=True, tag="operation.cancel.v1"):
+    """Give the operation up and undo what it has done."""
+
+    operation: Id
+    because: Text = ""
+
+
+class ReportStarted(Report, frozen=True, kw_only=True, tag="operation.report-started.v1"):
+    """The work has begun; ``object`` is the address it is done to, such as ``volume/pg``."""
+
+    operation: Id
+    kind: OperationKind
+    object: Text
+    deadline: Moment
+
+
+class ReportStepRefused(Report, frozen=True, kw_only=True, tag="operation.report-step-refused.v1"):
+    """A command that the operation sent was refused."""
+
+    operation: Id
+    step: Text
+    code: Refusal
+    because: Text
+    attempt: Count = 0
+
+
+class ReportExpired(Report, frozen=True, kw_only=True, tag="operation.report-expired.v1"):
+    """The deadline has passed."""
+
+    operation: Id
+    at: Moment
+
+
+class ReportConcluded(Report, frozen=True, kw_only=True, tag="operation.report-concluded.v1"):
+    """The work has ended; what could not be undone yet is in ``leftovers``."""
+
+    operation: Id
+    outcome: Outcome
+    code: Refusal | None = None
+    because: Text = ""
+    leftovers: tuple[Text, ...] = ()
+
+
+class OperationStarted(Event, frozen=True, kw_only=True, tag="operation.started.v1"):
+    """The work has begun and will end by its deadline, one way or another."""
+
+    operation: Id
+    kind: OperationKind
+    object: str
+    deadline: Moment
+
+
+class StepRefused(Event, frozen=True, kw_only=True, tag="operation.step-refused.v1"):
+    """One step was refused; the operation takes another way, or goes back."""
+
+    operation: Id
+    step: str
+    code: Refusal
+    because: str
+    attempt: int = 0
+
+
+class CancelWanted(Event, frozen=True, kw_only=True, tag="operation.cancel-wanted.v1"):
+    """Somebody wants the work given up."""
+
+    operation: Id
+    because: str = ""
+
+
+class OperationExpired(Event, frozen=True, kw_only=True, tag="operation.expired.v1"):
+    """The deadline has passed: the work is given up."""
+
+    operation: Id
+    at: Moment
+
+
+class OperationEnded(Event, frozen=True, kw_only=True, tag="operation.ended.v1"):
+    """The work has ended, for the reason given; nothing follows."""
+
+    operation: Id
+    kind: OperationKind
+    object: str
+    outcome: Outcome
+    code: Refusal | None = None
+    because: str = ""
+    leftovers: tuple[str, ...] = ()
+
+
+OperationCommand = (
+    CancelOperation | ReportStarted | ReportStepRefused | ReportExpired | ReportConcluded
+)
+OperationEvent = OperationStarted | StepRefused | CancelWanted | OperationExpired | OperationEnded

@@ -1,0 +1,278 @@
+"""Every reason to say no: codes are permanent; add, never renumber."""
+
+from enum import StrEnum
+
+
+class Refusal(StrEnum):
+    """A permanent code. ``hwbus explain CODE`` prints its meaning and what to do."""
+
+    MALFORMED = "HW-G001"
+    UNKNOWN_COMMAND = "HW-G002"
+    BAD_NAME = "HW-G003"
+    STALE_VERSION = "HW-G004"
+    CONTENDED = "HW-G005"
+    TOO_LARGE = "HW-G006"
+    COMMAND_ID_REUSED = "HW-G008"
+    BAD_HEADER = "HW-G009"
+
+    UNKNOWN_NODE = "HW-N001"
+    NODE_REMOVED = "HW-N002"
+    NODE_HAS_POOLS = "HW-N003"
+    NODE_CORDONED = "HW-N004"
+    NODE_SILENT = "HW-N005"
+    NODE_BUSY = "HW-N006"
+    NODE_KNOWN = "HW-N007"
+
+    UNKNOWN_DISK = "HW-D001"
+    DISK_CLAIMED = "HW-D002"
+    DISK_RESERVED = "HW-D003"
+    DISK_NOT_BLANK = "HW-D004"
+    DISK_GONE = "HW-D005"
+    DISK_SEEN_TWICE = "HW-D006"
+    DISK_NOT_RESERVED = "HW-D007"
+    DISK_ELSEWHERE = "HW-D008"
+
+    UNKNOWN_POOL = "HW-P001"
+    POOL_EXISTS = "HW-P002"
+    CAPACITY = "HW-P003"
+    METADATA = "HW-P004"
+    VOLUME_LIMIT = "HW-P005"
+    THIN_RATIO = "HW-P006"
+    NO_THIN_POOL = "HW-P007"
+    POOL_IN_USE = "HW-P008"
+    POOL_BUSY = "HW-P009"
+    POOL_NOT_READY = "HW-P010"
+    TOO_FEW_DISKS = "HW-P011"
+    NO_DISKS_NAMED = "HW-P012"
+
+    UNKNOWN_VOLUME = "HW-V001"
+    VOLUME_EXISTS = "HW-V002"
+    NOT_LARGER = "HW-V003"
+    VOLUME_BUSY = "HW-V004"
+    NO_PLACE = "HW-V005"
+    VOLUME_NOT_READY = "HW-V006"
+    BAD_LAYOUT = "HW-V007"
+
+    UNKNOWN_REPLICA = "HW-R001"
+    REPLICA_BUSY = "HW-R002"
+
+    UNKNOWN_OPERATION = "HW-O001"
+    OPERATION_ENDED = "HW-O002"
+    DEADLINE = "HW-O003"
+    CANCELLED = "HW-O004"
+    NOT_YOURS = "HW-O005"
+
+    TOOL_FAILED = "HW-W001"
+    REFUSED_TO_TOUCH = "HW-W002"
+    IN_USE = "HW-W003"
+    NO_SPACE_ON_NODE = "HW-W004"
+    TOOL_TIMED_OUT = "HW-W005"
+
+    @property
+    def meaning(self) -> str:
+        """What the code says, in one sentence."""
+        return _EXPLANATIONS[self][0]
+
+    @property
+    def advice(self) -> str:
+        """What the reader can do about it."""
+        return _EXPLANATIONS[self][1]
+
+
+_EXPLANATIONS: dict[Refusal, tuple[str, str]] = {
+    Refusal.MALFORMED: (
+        "The message is not JSON, or a field is missing, unknown or out of its bounds.",
+        "Compare it with the schema: hwbus api asyncapi.",
+    ),
+    Refusal.UNKNOWN_COMMAND: (
+        "No aggregate understands a command of that name.",
+        "List the commands: hwbus api asyncapi, or nats micro info hwbus.",
+    ),
+    Refusal.BAD_NAME: (
+        "A name is not an RFC 1123 label: a-z, 0-9 and '-', 1 to 63 characters.",
+        "Choose a name such as pg-orders-1.",
+    ),
+    Refusal.STALE_VERSION: (
+        "The object has changed since you looked: it is not at the version you expect.",
+        "Look again, and repeat with the version you then see.",
+    ),
+    Refusal.CONTENDED: (
+        "Others changed the object every time the desk was about to; nothing was changed.",
+        "Repeat the command with the same id.",
+    ),
+    Refusal.TOO_LARGE: (
+        "The message is larger than a command may be (64 KiB).",
+        "Name fewer objects in one command.",
+    ),
+    Refusal.COMMAND_ID_REUSED: (
+        "That command id was used before, for something else.",
+        "Use a new id for each new wish, and the old one only to repeat the same.",
+    ),
+    Refusal.BAD_HEADER: (
+        "A header of the command is not of its form.",
+        (
+            "Hwbus-Command-Id and Hwbus-Actor are at most 128 printable characters without spaces; "
+            "Hwbus-Expected-Version is a whole number."
+        ),
+    ),
+    Refusal.UNKNOWN_NODE: ("There is no such node.", "hwbus node ls shows the nodes."),
+    Refusal.NODE_REMOVED: (
+        "The node was removed from the cluster.",
+        "Let it in again with hwbus node admit NAME.",
+    ),
+    Refusal.NODE_HAS_POOLS: (
+        "The node still carries pools, and with them perhaps data.",
+        "Remove its volumes and pools first: hwbus pool ls --node NAME.",
+    ),
+    Refusal.NODE_CORDONED: (
+        "The node takes nothing new: it is cordoned or being removed.",
+        "hwbus node uncordon NAME, or choose another node.",
+    ),
+    Refusal.NODE_SILENT: (
+        "The node's worker has not been heard from; nothing can be done there now.",
+        "Start its worker, or look at the machine: hwbus node show NAME.",
+    ),
+    Refusal.NODE_BUSY: (
+        "Another operation is running on the node.",
+        "Wait for it or cancel it: hwbus op ls.",
+    ),
+    Refusal.NODE_KNOWN: ("The node is a member already.", "Nothing needs to be done."),
+    Refusal.UNKNOWN_DISK: ("There is no such disk.", "hwbus disk ls shows the disks."),
+    Refusal.DISK_CLAIMED: (
+        "The disk belongs to a pool.",
+        "Choose another disk, or remove that pool first.",
+    ),
+    Refusal.DISK_RESERVED: (
+        "The disk is reserved: somebody asked that hwbus leave it alone.",
+        "hwbus disk unreserve ID, if that is no longer so.",
+    ),
+    Refusal.DISK_NOT_BLANK: (
+        (
+            "The disk carries something: a partition table, a filesystem, RAID or foreign LVM. "
+            "hwbus never takes such a disk."
+        ),
+        "If nobody needs it, wipe it by hand (wipefs -a DEVICE) and look again.",
+    ),
+    Refusal.DISK_GONE: (
+        "The disk is not there now.",
+        "Plug it in again; it is recognised when it returns.",
+    ),
+    Refusal.DISK_SEEN_TWICE: (
+        "The same disk identity is seen at two places, so it is not certain which disk it is.",
+        "Unplug one of them, or give them distinct identities.",
+    ),
+    Refusal.DISK_NOT_RESERVED: ("The disk is not reserved.", "Nothing needs to be done."),
+    Refusal.DISK_ELSEWHERE: (
+        "The disk is on another node than the pool.",
+        "A pool takes disks of its own node only: hwbus disk ls --node NAME.",
+    ),
+    Refusal.UNKNOWN_POOL: ("There is no such pool on that node.", "hwbus pool ls shows the pools."),
+    Refusal.POOL_EXISTS: (
+        "The node has a pool of that name.",
+        "Choose another name, or grow the pool: hwbus pool grow NAME --node NODE --disk ID.",
+    ),
+    Refusal.CAPACITY: (
+        "The pool has not that much room left; what is reserved counts as used.",
+        "Ask for less, grow the pool, or delete what is not needed: hwbus usage.",
+    ),
+    Refusal.METADATA: (
+        "The pool's LVM metadata area has no room for another volume.",
+        "Use another pool, or delete volumes.",
+    ),
+    Refusal.VOLUME_LIMIT: (
+        "The pool holds as many volumes as it may.",
+        "Use another pool, or delete volumes.",
+    ),
+    Refusal.THIN_RATIO: (
+        "The thin pool has promised as much as its over-commit ratio allows.",
+        "Ask for less, or use a pool formed with a larger thin size or ratio.",
+    ),
+    Refusal.NO_THIN_POOL: (
+        "The pool was formed without a thin pool.",
+        "Use a thick layout, or a pool formed with --thin SIZE.",
+    ),
+    Refusal.POOL_IN_USE: (
+        "The pool carries volumes, or room is reserved in it.",
+        "Delete or move them first: hwbus volume ls --pool NAME.",
+    ),
+    Refusal.POOL_BUSY: (
+        "Another operation is running on the pool.",
+        "Wait for it or cancel it: hwbus op ls.",
+    ),
+    Refusal.POOL_NOT_READY: (
+        "The pool is being formed or removed.",
+        "Wait for that operation: hwbus op ls.",
+    ),
+    Refusal.TOO_FEW_DISKS: (
+        "The pool has fewer disks with room than the stripes that were asked for.",
+        "Ask for fewer stripes, or grow the pool by a disk.",
+    ),
+    Refusal.NO_DISKS_NAMED: (
+        "No disk was named, or one was named twice.",
+        "Name each disk once: hwbus disk ls --blank.",
+    ),
+    Refusal.UNKNOWN_VOLUME: ("There is no such volume.", "hwbus volume ls shows the volumes."),
+    Refusal.VOLUME_EXISTS: ("There is a volume of that name.", "Choose another name."),
+    Refusal.NOT_LARGER: (
+        "Volumes grow and never shrink; the size asked for is not larger than the present one.",
+        "Ask for more than the present size: hwbus volume show NAME.",
+    ),
+    Refusal.VOLUME_BUSY: (
+        "Another operation is running on the volume; one at a time keeps its data safe.",
+        "Wait for it or cancel it: hwbus op show ID.",
+    ),
+    Refusal.NO_PLACE: (
+        "No pool can take the volume; the answer names each one and why.",
+        "Ask for less, grow a pool, or loosen the request.",
+    ),
+    Refusal.VOLUME_NOT_READY: (
+        "The volume is not ready for that.",
+        "hwbus volume show NAME tells its state and why.",
+    ),
+    Refusal.BAD_LAYOUT: (
+        "The layout contradicts itself: stripes need a striped layout and at least two disks.",
+        "Use --layout striped --stripes N, or leave stripes out.",
+    ),
+    Refusal.UNKNOWN_REPLICA: ("There is no such replica.", "hwbus volume show NAME lists them."),
+    Refusal.REPLICA_BUSY: (
+        "The node still holds an earlier replica of a volume of that name.",
+        "Wait until it is removed, or choose another name.",
+    ),
+    Refusal.UNKNOWN_OPERATION: (
+        "There is no such operation.",
+        "hwbus op ls shows them; --all shows ended ones.",
+    ),
+    Refusal.OPERATION_ENDED: ("The operation has ended.", "hwbus op show ID tells how."),
+    Refusal.DEADLINE: (
+        "The operation did not end in time; what it had begun was undone.",
+        "See hwbus op show ID for the step it waited on, then try again.",
+    ),
+    Refusal.CANCELLED: (
+        "Somebody cancelled the operation; what it had begun was undone.",
+        "hwbus audit --object operation/ID tells who.",
+    ),
+    Refusal.NOT_YOURS: (
+        "The step belongs to an operation that the object does not know.",
+        "It ended in the meantime; nothing needs to be done.",
+    ),
+    Refusal.TOOL_FAILED: (
+        "A tool on the node failed for good.",
+        "hwbus op show ID prints its command line, exit status and what it wrote.",
+    ),
+    Refusal.REFUSED_TO_TOUCH: (
+        "The node found something there that is not ours, and did not touch it.",
+        "hwbus op show ID says what; settle it by hand, then try again.",
+    ),
+    Refusal.IN_USE: (
+        "The volume is in use on its node: mounted, or held open.",
+        "Unmount it there first.",
+    ),
+    Refusal.NO_SPACE_ON_NODE: (
+        "LVM found less room than the ledger; drift findings say why.",
+        "hwbus node show NAME lists the findings.",
+    ),
+    Refusal.TOOL_TIMED_OUT: (
+        "A tool on the node did not end in time and was stopped.",
+        "Look at the node: a disk may hang. hwbus op show ID names the tool.",
+    ),
+}

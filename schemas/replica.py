@@ -1,0 +1,195 @@
+"""What is said about replicas: one leg of a volume on one node, wanted and observed."""
+
+import msgspec
+
+from schemas.grammar import Event, Report, Request
+from schemas.refusals import Refusal
+from schemas.units import Bytes, Id, Name, Path, Text
+from schemas.volume import Filesystem, Layout, Stripes
+
+REPLICAS = "replica"
+
+
+class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a leg shall be like. The logical volume is named like the volume, in ``pool``."""
+
+    uid: Id
+    pool: Name
+    size_bytes: Bytes
+    layout: Layout = Layout.LINEAR
+    stripes: Stripes = 1
+    filesystem: Filesystem = Filesystem.NONE
+
+
+class CreateReplica(Request, frozen=True, kw_only=True, tag="replica.create.v1"):
+    """Step of provisioning: the node shall have this leg."""
+
+    volume: Name
+    node: Name
+    operation: Id
+    spec: ReplicaSpec
+
+
+class ResizeReplica(Request, frozen=True, kw_only=True, tag="replica.resize.v1"):
+    """Step of growing: the leg shall be so large. A smaller size withdraws a larger wish."""
+
+    volume: Name
+    node: Name
+    operation: Id
+    size_bytes: Bytes
+
+
+class RemoveReplica(Request, frozen=True, kw_only=True, tag="replica.remove.v1"):
+    """Step of deleting: the leg and its data shall go."""
+
+    volume: Name
+    node: Name
+    operation: Id
+
+
+class KeepReplica(Request, frozen=True, kw_only=True, tag="replica.keep.v1"):
+    """Step of undoing a deletion: the leg shall stay, if it is still there."""
+
+    volume: Name
+    node: Name
+    operation: Id
+
+
+class ReportReplicaPresent(Report, frozen=True, kw_only=True, tag="replica.report-present.v1"):
+    """The node has the leg, made now or found made, with all that its spec asks for."""
+
+    volume: Name
+    node: Name
+    uid: Id
+    size_bytes: Bytes
+    device: Path
+
+
+class ReportReplicaAbsent(Report, frozen=True, kw_only=True, tag="replica.report-absent.v1"):
+    """Nothing of the leg that was to go is left on the node."""
+
+    volume: Name
+    node: Name
+    uid: Id
+
+
+class ReportReplicaTrouble(Report, frozen=True, kw_only=True, tag="replica.report-trouble.v1"):
+    """The node could not do what is wanted; ``permanent``: trying again will not help."""
+
+    volume: Name
+    node: Name
+    uid: Id
+    code: Refusal
+    because: Text
+    permanent: bool = False
+
+
+class ReplicaWanted(Event, frozen=True, kw_only=True, tag="replica.wanted.v1"):
+    """The node shall have this leg."""
+
+    volume: Name
+    node: Name
+    operation: Id
+    spec: ReplicaSpec
+
+
+class ReplicaCreated(Event, frozen=True, kw_only=True, tag="replica.created.v1"):
+    """The node has the leg."""
+
+    volume: Name
+    node: Name
+    uid: Id
+    pool: Name
+    size_bytes: Bytes
+    device: Path
+    thin: bool = False
+
+
+class ReplicaResizeWanted(Event, frozen=True, kw_only=True, tag="replica.resize-wanted.v1"):
+    """The leg shall be so large."""
+
+    volume: Name
+    node: Name
+    operation: Id
+    uid: Id
+    size_bytes: Bytes
+
+
+class ReplicaResized(Event, frozen=True, kw_only=True, tag="replica.resized.v1"):
+    """The leg is so large, and its filesystem too."""
+
+    volume: Name
+    node: Name
+    uid: Id
+    pool: Name
+    size_bytes: Bytes
+    thin: bool = False
+
+
+class ReplicaRemovalWanted(Event, frozen=True, kw_only=True, tag="replica.removal-wanted.v1"):
+    """The leg and its data shall go."""
+
+    volume: Name
+    node: Name
+    operation: Id
+    uid: Id
+
+
+class ReplicaRemovalWithdrawn(Event, frozen=True, kw_only=True, tag="replica.removal-withdrawn.v1"):
+    """The leg shall stay, if it is still there."""
+
+    volume: Name
+    node: Name
+    operation: Id
+    uid: Id
+
+
+class ReplicaKept(Event, frozen=True, kw_only=True, tag="replica.kept.v1"):
+    """The leg that was to go is still there, and stays."""
+
+    volume: Name
+    node: Name
+    uid: Id
+    size_bytes: Bytes
+
+
+class ReplicaRemoved(Event, frozen=True, kw_only=True, tag="replica.removed.v1"):
+    """Nothing of the leg is left on the node."""
+
+    volume: Name
+    node: Name
+    uid: Id
+    pool: Name
+
+
+class ReplicaTroubled(Event, frozen=True, kw_only=True, tag="replica.troubled.v1"):
+    """The node could not do what is wanted of the leg."""
+
+    volume: Name
+    node: Name
+    uid: Id
+    code: Refusal
+    because: str
+    permanent: bool = False
+
+
+ReplicaCommand = (
+    CreateReplica
+    | ResizeReplica
+    | RemoveReplica
+    | KeepReplica
+    | ReportReplicaPresent
+    | ReportReplicaAbsent
+    | ReportReplicaTrouble
+)
+ReplicaEvent = (
+    ReplicaWanted
+    | ReplicaCreated
+    | ReplicaResizeWanted
+    | ReplicaResized
+    | ReplicaRemovalWanted
+    | ReplicaRemovalWithdrawn
+    | ReplicaKept
+    | ReplicaRemoved
+    | ReplicaTroubled
+)

@@ -1,0 +1,35 @@
+"""Names, sizes and moments, with their bounds: what does not fit is never decoded."""
+
+from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta
+
+# `$(?!\n)` rather than `$`: Python's `$` would let a trailing newline pass.
+Name = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$(?!\n)",
+        min_length=1,
+        max_length=63,
+        description="An RFC 1123 label.",
+    ),
+]
+Id = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9a-z]{26}$(?!\n)",
+        description="A ULID in lower case.",
+    ),
+]
+BYTES_MAX = 1 << 60
+Bytes = Annotated[
+    int, Meta(gt=0, le=BYTES_MAX, description="A size in bytes, never in GiB; at most 1 EiB.")
+]
+SomeBytes = Annotated[int, Meta(ge=0, le=BYTES_MAX, description="A size in bytes, maybe none.")]
+Count = Annotated[int, Meta(ge=0, le=1_000_000)]
+Percent = Annotated[int, Meta(ge=1, le=10_000, description="Per hundred.")]
+Text = Annotated[str, Meta(max_length=1024)]
+Path = Annotated[str, Meta(pattern=r"^/[^\x00\n]*$(?!\n)", max_length=255)]
+Moment = Annotated[datetime, Meta(tz=True, description="RFC 3339, UTC.")]
+Seconds = Annotated[int, Meta(gt=0, le=30 * 86_400, description="At most thirty days.")]

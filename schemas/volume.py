@@ -1,0 +1,192 @@
+"""What is said about volumes: what people asked for, and where it was put and why."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+
+from schemas.grammar import Event, Report, Request
+from schemas.refusals import Refusal
+from schemas.units import Bytes, Id, Moment, Name, Seconds, SomeBytes, Text
+
+VOLUMES = "volume"
+STRIPES_MAX = 64
+Stripes = Annotated[int, msgspec.Meta(ge=1, le=STRIPES_MAX)]
+
+
+class Layout(StrEnum):
+    """How the extents of a volume lie."""
+
+    LINEAR = "linear"
+    STRIPED = "striped"
+    THIN = "thin"
+
+
+class Filesystem(StrEnum):
+    """What is made on a new, blank volume."""
+
+    NONE = "none"
+    EXT4 = "ext4"
+    XFS = "xfs"
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One pool that was looked at for a volume, in the order of preference.
+
+    ``score`` is the sum of ``parts``; a pool that cannot take the volume has ``code`` and
+    ``because`` instead. ``room_bytes`` is what was free there at that moment.
+    """
+
+    node: Name
+    pool: Name
+    room_bytes: SomeBytes = 0
+    score: int = 0
+    parts: dict[str, int] = {}
+    code: Refusal | None = None
+    because: str = ""
+
+
+class ProvisionVolume(Request, frozen=True, kw_only=True, tag="volume.provision.v1"):
+    """Make a volume. ``pool`` and ``node``, where given, narrow down where it may be put."""
+
+    volume: Name
+    size_bytes: Bytes
+    layout: Layout = Layout.LINEAR
+    stripes: Stripes = 1
+    filesystem: Filesystem = Filesystem.NONE
+    pool: Name | None = None
+    node: Name | None = None
+    deadline_s: Seconds = 600
+
+
+class GrowVolume(Request, frozen=True, kw_only=True, tag="volume.grow.v1"):
+    """Make the volume, and a filesystem on it, so large; it stays in use."""
+
+    volume: Name
+    size_bytes: Bytes
+    deadline_s: Seconds = 600
+
+
+class DeleteVolume(Request, frozen=True, kw_only=True, tag="volume.delete.v1"):
+    """Remove the volume and its data."""
+
+    volume: Name
+    deadline_s: Seconds = 600
+
+
+class ConcludeVolume(Report, frozen=True, kw_only=True, tag="volume.report-concluded.v1"):
+    """The running operation has come to its end; a ``code`` says that it failed."""
+
+    volume: Name
+    operation: Id
+    node: Name | None = None
+    pool: Name | None = None
+    size_bytes: SomeBytes = 0
+    gone: bool = False
+    code: Refusal | None = None
+    because: Text = ""
+
+
+class VolumeProvisioningBegan(Event, frozen=True, kw_only=True, tag="volume.provisioning-began.v1"):
+    """A volume shall be made, in the first of ``candidates`` that keeps its word."""
+
+    volume: Name
+    uid: Id
+    operation: Id
+    deadline: Moment
+    size_bytes: Bytes
+    candidates: tuple[Candidate, ...]
+    layout: Layout = Layout.LINEAR
+    stripes: Stripes = 1
+    filesystem: Filesystem = Filesystem.NONE
+
+
+class VolumeProvisioned(Event, frozen=True, kw_only=True, tag="volume.provisioned.v1"):
+    """The volume is there and may be used."""
+
+    volume: Name
+    uid: Id
+    operation: Id
+    node: Name
+    pool: Name
+    size_bytes: Bytes
+
+
+class VolumeProvisioningFailed(
+    Event, frozen=True, kw_only=True, tag="volume.provisioning-failed.v1"
+):
+    """There is no such volume: making it was given up and undone."""
+
+    volume: Name
+    uid: Id
+    operation: Id
+    code: Refusal
+    because: str
+
+
+class VolumeGrowthBegan(Event, frozen=True, kw_only=True, tag="volume.growth-began.v1"):
+    """The volume shall become so large."""
+
+    volume: Name
+    uid: Id
+    operation: Id
+    deadline: Moment
+    size_bytes: Bytes
+
+
+class VolumeGrown(Event, frozen=True, kw_only=True, tag="volume.grown.v1"):
+    """The volume is so large, with whatever filesystem is on it."""
+
+    volume: Name
+    operation: Id
+    size_bytes: Bytes
+
+
+class VolumeGrowthFailed(Event, frozen=True, kw_only=True, tag="volume.growth-failed.v1"):
+    """Growing was given up; the volume is in use as before, ``size_bytes`` large."""
+
+    volume: Name
+    operation: Id
+    size_bytes: Bytes
+    code: Refusal
+    because: str
+
+
+class VolumeDeletionBegan(Event, frozen=True, kw_only=True, tag="volume.deletion-began.v1"):
+    """The volume and its data shall go."""
+
+    volume: Name
+    uid: Id
+    operation: Id
+    deadline: Moment
+
+
+class VolumeDeleted(Event, frozen=True, kw_only=True, tag="volume.deleted.v1"):
+    """The volume is gone."""
+
+    volume: Name
+    uid: Id
+    operation: Id
+
+
+class VolumeDeletionFailed(Event, frozen=True, kw_only=True, tag="volume.deletion-failed.v1"):
+    """The volume stays: its deletion was given up."""
+
+    volume: Name
+    operation: Id
+    code: Refusal
+    because: str
+
+
+VolumeCommand = ProvisionVolume | GrowVolume | DeleteVolume | ConcludeVolume
+VolumeEvent = (
+    VolumeProvisioningBegan
+    | VolumeProvisioned
+    | VolumeProvisioningFailed
+    | VolumeGrowthBegan
+    | VolumeGrown
+    | VolumeGrowthFailed
+    | VolumeDeletionBegan
+    | VolumeDeleted
+    | VolumeDeletionFailed
+)

@@ -1,0 +1,61 @@
+"""All words there are, by kind: what the codecs are built from."""
+
+from typing import get_args
+
+from schemas.answers import Accepted, Refused, Undecided
+from schemas.commit import Commit
+from schemas.disk import DISKS, DiskCommand, DiskEvent
+from schemas.grammar import Event, Message, Report, Request, kind_and_verb
+from schemas.node import NODES, NodeCommand, NodeEvent
+from schemas.operation import OPERATIONS, OperationCommand, OperationEvent
+from schemas.pool import POOLS, PoolCommand, PoolEvent
+from schemas.replica import REPLICAS, ReplicaCommand, ReplicaEvent
+from schemas.volume import VOLUMES, VolumeCommand, VolumeEvent
+
+AnyCommand = (
+    NodeCommand | DiskCommand | PoolCommand | VolumeCommand | ReplicaCommand | OperationCommand
+)
+AnyEvent = NodeEvent | DiskEvent | PoolEvent | VolumeEvent | ReplicaEvent | OperationEvent
+AnyCommit = Commit[AnyEvent]
+
+COMMANDS: dict[str, tuple[type[Request | Report], ...]] = {
+    NODES: get_args(NodeCommand),
+    DISKS: get_args(DiskCommand),
+    POOLS: get_args(PoolCommand),
+    VOLUMES: get_args(VolumeCommand),
+    REPLICAS: get_args(ReplicaCommand),
+    OPERATIONS: get_args(OperationCommand),
+}
+EVENTS: dict[str, tuple[type[Event], ...]] = {
+    NODES: get_args(NodeEvent),
+    DISKS: get_args(DiskEvent),
+    POOLS: get_args(PoolEvent),
+    VOLUMES: get_args(VolumeEvent),
+    REPLICAS: get_args(ReplicaEvent),
+    OPERATIONS: get_args(OperationEvent),
+}
+KINDS = tuple(COMMANDS)
+ANSWERS = (Accepted, Refused, Undecided)
+
+
+def every_command() -> tuple[type[Request | Report], ...]:
+    """Return all requests and reports."""
+    return tuple(word for words in COMMANDS.values() for word in words)
+
+
+def every_event() -> tuple[type[Event], ...]:
+    """Return all events."""
+    return tuple(word for words in EVENTS.values() for word in words)
+
+
+def every_word() -> tuple[type[Message], ...]:
+    """Return all that can be said."""
+    return (*every_command(), *every_event())
+
+
+def command_for(kind: str, verb: str) -> type[Request | Report] | None:
+    """Return the word that is asked for under that kind and verb, or None."""
+    return _BY_VERB.get((kind, verb))
+
+
+_BY_VERB = {kind_and_verb(word): word for word in every_command()}
