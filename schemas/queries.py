@@ -1,0 +1,118 @@
+"""How a view is asked and what it answers: a page that says how much of the past it knows.
+
+Asked at ``hwbus.q.<view>`` with a :class:`Query` as JSON (an empty message asks for everything),
+answered by a :class:`Page`, a :class:`schemas.answers.Refused` (``HW-G001``: an unknown column, a
+bad cursor) or a :class:`Behind`. All three are told apart by the field ``answer``.
+"""
+
+from typing import Annotated, Generic, TypeVar
+
+import msgspec
+
+from schemas.answers import Refused
+from schemas.views import (
+    AuditRow,
+    DiskRow,
+    DriftRow,
+    NodeRow,
+    OperationRow,
+    ParkedRow,
+    PoolRow,
+    ReplicaRow,
+    Row,
+    StatusRow,
+    UsageRow,
+    VolumeRow,
+)
+
+LIMIT_DEFAULT = 500
+LIMIT_MAX = 5000
+WAIT_DEFAULT_MS = 2000
+WAIT_MAX_MS = 60_000
+
+Value = str | int | bool
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is wanted of a view.
+
+    ``where`` keeps the rows whose columns equal these values; the columns of each view that may
+    stand there are in ``COLUMNS``. ``min_seq`` makes the view wait, at most ``wait_ms``, until it
+    has seen that sequence of the events stream: give it the ``seq`` of an ``Accepted`` to read
+    one's own writes.
+    """
+
+    where: dict[str, Value] = {}
+    limit: Annotated[int, msgspec.Meta(ge=1, le=LIMIT_MAX)] = LIMIT_DEFAULT
+    cursor: Annotated[str, msgspec.Meta(max_length=1024)] = ""
+    min_seq: Annotated[int, msgspec.Meta(ge=0)] = 0
+    wait_ms: Annotated[int, msgspec.Meta(ge=0, le=WAIT_MAX_MS)] = WAIT_DEFAULT_MS
+
+
+R = TypeVar("R", bound=Row | msgspec.Raw)
+
+
+class Page(msgspec.Struct, Generic[R], frozen=True, kw_only=True, tag_field="answer", tag="page"):
+    """Rows of one view as it stood after ``seq``; ``next`` is the cursor of what follows."""
+
+    kind: str
+    api_version: str = msgspec.field(name="apiVersion", default="v1")
+    seq: int
+    items: tuple[R, ...]
+    next: str | None = None
+
+
+class Behind(msgspec.Struct, frozen=True, kw_only=True, tag_field="answer", tag="behind"):
+    """The view has not reached the sequence asked for in time; it stands at ``seq``."""
+
+    seq: int
+    min_seq: int
+    because: str
+
+
+QueryAnswer = Page[msgspec.Raw] | Refused | Behind
+
+# View, row and what `where` may name. `since` and `until` are RFC 3339 moments (inclusive and
+# exclusive); `text` is looked for anywhere in the row; `ended` of an operation is true or false.
+ROWS: dict[str, type[Row]] = {
+    "nodes": NodeRow,
+    "disks": DiskRow,
+    "pools": PoolRow,
+    "volumes": VolumeRow,
+    "replicas": ReplicaRow,
+    "operations": OperationRow,
+    "operation": OperationRow,
+    "audit": AuditRow,
+    "usage": UsageRow,
+    "drift": DriftRow,
+    "parked": ParkedRow,
+    "status": StatusRow,
+}
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "nodes": ("name", "state", "zone", "cordoned", "operation"),
+    "disks": ("id", "node", "state", "media", "content", "pool", "serial", "wwn", "path"),
+    "pools": ("name", "node", "state", "uid", "operation"),
+    "volumes": ("name", "uid", "state", "layout", "filesystem", "pool", "node", "operation"),
+    "replicas": ("volume", "node", "pool", "uid", "state", "operation"),
+    "operations": ("id", "kind", "object", "state", "ended", "actor"),
+    "operation": ("id",),
+    "audit": (
+        "kind",
+        "actor",
+        "object",
+        "word",
+        "code",
+        "command",
+        "correlation",
+        "cause",
+        "node",
+        "seq",
+        "since",
+        "until",
+        "text",
+    ),
+    "usage": ("level", "name", "node", "pool"),
+    "drift": ("node", "drift", "object"),
+    "parked": ("stream", "seq"),
+    "status": ("stream",),
+}

@@ -1,0 +1,365 @@
+"""What people may ask about: one row each, flat, in base units, and nothing computed by the asker.
+
+Rows are read, never written, by anybody but the projectors. ``seq`` is the sequence of the last
+commit that changed the row, ``version`` how many commits its aggregate has (what
+``Hwbus-Expected-Version`` expects). Sizes are bytes, moments are UTC, an absent thing is empty.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from schemas.disk import Content, DiskClass
+from schemas.node import Capability, Drift
+from schemas.operation import OperationKind
+from schemas.refusals import Refusal
+from schemas.units import Moment
+from schemas.volume import Candidate, Filesystem, Layout
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a view."""
+
+
+class Tracked(Row, frozen=True, kw_only=True):
+    """A row that stands for an aggregate: when it came, when it changed last, and by what."""
+
+    created_at: Moment
+    changed_at: Moment
+    seq: int
+    version: int = 0
+
+
+class NodeState(StrEnum):
+    """How it is with a node; the first that is true, from the last to the first."""
+
+    READY = "ready"
+    CORDONED = "cordoned"
+    SILENT = "silent"
+    REMOVING = "removing"
+    REMOVED = "removed"
+    ADMITTED = "admitted"
+
+
+class NodeRow(Tracked, frozen=True, kw_only=True):
+    """One node. ``drifts`` counts open findings; ``last_heard`` is set while it is silent."""
+
+    name: str
+    state: NodeState
+    why: str = ""
+    address: str = ""
+    zone: str = ""
+    capabilities: tuple[Capability, ...] = ()
+    worker_version: str = ""
+    cordoned: bool = False
+    silent: bool = False
+    last_heard: Moment | None = None
+    pools: tuple[str, ...] = ()
+    disks: int = 0
+    drifts: int = 0
+    operation: str = ""
+    deadline: Moment | None = None
+
+
+class DiskState(StrEnum):
+    """Whether a disk can be taken. ``occupied``: it carries something and is never claimed."""
+
+    FREE = "free"
+    OCCUPIED = "occupied"
+    RESERVED = "reserved"
+    CLAIMED = "claimed"
+    SEEN_TWICE = "seen-twice"
+    GONE = "gone"
+
+
+class DiskRow(Tracked, frozen=True, kw_only=True):
+    """One disk. ``media`` is what counts, ``media_seen`` what the node believes it to be.
+
+    ``also_on`` lists further nodes that see a disk of the same identity.
+    """
+
+    id: str
+    node: str
+    path: str
+    state: DiskState
+    why: str = ""
+    size_bytes: int
+    media: DiskClass
+    media_seen: DiskClass
+    overridden: bool = False
+    content: Content
+    detail: str = ""
+    serial: str = ""
+    wwn: str = ""
+    model: str = ""
+    pool: str = ""
+    operation: str = ""
+    reserved: bool = False
+    gone: bool = False
+    also_on: tuple[str, ...] = ()
+
+
+class PoolState(StrEnum):
+    """What is being done with a pool."""
+
+    FORMING = "forming"
+    READY = "ready"
+    GROWING = "growing"
+    REMOVING = "removing"
+
+
+class PoolRow(Tracked, frozen=True, kw_only=True):
+    """One pool and its ledger, as LVM counts.
+
+    ``size = allocated + free``; ``allocated`` is thick volumes and the whole thin pool with its
+    overhead; ``available = free - reserved`` is what a new thick volume may get. The thin pool:
+    ``thin_committed`` is the sum of what its volumes were promised, reservations included,
+    ``thin_fill_percent`` the last mark its data passed.
+    """
+
+    name: str
+    node: str
+    uid: str
+    state: PoolState
+    why: str = ""
+    code: Refusal | None = None
+    size_bytes: int = 0
+    allocated_bytes: int = 0
+    reserved_bytes: int = 0
+    free_bytes: int = 0
+    available_bytes: int = 0
+    extent_bytes: int = 0
+    thin_bytes: int = 0
+    thin_overhead_bytes: int = 0
+    thin_committed_bytes: int = 0
+    thin_committed_ratio: float = 0.0
+    thin_ratio_percent: int = 100
+    thin_fill_percent: int = 0
+    volumes: int = 0
+    volumes_max: int = 0
+    metadata_bytes: int = 0
+    metadata_used_ratio: float = 0.0
+    disks: tuple[str, ...] = ()
+    operation: str = ""
+    deadline: Moment | None = None
+
+
+class VolumeState(StrEnum):
+    """What is being done with a volume."""
+
+    PROVISIONING = "provisioning"
+    READY = "ready"
+    GROWING = "growing"
+    DELETING = "deleting"
+
+
+class VolumeRow(Tracked, frozen=True, kw_only=True):
+    """One volume. ``wanted_bytes`` is what a running operation is making of ``size_bytes``.
+
+    ``candidates`` are the pools that were looked at when it was placed, with their scores.
+    """
+
+    name: str
+    uid: str
+    state: VolumeState
+    why: str = ""
+    code: Refusal | None = None
+    size_bytes: int = 0
+    wanted_bytes: int = 0
+    layout: Layout = Layout.LINEAR
+    stripes: int = 1
+    filesystem: Filesystem = Filesystem.NONE
+    pool: str = ""
+    node: str = ""
+    device: str = ""
+    operation: str = ""
+    deadline: Moment | None = None
+    candidates: tuple[Candidate, ...] = ()
+
+
+class ReplicaState(StrEnum):
+    """What the node shall have, and has, of a leg."""
+
+    WANTED = "wanted"
+    PRESENT = "present"
+    RESIZING = "resizing"
+    REMOVING = "removing"
+
+
+class ReplicaRow(Tracked, frozen=True, kw_only=True):
+    """One leg of a volume on one node."""
+
+    volume: str
+    node: str
+    pool: str
+    uid: str
+    state: ReplicaState
+    why: str = ""
+    code: Refusal | None = None
+    permanent: bool = False
+    size_bytes: int = 0
+    wanted_bytes: int = 0
+    layout: Layout = Layout.LINEAR
+    stripes: int = 1
+    filesystem: Filesystem = Filesystem.NONE
+    device: str = ""
+    operation: str = ""
+
+
+class AuditKind(StrEnum):
+    """What an audit row tells of.
+
+    ``accepted`` is a commit; ``decided`` the outcome of a submitted command (which may have
+    needed no commit); ``unknown`` a commit with an event that this version has no word for.
+    """
+
+    ACCEPTED = "accepted"
+    DECIDED = "decided"
+    REFUSED = "refused"
+    TOOL = "tool"
+    PARKED = "parked"
+    UNKNOWN = "unknown"
+
+
+class FieldChange(msgspec.Struct, frozen=True, kw_only=True):
+    """One field of the object's row before and after; JSON values, null where there was no row."""
+
+    field: str
+    before: msgspec.Raw = msgspec.Raw(b"null")
+    after: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class AuditRow(Row, frozen=True, kw_only=True, omit_defaults=True):
+    """Who did, asked or ran what, to which object, why, and what became of it.
+
+    ``seq`` counts in the events stream for ``accepted`` and ``unknown``, else in the audit stream.
+    ``changes`` is what the commit changed in the row of its object. ``object`` is an address such
+    as ``volume/pg`` or ``pool/n1/fast``. ``argv`` and what follows it are of tools.
+    """
+
+    kind: AuditKind
+    seq: int
+    at: Moment
+    actor: str = ""
+    command: str = ""
+    word: str = ""
+    object: str = ""
+    correlation: str = ""
+    cause: str = ""
+    traceparent: str = ""
+    events: tuple[str, ...] = ()
+    changes: tuple[FieldChange, ...] = ()
+    code: Refusal | None = None
+    because: str = ""
+    request: str = ""
+    node: str = ""
+    argv: tuple[str, ...] = ()
+    exit_status: int | None = None
+    duration_ms: float = 0.0
+    stderr: str = ""
+
+
+class OperationState(StrEnum):
+    """Where an operation stands; the last three are its ends."""
+
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    EXPIRED = "expired"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class OperationRow(Tracked, frozen=True, kw_only=True):
+    """One operation. ``step`` is the last thing that happened in it, ``why`` the last trouble.
+
+    ``attempts`` counts the refusals of steps and troubles so far. ``steps`` is filled by the view
+    ``operation`` only: commits, refusals and tools of the operation in the order of their causes.
+    """
+
+    id: str
+    kind: OperationKind
+    object: str
+    state: OperationState
+    step: str = ""
+    why: str = ""
+    attempts: int = 0
+    events: int = 0
+    tools: int = 0
+    deadline: Moment
+    ended_at: Moment | None = None
+    actor: str = ""
+    code: Refusal | None = None
+    because: str = ""
+    leftovers: tuple[str, ...] = ()
+    steps: tuple[AuditRow, ...] = ()
+
+
+class UsageLevel(StrEnum):
+    """Over what usage is summed up."""
+
+    CLUSTER = "cluster"
+    NODE = "node"
+    POOL = "pool"
+    VOLUME = "volume"
+
+
+class UsageRow(Row, frozen=True, kw_only=True):
+    """Room at one level: the cluster is the sum of its nodes, a node of its pools.
+
+    ``capacity = allocated + free`` as ``vgs`` prints it, ``committed = allocated + reserved``,
+    ``available = capacity - committed``. ``thin_bytes`` (part of ``allocated``) is set aside for
+    thin volumes, which were promised ``thin_committed_bytes`` of it. A volume's ``capacity`` is
+    its size; a thin one has ``allocated`` 0, since its room is the thin pool's.
+    """
+
+    level: UsageLevel
+    name: str
+    node: str = ""
+    pool: str = ""
+    capacity_bytes: int = 0
+    allocated_bytes: int = 0
+    reserved_bytes: int = 0
+    committed_bytes: int = 0
+    free_bytes: int = 0
+    available_bytes: int = 0
+    thin_bytes: int = 0
+    thin_committed_bytes: int = 0
+    volumes: int = 0
+    seq: int = 0
+
+
+class DriftRow(Row, frozen=True, kw_only=True):
+    """One open difference between what was decided and what is, and since when it is known."""
+
+    node: str
+    drift: Drift
+    object: str
+    wanted: str = ""
+    observed: str = ""
+    settle: tuple[str, ...] = ()
+    since: Moment
+    seq: int
+
+
+class ParkedRow(Row, frozen=True, kw_only=True):
+    """A message that the projectors could not read. It stopped nothing."""
+
+    stream: str
+    seq: int
+    subject: str
+    at: Moment
+    because: str
+    data: str = ""
+
+
+class StatusRow(Row, frozen=True, kw_only=True):
+    """How far the views have followed one stream."""
+
+    stream: str
+    position: int
+    head: int
+    lag_events: int
+    lag_s: float
+    parked: int
+    unknown: int = 0
