@@ -1,0 +1,1 @@
+"""What runs inside a node; nothing here may import anything of ours."""
