@@ -16,6 +16,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     allow_direct: bool = True
     duplicate_window_s: int = 600
     max_message_bytes: int = 1_048_576
+    max_bytes: int = -1
     replicas: int = 1
 
 
