@@ -1,0 +1,47 @@
+"""What every decider is told besides its own past: the hour, new ids, and the rest of the world."""
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import msgspec
+
+from schemas.answers import Refused
+from schemas.grammar import Event
+
+if TYPE_CHECKING:
+    from aggregates.disk import Disk
+    from aggregates.node import Node
+    from aggregates.pool import Pool
+    from aggregates.replica import Replica
+    from aggregates.volume import Volume
+
+E = TypeVar("E", bound=Event)
+Decision = tuple[E, ...] | Refused
+
+
+class World(Protocol):
+    """The other aggregates as they are now: good enough to advise, never to guard.
+
+    What a decision takes from here it writes into its event, so that replaying gives the same.
+    """
+
+    nodes: "Mapping[str, Node]"
+    disks: "Mapping[str, Disk]"
+    pools: "Mapping[tuple[str, str], Pool]"
+    volumes: "Mapping[str, Volume]"
+    replicas: "Mapping[tuple[str, str], Replica]"
+    provisioning: "Collection[str]"
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What came from outside with one command.
+
+    ``at`` is the desk's clock, ``operation`` and ``uid`` are new identities that a decision may
+    use, ``world`` is the rest of the cluster.
+    """
+
+    at: datetime
+    operation: str
+    uid: str
+    world: World

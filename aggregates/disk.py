@@ -1,0 +1,187 @@
+"""Which disks there are, where each is seen, and whose it is: claimed once, never when in doubt."""
+
+from typing import assert_never
+
+import msgspec
+from msgspec.structs import replace
+
+from aggregates.decision import Decision, Facts
+from schemas.answers import Refused, refuse
+from schemas.disk import (
+    ClaimDisk,
+    Content,
+    DiskChanged,
+    DiskClaimed,
+    DiskClass,
+    DiskClassOverridden,
+    DiskCommand,
+    DiskEvent,
+    DiskForgotten,
+    DiskFound,
+    DiskGone,
+    DiskReleased,
+    DiskReserved,
+    DiskSeenTwice,
+    DiskUnreserved,
+    OverrideDiskClass,
+    ReportDiskForgotten,
+    ReportDiskGone,
+    ReportDiskReleased,
+    ReportDiskSeen,
+    ReserveDisk,
+    Sighting,
+    UnreserveDisk,
+)
+from schemas.refusals import Refusal
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """The pool that a disk belongs to."""
+
+    node: str
+    pool: str
+
+
+class Disk(msgspec.Struct, frozen=True, kw_only=True):
+    """One physical disk. ``sightings`` has an entry for each node that sees it now."""
+
+    known: bool = False
+    sightings: dict[str, Sighting] = {}
+    last_node: str = ""
+    reserved: bool = False
+    override: DiskClass | None = None
+    owner: Owner | None = None
+
+    @property
+    def media(self) -> DiskClass | None:
+        """What the disk is: the operator's word, else the node's."""
+        if self.override is not None:
+            return self.override
+        return next((s.media for s in self.sightings.values()), None)
+
+
+def unclaimable(disk: Disk | None, name: str, node: str) -> Refused | None:
+    """Return why a pool of *node* cannot have the disk, or None if it can."""
+    if disk is None or not disk.known:
+        return refuse(Refusal.UNKNOWN_DISK, f"there is no disk {name}")
+    if disk.owner is not None:
+        whose = f"{disk.owner.node}/{disk.owner.pool}"
+        return refuse(Refusal.DISK_CLAIMED, f"{name} belongs to pool {whose}")
+    if disk.reserved:
+        return refuse(Refusal.DISK_RESERVED, f"{name} is reserved")
+    if not disk.sightings:
+        return refuse(Refusal.DISK_GONE, f"{name} was last seen on {disk.last_node}")
+    if len(disk.sightings) > 1:
+        places = " and ".join(sorted(disk.sightings))
+        return refuse(Refusal.DISK_SEEN_TWICE, f"{name} is seen on {places}")
+    sighting = disk.sightings.get(node)
+    if sighting is None:
+        return refuse(Refusal.DISK_ELSEWHERE, f"{name} is on {disk.last_node}, not on {node}")
+    if sighting.content is not Content.BLANK:
+        what = " ".join(filter(None, (sighting.content.value, sighting.detail)))
+        return refuse(Refusal.DISK_NOT_BLANK, f"{name} ({node} {sighting.path}) carries: {what}")
+    return None
+
+
+def decide(disk: Disk, command: DiskCommand, facts: Facts) -> Decision[DiskEvent]:  # noqa: ARG001
+    """Say what shall happen. May refuse a request; never refuses a report."""
+    match command:
+        case ReportDiskSeen():
+            return _note_sighting(disk, command)
+        case ReportDiskGone():
+            seen = command.node in disk.sightings
+            return (DiskGone(disk=command.disk, node=command.node),) if seen else ()
+        case ReportDiskReleased():
+            mine = disk.owner == Owner(command.node, command.pool)
+            released = DiskReleased(disk=command.disk, node=command.node, pool=command.pool)
+            return (released,) if mine else ()
+        case ReportDiskForgotten():
+            seen = command.node in disk.sightings or disk.last_node == command.node
+            return (DiskForgotten(disk=command.disk, node=command.node),) if seen else ()
+        case ClaimDisk():
+            return _claim(disk, command)
+        case ReserveDisk() | UnreserveDisk() | OverrideDiskClass():
+            if not disk.known:
+                return refuse(Refusal.UNKNOWN_DISK, f"there is no disk {command.disk}")
+            return _mark(disk, command)
+        case _:
+            assert_never(command)
+
+
+def _mark(
+    disk: Disk, command: ReserveDisk | UnreserveDisk | OverrideDiskClass
+) -> Decision[DiskEvent]:
+    match command:
+        case ReserveDisk():
+            if disk.owner is not None:
+                whose = f"{disk.owner.node}/{disk.owner.pool}"
+                return refuse(Refusal.DISK_CLAIMED, f"{command.disk} belongs to pool {whose}")
+            if disk.reserved:
+                return ()
+            return (DiskReserved(disk=command.disk, because=command.because),)
+        case UnreserveDisk():
+            if not disk.reserved:
+                return refuse(Refusal.DISK_NOT_RESERVED, f"{command.disk} is not reserved")
+            return (DiskUnreserved(disk=command.disk),)
+        case OverrideDiskClass():
+            if disk.override == command.media:
+                return ()
+            return (DiskClassOverridden(disk=command.disk, media=command.media),)
+        case _:
+            assert_never(command)
+
+
+def _claim(disk: Disk, command: ClaimDisk) -> Decision[DiskEvent]:
+    if disk.owner == Owner(command.node, command.pool):
+        return ()
+    no = unclaimable(disk, command.disk, command.node)
+    return no or (
+        DiskClaimed(
+            disk=command.disk,
+            node=command.node,
+            pool=command.pool,
+            operation=command.operation,
+        ),
+    )
+
+
+def _note_sighting(disk: Disk, report: ReportDiskSeen) -> Decision[DiskEvent]:
+    known, node = report.sighting, report.node
+    if disk.sightings.get(node) == known:
+        return ()
+    if node in disk.sightings:
+        return (DiskChanged(disk=report.disk, node=node, sighting=known),)
+    if disk.sightings:
+        return (DiskSeenTwice(disk=report.disk, node=node, sighting=known),)
+    moved_from = disk.last_node if disk.last_node != node else ""
+    return (DiskFound(disk=report.disk, node=node, sighting=known, moved_from=moved_from),)
+
+
+def evolve(disk: Disk, event: DiskEvent) -> Disk:
+    """Apply what happened. Never refuses: the past cannot be wrong."""
+    match event:
+        case DiskFound() | DiskChanged() | DiskSeenTwice():
+            sightings = {**disk.sightings, event.node: event.sighting}
+            return replace(disk, known=True, sightings=sightings, last_node=event.node)
+        case DiskGone():
+            return _unseen(disk, event.node)
+        case DiskReserved():
+            return replace(disk, reserved=True)
+        case DiskUnreserved():
+            return replace(disk, reserved=False)
+        case DiskClassOverridden():
+            return replace(disk, override=event.media)
+        case DiskClaimed():
+            return replace(disk, owner=Owner(event.node, event.pool))
+        case DiskReleased():
+            return replace(disk, owner=None)
+        case DiskForgotten():
+            left = _unseen(disk, event.node)
+            return left if left.sightings else Disk()
+        case _:
+            assert_never(event)
+
+
+def _unseen(disk: Disk, node: str) -> Disk:
+    left = {at: sighting for at, sighting in disk.sightings.items() if at != node}
+    return replace(disk, sightings=left, last_node=next(iter(left), node))

@@ -1,0 +1,258 @@
+"""Who is in the cluster, who is heard, and what drifted there."""
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import assert_never
+
+import msgspec
+from msgspec.structs import replace
+
+from aggregates.decision import Decision, Facts
+from schemas.answers import Refused, refuse
+from schemas.node import (
+    AdmitNode,
+    AttachPool,
+    Capability,
+    ConcludeNode,
+    CordonNode,
+    DetachPool,
+    DriftFound,
+    DriftSettled,
+    Finding,
+    NodeAdmitted,
+    NodeCommand,
+    NodeCordoned,
+    NodeEvent,
+    NodeFellSilent,
+    NodeHeard,
+    NodeJoined,
+    NodeRemovalBegan,
+    NodeRemovalEnded,
+    NodeRemoved,
+    NodeUncordoned,
+    PoolAttached,
+    PoolDetached,
+    RemoveNode,
+    ReportDrift,
+    ReportNodeHeard,
+    ReportNodeJoined,
+    ReportNodeSilent,
+    UncordonNode,
+)
+from schemas.refusals import Refusal
+
+
+class NodePhase(StrEnum):
+    """Whether the node belongs to the cluster."""
+
+    UNKNOWN = "unknown"
+    MEMBER = "member"
+    REMOVING = "removing"
+    REMOVED = "removed"
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """One node as its events tell it. ``operation`` is the one that is running, if any."""
+
+    phase: NodePhase = NodePhase.UNKNOWN
+    address: str = ""
+    zone: str = ""
+    capabilities: tuple[Capability, ...] = ()
+    worker_version: str = ""
+    cordoned: bool = False
+    silent: bool = False
+    pools: frozenset[str] = frozenset()
+    findings: tuple[Finding, ...] = ()
+    operation: str = ""
+
+
+def unfit(node: Node | None, name: str) -> Refused | None:
+    """Return why nothing new can be placed on *node*, or None if it can."""
+    match node:
+        case None | Node(phase=NodePhase.UNKNOWN):
+            return refuse(Refusal.UNKNOWN_NODE, f"there is no node {name}")
+        case Node(phase=NodePhase.REMOVED):
+            return refuse(Refusal.NODE_REMOVED, f"{name} was removed from the cluster")
+        case Node(cordoned=True) | Node(phase=NodePhase.REMOVING):
+            return refuse(Refusal.NODE_CORDONED, f"{name} takes nothing new")
+        case _:
+            return unheard(node, name)
+
+
+def unheard(node: Node | None, name: str) -> Refused | None:
+    """Return why nothing can be done on *node* now, or None if its worker is there."""
+    if node is None or node.phase is NodePhase.UNKNOWN:
+        return refuse(Refusal.UNKNOWN_NODE, f"there is no node {name}")
+    if node.phase is NodePhase.REMOVED:
+        return refuse(Refusal.NODE_REMOVED, f"{name} was removed from the cluster")
+    if node.silent:
+        return refuse(Refusal.NODE_SILENT, f"nothing has been heard of {name} for a while")
+    return None
+
+
+def decide(node: Node, command: NodeCommand, facts: Facts) -> Decision[NodeEvent]:
+    """Say what shall happen. May refuse a request; never refuses a report."""
+    match command:
+        case ReportNodeJoined():
+            return _join(node, command)
+        case ReportNodeSilent():
+            return _note_silence(node, command)
+        case ReportNodeHeard():
+            return (NodeHeard(node=command.node),) if node.silent else ()
+        case ReportDrift():
+            return _note_drift(node, command)
+        case DetachPool():
+            known = command.pool in node.pools
+            return (PoolDetached(node=command.node, pool=command.pool),) if known else ()
+        case ConcludeNode():
+            return _conclude(node, command)
+        case AdmitNode():
+            return _admit(node, command)
+        case CordonNode() | UncordonNode() | RemoveNode() | AttachPool():
+            if node.phase in {NodePhase.UNKNOWN, NodePhase.REMOVED}:
+                return unheard(node, command.node) or ()
+            return _change_member(node, command, facts)
+        case _:
+            assert_never(command)
+
+
+def _change_member(
+    node: Node, command: CordonNode | UncordonNode | RemoveNode | AttachPool, facts: Facts
+) -> Decision[NodeEvent]:
+    match command:
+        case CordonNode():
+            if node.cordoned:
+                return ()
+            return (NodeCordoned(node=command.node, because=command.because),)
+        case UncordonNode():
+            return (NodeUncordoned(node=command.node),) if node.cordoned else ()
+        case RemoveNode():
+            return _remove(node, command, facts)
+        case AttachPool():
+            if command.pool in node.pools:
+                return ()
+            no = unfit(node, command.node)
+            return no or (PoolAttached(node=command.node, pool=command.pool),)
+        case _:
+            assert_never(command)
+
+
+def _join(node: Node, report: ReportNodeJoined) -> Decision[NodeEvent]:
+    if node.phase is NodePhase.REMOVED:
+        return ()
+    joined = NodeJoined(
+        node=report.node,
+        address=report.address,
+        zone=report.zone,
+        capabilities=report.capabilities,
+        worker_version=report.worker_version,
+    )
+    heard = (NodeHeard(node=report.node),) if node.silent else ()
+    return heard if node == evolve(node, joined) else (joined, *heard)
+
+
+def _note_silence(node: Node, report: ReportNodeSilent) -> Decision[NodeEvent]:
+    if node.silent or node.phase in {NodePhase.UNKNOWN, NodePhase.REMOVED}:
+        return ()
+    return (NodeFellSilent(node=report.node, last_heard=report.last_heard),)
+
+
+def _note_drift(node: Node, report: ReportDrift) -> Decision[NodeEvent]:
+    if node.phase in {NodePhase.UNKNOWN, NodePhase.REMOVED}:
+        return ()
+    now = {(f.drift, f.object): f for f in report.findings}
+    before = {(f.drift, f.object): f for f in node.findings}
+    settled = [DriftSettled(node=report.node, finding=f) for k, f in before.items() if k not in now]
+    found = [DriftFound(node=report.node, finding=f) for k, f in now.items() if before.get(k) != f]
+    return (*settled, *found)
+
+
+def _admit(node: Node, command: AdmitNode) -> Decision[NodeEvent]:
+    match node.phase:
+        case NodePhase.REMOVED:
+            return (NodeAdmitted(node=command.node),)
+        case NodePhase.UNKNOWN:
+            return refuse(
+                Refusal.UNKNOWN_NODE,
+                f"there is no node {command.node}",
+                "A new node needs no leave: start its worker.",
+            )
+        case NodePhase.MEMBER | NodePhase.REMOVING:
+            return refuse(Refusal.NODE_KNOWN, f"{command.node} is a member")
+        case _:
+            assert_never(node.phase)
+
+
+def _remove(node: Node, command: RemoveNode, facts: Facts) -> Decision[NodeEvent]:
+    if node.operation:
+        return refuse(Refusal.NODE_BUSY, f"operation {node.operation} runs on {command.node}")
+    if node.pools:
+        return refuse(
+            Refusal.NODE_HAS_POOLS, f"{command.node} carries {', '.join(sorted(node.pools))}"
+        )
+    seen = (name for name, disk in facts.world.disks.items() if command.node in disk.sightings)
+    return (
+        NodeRemovalBegan(
+            node=command.node,
+            operation=facts.operation,
+            deadline=facts.at + timedelta(seconds=command.deadline_s),
+            disks=tuple(sorted(seen)),
+        ),
+    )
+
+
+def _conclude(node: Node, report: ConcludeNode) -> Decision[NodeEvent]:
+    if node.operation != report.operation:
+        return ()
+    if report.removed:
+        return (NodeRemoved(node=report.node, operation=report.operation),)
+    return (NodeRemovalEnded(node=report.node, operation=report.operation),)
+
+
+def evolve(node: Node, event: NodeEvent) -> Node:
+    """Apply what happened. Never refuses: the past cannot be wrong."""
+    match event:
+        case NodeJoined():
+            return _joined(node, event)
+        case NodeAdmitted():
+            return Node()
+        case NodeCordoned():
+            return replace(node, cordoned=True)
+        case NodeUncordoned():
+            return replace(node, cordoned=False)
+        case NodeFellSilent():
+            return replace(node, silent=True)
+        case NodeHeard():
+            return replace(node, silent=False)
+        case PoolAttached():
+            return replace(node, pools=node.pools | {event.pool})
+        case PoolDetached():
+            return replace(node, pools=node.pools - {event.pool})
+        case DriftFound():
+            return replace(node, findings=(*_without(node, event.finding), event.finding))
+        case DriftSettled():
+            return replace(node, findings=_without(node, event.finding))
+        case NodeRemovalBegan():
+            return replace(node, phase=NodePhase.REMOVING, operation=event.operation)
+        case NodeRemovalEnded():
+            return replace(node, phase=NodePhase.MEMBER, operation="")
+        case NodeRemoved():
+            return Node(phase=NodePhase.REMOVED)
+        case _:
+            assert_never(event)
+
+
+def _joined(node: Node, event: NodeJoined) -> Node:
+    return replace(
+        node,
+        phase=node.phase if node.phase is NodePhase.REMOVING else NodePhase.MEMBER,
+        address=event.address,
+        zone=event.zone,
+        capabilities=event.capabilities,
+        worker_version=event.worker_version,
+    )
+
+
+def _without(node: Node, finding: Finding) -> tuple[Finding, ...]:
+    key = (finding.drift, finding.object)
+    return tuple(f for f in node.findings if (f.drift, f.object) != key)

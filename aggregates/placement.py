@@ -1,0 +1,119 @@
+"""Where a volume goes: every pool looked at, with its score or the reason against it."""
+
+from collections.abc import Iterable
+
+from aggregates.decision import World
+from aggregates.ledger import room_bytes, rounded_bytes, short_of, thin_room_bytes
+from aggregates.node import unfit
+from aggregates.pool import Pool, PoolPhase
+from schemas.answers import Refused, refuse
+from schemas.pool import Reserve
+from schemas.refusals import Refusal
+from schemas.volume import Candidate, Layout, ProvisionVolume
+
+CANDIDATES_MAX = 64
+"""How many pools a decision records; beyond that only the best and the first refusals."""
+
+_ROOM_POINTS = 1000
+_CROWD_POINTS = 1
+
+
+def rank(request: ProvisionVolume, world: World, uid: str) -> tuple[Candidate, ...]:
+    """Return the pools in the order in which they are to be tried; those that cannot come last.
+
+    A pool scores up to 1000 points for the share of it that stays free, and loses one for each
+    volume it holds. Room that volumes on their way have not reserved yet counts as used for the
+    score, but not against the pool: only the ledger may refuse.
+    """
+    underway = _underway(world)
+    looked_at = [
+        _candidate(request, world, key, pool, underway.get(key, 0), uid)
+        for key, pool in world.pools.items()
+        if pool.phase is not PoolPhase.ABSENT and _asked_for(request, key)
+    ]
+    looked_at.sort(key=lambda c: (c.code is not None, -c.score, c.node, c.pool))
+    return tuple(looked_at[:CANDIDATES_MAX])
+
+
+def nowhere(request: ProvisionVolume, candidates: Iterable[Candidate]) -> Refused | None:
+    """Return the refusal if no candidate can take the volume, or None if one can."""
+    against = list(candidates)
+    if any(candidate.code is None for candidate in against):
+        return None
+    codes = {candidate.code for candidate in against if candidate.code is not None}
+    code = codes.pop() if len(codes) == 1 else Refusal.NO_PLACE
+    if not against:
+        wish = f"pool {request.pool}" if request.pool else "a pool"
+        where = f" on {request.node}" if request.node else ""
+        return refuse(Refusal.NO_PLACE, f"there is not {wish}{where}")
+    return refuse(code, "; ".join(candidate.because for candidate in against)[:1000])
+
+
+def _asked_for(request: ProvisionVolume, key: tuple[str, str]) -> bool:
+    node, pool = key
+    return request.node in {None, node} and request.pool in {None, pool}
+
+
+def _candidate(
+    request: ProvisionVolume,
+    world: World,
+    key: tuple[str, str],
+    pool: Pool,
+    underway_bytes: int,
+    uid: str,
+) -> Candidate:
+    node, name = key
+    no = unfit(world.nodes.get(node), node) or _cannot(request, pool, key, uid)
+    room = _room(request, pool)
+    if no is not None or pool.facts is None:
+        code = no.code if no is not None else Refusal.POOL_NOT_READY
+        because = no.because if no is not None else f"{node}/{name} is not formed yet"
+        return Candidate(node=node, pool=name, room_bytes=room, code=code, because=because)
+    whole = pool.facts.thin_bytes if request.layout is Layout.THIN else pool.facts.size_bytes
+    wanted = rounded_bytes(request.size_bytes, pool.facts.extent_bytes, request.stripes)
+    left = room - wanted - underway_bytes
+    parts = {
+        "room": _ROOM_POINTS * left // max(1, whole),
+        "crowd": -_CROWD_POINTS * pool.ledger.claims,
+    }
+    return Candidate(node=node, pool=name, room_bytes=room, score=sum(parts.values()), parts=parts)
+
+
+def _cannot(request: ProvisionVolume, pool: Pool, key: tuple[str, str], uid: str) -> Refused | None:
+    node, name = key
+    if pool.phase is not PoolPhase.READY or pool.facts is None:
+        return refuse(Refusal.POOL_NOT_READY, f"{node}/{name} is {pool.phase.value}")
+    wish = Reserve(
+        pool=name,
+        node=node,
+        claim=uid,
+        size_bytes=request.size_bytes,
+        operation=uid,
+        thin=request.layout is Layout.THIN,
+        stripes=request.stripes,
+    )
+    return short_of(pool.ledger, pool.facts, pool.thin_ratio_percent, pool.volumes_max, wish)
+
+
+def _room(request: ProvisionVolume, pool: Pool) -> int:
+    if pool.facts is None:
+        return 0
+    if request.layout is Layout.THIN:
+        return thin_room_bytes(pool.ledger, pool.facts, pool.thin_ratio_percent)
+    return room_bytes(pool.ledger, pool.facts)
+
+
+def _underway(world: World) -> dict[tuple[str, str], int]:
+    """Return what volumes that are being provisioned will ask of the pools they try first."""
+    asked: dict[tuple[str, str], int] = {}
+    for name in world.provisioning:
+        volume = world.volumes[name]
+        first = next((c for c in volume.candidates if c.code is None), None)
+        if first is None:
+            continue
+        pool = world.pools.get((first.node, first.pool))
+        if pool is None or volume.uid in pool.ledger.reserved or volume.uid in pool.ledger.settled:
+            continue
+        key = (first.node, first.pool)
+        asked[key] = asked.get(key, 0) + volume.size_bytes
+    return asked

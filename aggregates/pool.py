@@ -1,0 +1,386 @@
+"""A volume group and the ledger of its room: over-commit is impossible because it is decided here."""
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import TypeVar, assert_never
+
+import msgspec
+
+from aggregates.decision import Decision, Facts
+from aggregates.disk import unclaimable
+from aggregates.ledger import Ledger, Posting, rounded_bytes, short_of
+from aggregates.node import unfit, unheard
+from schemas.answers import Refused, refuse
+from schemas.pool import (
+    AbandonPool,
+    BuildPool,
+    ConcludePool,
+    ExtendPool,
+    FormPool,
+    GrowPool,
+    PoolBuildWanted,
+    PoolCommand,
+    PoolDisksDropped,
+    PoolEvent,
+    PoolExtensionWanted,
+    PoolFacts,
+    PoolFactsChanged,
+    PoolFormed,
+    PoolFormingBegan,
+    PoolGrown,
+    PoolGrowthAbandoned,
+    PoolGrowthBegan,
+    PoolOperationEnded,
+    PoolRemovalAbandoned,
+    PoolRemovalBegan,
+    PoolRemovalWanted,
+    PoolRemoved,
+    PoolTroubled,
+    RemovePool,
+    ReportPoolAbsent,
+    ReportPoolBuilt,
+    ReportPoolTrouble,
+    ReportReleased,
+    ReportSettled,
+    ReportThinFill,
+    ReportUnreserved,
+    Reserve,
+    RoomReleased,
+    RoomReserved,
+    RoomSettled,
+    RoomUnreserved,
+    TearDownPool,
+    ThinPoolFilled,
+)
+from schemas.refusals import Refusal
+
+
+class PoolPhase(StrEnum):
+    """Where a pool is in its life."""
+
+    ABSENT = "absent"
+    FORMING = "forming"
+    READY = "ready"
+    REMOVING = "removing"
+    GOING = "going"
+
+
+class Pool(msgspec.Struct, frozen=True, kw_only=True):
+    """One pool.
+
+    ``adding`` are disks on their way in, ``dropping`` those on their way out again; ``asked`` says
+    that the node has been asked for what the running operation wants.
+    """
+
+    phase: PoolPhase = PoolPhase.ABSENT
+    uid: str = ""
+    operation: str = ""
+    asked: bool = False
+    disks: tuple[str, ...] = ()
+    adding: tuple[str, ...] = ()
+    dropping: tuple[str, ...] = ()
+    facts: PoolFacts | None = None
+    thin_bytes: int = 0
+    thin_ratio_percent: int = 100
+    volumes_max: int = 0
+    ledger: Ledger = Ledger()
+    thin_percent: int = 0
+    trouble: tuple[Refusal, str] | None = None
+
+
+Step = BuildPool | ExtendPool | TearDownPool
+Observation = (
+    ReportPoolBuilt
+    | ReportPoolAbsent
+    | ReportPoolTrouble
+    | ReportThinFill
+    | AbandonPool
+    | ConcludePool
+)
+Entry = ReportUnreserved | ReportSettled | ReportReleased
+
+
+def decide(pool: Pool, command: PoolCommand, facts: Facts) -> Decision[PoolEvent]:
+    """Say what shall happen. May refuse a request; never refuses a report."""
+    match command:
+        case Reserve():
+            return _reserve(pool, command)
+        case ReportUnreserved() | ReportSettled() | ReportReleased():
+            return _post(pool, command)
+        case FormPool():
+            return _form(pool, command, facts)
+        case GrowPool() | RemovePool():
+            if pool.phase is PoolPhase.ABSENT:
+                return _unknown(command.node, command.pool)
+            return _begin(pool, command, facts)
+        case BuildPool() | ExtendPool() | TearDownPool():
+            return _ask_node(pool, command)
+        case ReportPoolBuilt():
+            return _note_built(pool, command)
+        case ReportPoolAbsent():
+            if pool.phase is not PoolPhase.GOING or pool.uid != command.uid:
+                return ()
+            return (_removed(pool, command.node, command.pool),)
+        case AbandonPool():
+            return _abandon(pool, command) if pool.operation == command.operation else ()
+        case ConcludePool():
+            return _conclude(pool, command)
+        case ReportPoolTrouble():
+            return _note_trouble(pool, command)
+        case ReportThinFill():
+            return _note_fill(pool, command)
+        case _:
+            assert_never(command)
+
+
+def _unknown(node: str, pool: str) -> Refused:
+    return refuse(Refusal.UNKNOWN_POOL, f"there is no pool {pool} on {node}")
+
+
+def _form(pool: Pool, command: FormPool, facts: Facts) -> Decision[PoolEvent]:
+    if pool.phase is not PoolPhase.ABSENT:
+        here = f"{command.node} has a pool {command.pool} ({pool.phase.value})"
+        return refuse(Refusal.POOL_EXISTS, here)
+    no = unfit(facts.world.nodes.get(command.node), command.node)
+    no = no or _unclaimable(command.disks, command.node, facts)
+    if no is not None:
+        return no
+    seen = (facts.world.disks[disk].sightings[command.node] for disk in command.disks)
+    total = sum(sighting.size_bytes for sighting in seen)
+    if command.thin_bytes >= total:
+        short = f"the disks have {total} bytes, a thin pool of {command.thin_bytes} does not fit"
+        return refuse(Refusal.CAPACITY, short)
+    return (
+        PoolFormingBegan(
+            pool=command.pool,
+            node=command.node,
+            uid=facts.uid,
+            operation=facts.operation,
+            deadline=facts.at + timedelta(seconds=command.deadline_s),
+            disks=command.disks,
+            thin_bytes=command.thin_bytes,
+            thin_ratio_percent=command.thin_ratio_percent,
+            volumes_max=command.volumes_max,
+        ),
+    )
+
+
+def _unclaimable(disks: tuple[str, ...], node: str, facts: Facts) -> Refused | None:
+    if len(set(disks)) != len(disks):
+        return refuse(Refusal.NO_DISKS_NAMED, "a disk is named twice")
+    problems = (unclaimable(facts.world.disks.get(disk), disk, node) for disk in disks)
+    return next((problem for problem in problems if problem is not None), None)
+
+
+def _begin(pool: Pool, command: GrowPool | RemovePool, facts: Facts) -> Decision[PoolEvent]:
+    name = f"{command.node}/{command.pool}"
+    if pool.operation:
+        return refuse(Refusal.POOL_BUSY, f"operation {pool.operation} runs on {name}")
+    if pool.phase is not PoolPhase.READY or pool.dropping:
+        return refuse(Refusal.POOL_NOT_READY, f"{name} is {pool.phase.value}")
+    deadline = facts.at + timedelta(seconds=command.deadline_s)
+    if isinstance(command, GrowPool):
+        no = unfit(facts.world.nodes.get(command.node), command.node)
+        no = no or _unclaimable(command.disks, command.node, facts)
+        return no or (
+            PoolGrowthBegan(
+                pool=command.pool,
+                node=command.node,
+                operation=facts.operation,
+                deadline=deadline,
+                disks=command.disks,
+            ),
+        )
+    if not pool.ledger.empty:
+        return refuse(Refusal.POOL_IN_USE, f"{name} carries {pool.ledger.claims} volumes")
+    no = unheard(facts.world.nodes.get(command.node), command.node)
+    return no or (
+        PoolRemovalBegan(
+            pool=command.pool,
+            node=command.node,
+            operation=facts.operation,
+            deadline=deadline,
+        ),
+    )
+
+
+def _ask_node(pool: Pool, step: Step) -> Decision[PoolEvent]:
+    if not pool.operation or pool.operation != step.operation:
+        return refuse(Refusal.NOT_YOURS, f"{step.node}/{step.pool} does not know that operation")
+    if pool.asked:
+        return ()
+    match step:
+        case BuildPool():
+            return (
+                PoolBuildWanted(
+                    pool=step.pool,
+                    node=step.node,
+                    uid=pool.uid,
+                    disks=pool.disks,
+                    thin_bytes=pool.thin_bytes,
+                ),
+            )
+        case ExtendPool():
+            return (
+                PoolExtensionWanted(
+                    pool=step.pool,
+                    node=step.node,
+                    uid=pool.uid,
+                    disks=(*pool.disks, *pool.adding),
+                ),
+            )
+        case TearDownPool():
+            return (
+                PoolRemovalWanted(
+                    pool=step.pool, node=step.node, uid=pool.uid, operation=step.operation
+                ),
+            )
+        case _:
+            assert_never(step)
+
+
+def _note_built(pool: Pool, report: ReportPoolBuilt) -> Decision[PoolEvent]:
+    if pool.uid != report.uid:
+        return ()
+    if pool.phase is PoolPhase.FORMING:
+        return (_observed(PoolFormed, report),) if pool.asked else ()
+    if pool.phase is not PoolPhase.READY:
+        return ()
+    if pool.adding and pool.asked and set(pool.adding) <= set(report.facts.disks):
+        return (_observed(PoolGrown, report),)
+    changed = (_observed(PoolFactsChanged, report),) if pool.facts != report.facts else ()
+    gone = tuple(disk for disk in pool.dropping if disk not in report.facts.disks)
+    if not gone:
+        return changed
+    return (*changed, PoolDisksDropped(pool=report.pool, node=report.node, disks=gone))
+
+
+Observed = TypeVar("Observed", PoolFormed, PoolGrown, PoolFactsChanged)
+
+
+def _observed(word: type[Observed], report: ReportPoolBuilt) -> Observed:
+    return word(pool=report.pool, node=report.node, uid=report.uid, facts=report.facts)
+
+
+def _abandon(pool: Pool, report: AbandonPool) -> Decision[PoolEvent]:
+    match pool.phase:
+        case PoolPhase.FORMING if not pool.asked:
+            return (_removed(pool, report.node, report.pool),)
+        case PoolPhase.FORMING:
+            return (
+                PoolRemovalWanted(
+                    pool=report.pool,
+                    node=report.node,
+                    uid=pool.uid,
+                    operation=report.operation,
+                    because=report.because,
+                ),
+            )
+        case PoolPhase.READY if pool.adding:
+            return _abandon_growth(pool, report)
+        case PoolPhase.REMOVING:
+            return (
+                PoolRemovalAbandoned(
+                    pool=report.pool,
+                    node=report.node,
+                    uid=pool.uid,
+                    operation=report.operation,
+                    code=report.code,
+                    because=report.because,
+                ),
+            )
+        case _:
+            return ()
+
+
+def _abandon_growth(pool: Pool, report: AbandonPool) -> Decision[PoolEvent]:
+    given_up = PoolGrowthAbandoned(
+        pool=report.pool,
+        node=report.node,
+        uid=pool.uid,
+        operation=report.operation,
+        code=report.code,
+        because=report.because,
+        disks=pool.disks,
+        dropped=pool.adding,
+    )
+    if pool.asked:
+        return (given_up,)
+    return (
+        given_up,
+        PoolDisksDropped(pool=report.pool, node=report.node, disks=pool.adding),
+    )
+
+
+def _removed(pool: Pool, node: str, name: str) -> PoolRemoved:
+    return PoolRemoved(
+        pool=name, node=node, uid=pool.uid, disks=(*pool.disks, *pool.adding, *pool.dropping)
+    )
+
+
+def _conclude(pool: Pool, report: ConcludePool) -> Decision[PoolEvent]:
+    if pool.operation != report.operation:
+        return ()
+    return (PoolOperationEnded(pool=report.pool, node=report.node, operation=report.operation),)
+
+
+def _reserve(pool: Pool, command: Reserve) -> Decision[PoolEvent]:
+    if pool.phase is PoolPhase.ABSENT:
+        return _unknown(command.node, command.pool)
+    if pool.phase is not PoolPhase.READY or pool.facts is None:
+        busy = f"{command.node}/{command.pool} is {pool.phase.value}"
+        return refuse(Refusal.POOL_NOT_READY, busy)
+    if command.claim in pool.ledger.reserved:
+        return ()
+    no = short_of(pool.ledger, pool.facts, pool.thin_ratio_percent, pool.volumes_max, command)
+    return no or (
+        RoomReserved(
+            pool=command.pool,
+            node=command.node,
+            claim=command.claim,
+            size_bytes=rounded_bytes(command.size_bytes, pool.facts.extent_bytes, command.stripes),
+            operation=command.operation,
+            thin=command.thin,
+        ),
+    )
+
+
+def _post(pool: Pool, entry: Entry) -> Decision[PoolEvent]:
+    about = {"pool": entry.pool, "node": entry.node, "claim": entry.claim}
+    ledger = pool.ledger
+    match entry:
+        case ReportUnreserved():
+            return (RoomUnreserved(**about),) if entry.claim in ledger.reserved else ()
+        case ReportReleased():
+            known = entry.claim in ledger.reserved or entry.claim in ledger.settled
+            return (RoomReleased(**about),) if known else ()
+        case ReportSettled():
+            if pool.phase is PoolPhase.ABSENT:
+                return ()
+            same = ledger.settled.get(entry.claim) == Posting(entry.size_bytes, entry.thin)
+            if same and entry.claim not in ledger.reserved:
+                return ()
+            return (RoomSettled(**about, size_bytes=entry.size_bytes, thin=entry.thin),)
+        case _:
+            assert_never(entry)
+
+
+def _note_trouble(pool: Pool, report: ReportPoolTrouble) -> Decision[PoolEvent]:
+    same = pool.trouble == (report.code, report.because)
+    if pool.uid != report.uid or (same and not report.permanent):
+        return ()
+    return (
+        PoolTroubled(
+            pool=report.pool,
+            node=report.node,
+            code=report.code,
+            because=report.because,
+            permanent=report.permanent,
+        ),
+    )
+
+
+def _note_fill(pool: Pool, report: ReportThinFill) -> Decision[PoolEvent]:
+    if pool.thin_percent == report.data_percent or not pool.thin_bytes:
+        return ()
+    return (ThinPoolFilled(pool=report.pool, node=report.node, data_percent=report.data_percent),)

@@ -1,0 +1,125 @@
+"""How a pool became what it is: its events applied, one after another."""
+
+from typing import assert_never
+
+from msgspec.structs import replace
+
+from aggregates.ledger import Ledger, Posting
+from aggregates.pool import Pool, PoolPhase
+from schemas.pool import (
+    PoolBuildWanted,
+    PoolDisksDropped,
+    PoolEvent,
+    PoolExtensionWanted,
+    PoolFacts,
+    PoolFactsChanged,
+    PoolFormed,
+    PoolFormingBegan,
+    PoolGrown,
+    PoolGrowthAbandoned,
+    PoolGrowthBegan,
+    PoolOperationEnded,
+    PoolRemovalAbandoned,
+    PoolRemovalBegan,
+    PoolRemovalWanted,
+    PoolRemoved,
+    PoolTroubled,
+    RoomReleased,
+    RoomReserved,
+    RoomSettled,
+    RoomUnreserved,
+    ThinPoolFilled,
+)
+
+
+def evolve(pool: Pool, event: PoolEvent) -> Pool:
+    """Apply what happened. Never refuses: the past cannot be wrong."""
+    match event:
+        case RoomReserved() | RoomUnreserved() | RoomSettled() | RoomReleased():
+            return replace(pool, ledger=_posted(pool.ledger, event))
+        case PoolFormingBegan():
+            return _forming(event)
+        case PoolBuildWanted():
+            return replace(pool, asked=True, trouble=None)
+        case PoolFormed() | PoolGrown() | PoolFactsChanged():
+            return _as_observed(pool, event)
+        case PoolGrowthBegan():
+            return replace(
+                pool, operation=event.operation, adding=event.disks, asked=False, trouble=None
+            )
+        case PoolExtensionWanted():
+            return replace(pool, asked=True, trouble=None)
+        case PoolGrowthAbandoned():
+            return replace(pool, adding=(), dropping=event.dropped, trouble=None)
+        case PoolDisksDropped():
+            left = tuple(disk for disk in pool.dropping if disk not in event.disks)
+            return replace(pool, dropping=left)
+        case PoolRemovalBegan():
+            return replace(
+                pool,
+                phase=PoolPhase.REMOVING,
+                operation=event.operation,
+                asked=False,
+                trouble=None,
+            )
+        case PoolRemovalWanted():
+            return replace(pool, phase=PoolPhase.GOING, asked=True, trouble=None)
+        case PoolRemovalAbandoned():
+            return replace(pool, phase=PoolPhase.READY, trouble=None)
+        case PoolRemoved():
+            return Pool()
+        case PoolOperationEnded():
+            return replace(pool, operation="", asked=False)
+        case PoolTroubled():
+            return replace(pool, trouble=(event.code, event.because))
+        case ThinPoolFilled():
+            return replace(pool, thin_percent=event.data_percent)
+        case _:
+            assert_never(event)
+
+
+def _forming(event: PoolFormingBegan) -> Pool:
+    return Pool(
+        phase=PoolPhase.FORMING,
+        uid=event.uid,
+        operation=event.operation,
+        disks=event.disks,
+        thin_bytes=event.thin_bytes,
+        thin_ratio_percent=event.thin_ratio_percent,
+        volumes_max=event.volumes_max,
+    )
+
+
+def _as_observed(pool: Pool, event: PoolFormed | PoolGrown | PoolFactsChanged) -> Pool:
+    observed: PoolFacts = event.facts
+    match event:
+        case PoolFormed():
+            return replace(pool, phase=PoolPhase.READY, facts=observed, trouble=None)
+        case PoolGrown():
+            return replace(
+                pool,
+                facts=observed,
+                disks=(*pool.disks, *pool.adding),
+                adding=(),
+                trouble=None,
+            )
+        case PoolFactsChanged():
+            return replace(pool, facts=observed)
+        case _:
+            assert_never(event)
+
+
+def _posted(
+    ledger: Ledger, event: RoomReserved | RoomUnreserved | RoomSettled | RoomReleased
+) -> Ledger:
+    match event:
+        case RoomReserved():
+            return ledger.reserve(event.claim, Posting(event.size_bytes, event.thin))
+        case RoomUnreserved():
+            return ledger.unreserve(event.claim)
+        case RoomSettled():
+            return ledger.settle(event.claim, Posting(event.size_bytes, event.thin))
+        case RoomReleased():
+            return ledger.release(event.claim)
+        case _:
+            assert_never(event)

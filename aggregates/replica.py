@@ -1,0 +1,241 @@
+"""One leg of a volume on one node: what is wanted of it, and what the node says of it."""
+
+from enum import StrEnum
+from typing import assert_never
+
+import msgspec
+from msgspec.structs import replace
+
+from aggregates.decision import Decision, Facts
+from aggregates.node import unheard
+from schemas.answers import refuse
+from schemas.refusals import Refusal
+from schemas.replica import (
+    CreateReplica,
+    KeepReplica,
+    RemoveReplica,
+    ReplicaCommand,
+    ReplicaCreated,
+    ReplicaEvent,
+    ReplicaKept,
+    ReplicaRemovalWanted,
+    ReplicaRemovalWithdrawn,
+    ReplicaRemoved,
+    ReplicaResized,
+    ReplicaResizeWanted,
+    ReplicaSpec,
+    ReplicaTroubled,
+    ReplicaWanted,
+    ReportReplicaAbsent,
+    ReportReplicaPresent,
+    ReportReplicaTrouble,
+    ResizeReplica,
+)
+from schemas.volume import Layout
+
+
+class ReplicaPhase(StrEnum):
+    """How what is wanted and what is stand to one another."""
+
+    ABSENT = "absent"
+    WANTED = "wanted"
+    PRESENT = "present"
+    RESIZING = "resizing"
+    GOING = "going"
+    STAYING = "staying"
+
+
+class Replica(msgspec.Struct, frozen=True, kw_only=True):
+    """One leg. ``size_bytes`` is what the node last said, ``spec.size_bytes`` what is wanted."""
+
+    phase: ReplicaPhase = ReplicaPhase.ABSENT
+    spec: ReplicaSpec | None = None
+    size_bytes: int = 0
+    created: bool = False
+    trouble: tuple[Refusal, str] | None = None
+
+
+def decide(replica: Replica, command: ReplicaCommand, facts: Facts) -> Decision[ReplicaEvent]:
+    """Say what shall happen. May refuse a request; never refuses a report."""
+    match command:
+        case CreateReplica():
+            return _create(replica, command, facts)
+        case ReportReplicaPresent() | ReportReplicaAbsent() | ReportReplicaTrouble():
+            if replica.spec is None or replica.spec.uid != command.uid:
+                return ()
+            return _note(replica, replica.spec, command)
+        case ResizeReplica() | RemoveReplica() | KeepReplica():
+            if replica.spec is None:
+                where = f"{command.node} has no leg of {command.volume}"
+                return refuse(Refusal.UNKNOWN_REPLICA, where)
+            return _want(replica, replica.spec, command)
+        case _:
+            assert_never(command)
+
+
+def _create(replica: Replica, command: CreateReplica, facts: Facts) -> Decision[ReplicaEvent]:
+    if replica.spec is not None:
+        if replica.spec.uid == command.spec.uid and replica.phase is not ReplicaPhase.GOING:
+            return ()
+        busy = f"{command.node} still holds an earlier leg of {command.volume}"
+        return refuse(Refusal.REPLICA_BUSY, busy)
+    no = unheard(facts.world.nodes.get(command.node), command.node)
+    return no or (
+        ReplicaWanted(
+            volume=command.volume,
+            node=command.node,
+            operation=command.operation,
+            spec=command.spec,
+        ),
+    )
+
+
+def _want(
+    replica: Replica, spec: ReplicaSpec, command: ResizeReplica | RemoveReplica | KeepReplica
+) -> Decision[ReplicaEvent]:
+    going = replica.phase is ReplicaPhase.GOING
+    match command:
+        case ResizeReplica():
+            if going:
+                return refuse(Refusal.REPLICA_BUSY, f"{command.volume} is being removed")
+            if spec.size_bytes == command.size_bytes:
+                return ()
+            return (
+                ReplicaResizeWanted(
+                    volume=command.volume,
+                    node=command.node,
+                    operation=command.operation,
+                    uid=spec.uid,
+                    size_bytes=command.size_bytes,
+                ),
+            )
+        case RemoveReplica() | KeepReplica():
+            if going is isinstance(command, RemoveReplica):
+                return ()
+            word = ReplicaRemovalWithdrawn if going else ReplicaRemovalWanted
+            return (
+                word(
+                    volume=command.volume,
+                    node=command.node,
+                    operation=command.operation,
+                    uid=spec.uid,
+                ),
+            )
+        case _:
+            assert_never(command)
+
+
+def _note(
+    replica: Replica,
+    spec: ReplicaSpec,
+    report: ReportReplicaPresent | ReportReplicaAbsent | ReportReplicaTrouble,
+) -> Decision[ReplicaEvent]:
+    match report:
+        case ReportReplicaPresent():
+            return _note_presence(replica, spec, report)
+        case ReportReplicaAbsent():
+            if replica.phase not in {ReplicaPhase.GOING, ReplicaPhase.STAYING}:
+                return ()
+            return (
+                ReplicaRemoved(
+                    volume=report.volume, node=report.node, uid=spec.uid, pool=spec.pool
+                ),
+            )
+        case ReportReplicaTrouble():
+            if replica.trouble == (report.code, report.because) and not report.permanent:
+                return ()
+            return (
+                ReplicaTroubled(
+                    volume=report.volume,
+                    node=report.node,
+                    uid=spec.uid,
+                    code=report.code,
+                    because=report.because,
+                    permanent=report.permanent,
+                ),
+            )
+        case _:
+            assert_never(report)
+
+
+def _note_presence(
+    replica: Replica, spec: ReplicaSpec, report: ReportReplicaPresent
+) -> Decision[ReplicaEvent]:
+    thin = spec.layout is Layout.THIN
+    if replica.phase is ReplicaPhase.GOING or report.size_bytes < spec.size_bytes:
+        return ()  # said before the node knew what is wanted now
+    if replica.phase is ReplicaPhase.WANTED:
+        return (
+            ReplicaCreated(
+                volume=report.volume,
+                node=report.node,
+                uid=spec.uid,
+                pool=spec.pool,
+                size_bytes=report.size_bytes,
+                device=report.device,
+                thin=thin,
+            ),
+        )
+    if replica.phase is ReplicaPhase.STAYING:
+        return (
+            ReplicaKept(
+                volume=report.volume,
+                node=report.node,
+                uid=spec.uid,
+                size_bytes=report.size_bytes,
+            ),
+        )
+    if replica.phase is ReplicaPhase.PRESENT and report.size_bytes == replica.size_bytes:
+        return ()
+    return (
+        ReplicaResized(
+            volume=report.volume,
+            node=report.node,
+            uid=spec.uid,
+            pool=spec.pool,
+            size_bytes=report.size_bytes,
+            thin=thin,
+        ),
+    )
+
+
+def evolve(replica: Replica, event: ReplicaEvent) -> Replica:
+    """Apply what happened. Never refuses: the past cannot be wrong."""
+    match event:
+        case ReplicaWanted():
+            return Replica(phase=ReplicaPhase.WANTED, spec=event.spec)
+        case ReplicaCreated():
+            return replace(
+                replica,
+                phase=ReplicaPhase.PRESENT,
+                size_bytes=event.size_bytes,
+                created=True,
+                trouble=None,
+            )
+        case ReplicaResizeWanted():
+            return _resizing(replica, event.size_bytes)
+        case ReplicaResized() | ReplicaKept():
+            return replace(
+                replica, phase=ReplicaPhase.PRESENT, size_bytes=event.size_bytes, trouble=None
+            )
+        case ReplicaRemovalWanted():
+            return replace(replica, phase=ReplicaPhase.GOING, trouble=None)
+        case ReplicaRemovalWithdrawn():
+            return replace(replica, phase=ReplicaPhase.STAYING, trouble=None)
+        case ReplicaRemoved():
+            return Replica()
+        case ReplicaTroubled():
+            return replace(replica, trouble=(event.code, event.because))
+        case _:
+            assert_never(event)
+
+
+def _resizing(replica: Replica, size_bytes: int) -> Replica:
+    if replica.spec is None:
+        return replica
+    return replace(
+        replica,
+        phase=ReplicaPhase.RESIZING,
+        spec=replace(replica.spec, size_bytes=size_bytes),
+        trouble=None,
+    )

@@ -1,0 +1,98 @@
+"""The whole cluster as one pure fold: every aggregate's state by its kind and key."""
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Generic, TypeVar
+
+from aggregates import disk, node, operation, pool, pool_past, replica, volume
+from aggregates.decision import Facts
+from schemas.answers import Refused
+from schemas.grammar import Event, Message
+from schemas.place import CLUSTER, place_of
+from schemas.volume import VolumeProvisioned, VolumeProvisioningBegan, VolumeProvisioningFailed
+
+S = TypeVar("S")
+K = TypeVar("K", bound=Hashable)
+
+
+class Table(Generic[K, S]):
+    """All aggregates of one kind, and the two functions that make them what they are.
+
+    The command and event types are those of the kind; that the right ones arrive is seen to by
+    ``place_of``, which reads the kind from the word itself.
+    """
+
+    def __init__(
+        self,
+        initial: S,
+        decide: Callable[[S, Any, Facts], tuple[Event, ...] | Refused],
+        evolve: Callable[[S, Any], S],
+    ) -> None:
+        self.rows: dict[K, S] = {}
+        self._initial = initial
+        self._decide = decide
+        self._evolve = evolve
+
+    def decide(self, key: K, command: Message, facts: Facts) -> tuple[Event, ...] | Refused:
+        """Let the aggregate under *key* decide."""
+        return self._decide(self.rows.get(key, self._initial), command, facts)
+
+    def evolve(self, key: K, event: Event) -> None:
+        """Apply *event*; an aggregate that is as if it had never been takes no room."""
+        state = self._evolve(self.rows.get(key, self._initial), event)
+        if state == self._initial:
+            self.rows.pop(key, None)
+        else:
+            self.rows[key] = state
+
+
+class World:
+    """Every aggregate there is. ``evolve`` is the only thing that changes it."""
+
+    def __init__(self) -> None:
+        nodes: Table[str, node.Node] = Table(node.Node(), node.decide, node.evolve)
+        disks: Table[str, disk.Disk] = Table(disk.Disk(), disk.decide, disk.evolve)
+        pools: Table[tuple[str, str], pool.Pool] = Table(pool.Pool(), pool.decide, pool_past.evolve)
+        volumes: Table[str, volume.Volume] = Table(volume.Volume(), volume.decide, volume.evolve)
+        replicas: Table[tuple[str, str], replica.Replica] = Table(
+            replica.Replica(), replica.decide, replica.evolve
+        )
+        operations: Table[str, operation.Operation] = Table(
+            operation.Operation(), operation.decide, operation.evolve
+        )
+        self.nodes = nodes.rows
+        self.disks = disks.rows
+        self.pools = pools.rows
+        self.volumes = volumes.rows
+        self.replicas = replicas.rows
+        self.operations = operations.rows
+        self.provisioning: set[str] = set()
+        self._tables: dict[str, Table[Any, Any]] = {
+            "node": nodes,
+            "disk": disks,
+            "pool": pools,
+            "volume": volumes,
+            "replica": replicas,
+            "operation": operations,
+        }
+
+    def decide(self, command: Message, facts: Facts) -> tuple[Event, ...] | Refused:
+        """Let the aggregate that *command* is about decide."""
+        kind, place, id_ = place_of(command)
+        return self._tables[kind].decide(_key(place, id_), command, facts)
+
+    def evolve(self, kind: str, place: str, id_: str, events: Sequence[Event]) -> None:
+        """Apply what one commit recorded about one aggregate."""
+        table, key = self._tables[kind], _key(place, id_)
+        for event in events:
+            table.evolve(key, event)
+            match event:
+                case VolumeProvisioningBegan():
+                    self.provisioning.add(event.volume)
+                case VolumeProvisioned() | VolumeProvisioningFailed():
+                    self.provisioning.discard(event.volume)
+                case _:
+                    pass
+
+
+def _key(place: str, id_: str) -> Hashable:
+    return id_ if place == CLUSTER else (place, id_)
