@@ -27,6 +27,8 @@ from schemas.views import (
 
 LIMIT_DEFAULT = 500
 LIMIT_MAX = 5000
+PAGE_MAX_BYTES = 900_000
+STEPS_MAX = 1000
 WAIT_DEFAULT_MS = 2000
 WAIT_MAX_MS = 60_000
 
@@ -53,7 +55,11 @@ R = TypeVar("R", bound=Row | msgspec.Raw)
 
 
 class Page(msgspec.Struct, Generic[R], frozen=True, kw_only=True, tag_field="answer", tag="page"):
-    """Rows of one view as it stood after ``seq``; ``next`` is the cursor of what follows."""
+    """Rows of one view as it stood after ``seq``; ``next`` is the cursor of what follows.
+
+    A page may hold fewer rows than were allowed, since it must fit into one message: as long as
+    ``next`` is there, more may follow.
+    """
 
     kind: str
     api_version: str = msgspec.field(name="apiVersion", default="v1")
@@ -79,6 +85,7 @@ ROWS: dict[str, type[Row]] = {
     "disks": DiskRow,
     "pools": PoolRow,
     "volumes": VolumeRow,
+    "volume": VolumeRow,
     "replicas": ReplicaRow,
     "operations": OperationRow,
     "operation": OperationRow,
@@ -93,6 +100,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "disks": ("id", "node", "state", "media", "content", "pool", "serial", "wwn", "path"),
     "pools": ("name", "node", "state", "uid", "operation"),
     "volumes": ("name", "uid", "state", "layout", "filesystem", "pool", "node", "operation"),
+    "volume": ("name",),
     "replicas": ("volume", "node", "pool", "uid", "state", "operation"),
     "operations": ("id", "kind", "object", "state", "ended", "actor"),
     "operation": ("id",),

@@ -156,7 +156,8 @@ class VolumeState(StrEnum):
 class VolumeRow(Tracked, frozen=True, kw_only=True):
     """One volume. ``wanted_bytes`` is what a running operation is making of ``size_bytes``.
 
-    ``candidates`` are the pools that were looked at when it was placed, with their scores.
+    ``candidates``, the pools that were looked at when it was placed, with their scores, is filled
+    by the view ``volume`` only.
     """
 
     name: str
@@ -273,8 +274,9 @@ class OperationState(StrEnum):
 class OperationRow(Tracked, frozen=True, kw_only=True):
     """One operation. ``step`` is the last thing that happened in it, ``why`` the last trouble.
 
-    ``attempts`` counts the refusals of steps and troubles so far. ``steps`` is filled by the view
-    ``operation`` only: commits, refusals and tools of the operation in the order of their causes.
+    ``attempts`` counts the refused steps and reported troubles so far, ``actor`` is who wanted it.
+    The view ``operation`` alone fills ``tools`` (how many were run) and ``steps``: commits,
+    refusals and tools in the order of their causes, at most 1000 of them.
     """
 
     id: str
@@ -284,7 +286,6 @@ class OperationRow(Tracked, frozen=True, kw_only=True):
     step: str = ""
     why: str = ""
     attempts: int = 0
-    events: int = 0
     tools: int = 0
     deadline: Moment
     ended_at: Moment | None = None
@@ -293,6 +294,11 @@ class OperationRow(Tracked, frozen=True, kw_only=True):
     because: str = ""
     leftovers: tuple[str, ...] = ()
     steps: tuple[AuditRow, ...] = ()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing follows."""
+        return self.ended_at is not None
 
 
 class UsageLevel(StrEnum):
@@ -326,7 +332,7 @@ class UsageRow(Row, frozen=True, kw_only=True):
     thin_bytes: int = 0
     thin_committed_bytes: int = 0
     volumes: int = 0
-    seq: int = 0
+    seq: int
 
 
 class DriftRow(Row, frozen=True, kw_only=True):
