@@ -97,12 +97,12 @@ async def fresh_wires(
 async def until(true: Callable[[], bool], *, within_s: float = 10.0) -> None:
     """Wait for a condition; looks often, gives up loudly."""
     async with asyncio.timeout(within_s):
-        while not true():
+        while not true():  # noqa: ASYNC110
             await asyncio.sleep(0.002)
 
 
 async def until_async(true: Callable[[], Awaitable[bool]], *, within_s: float = 10.0) -> None:
     """Wait for a condition that has to be asked for."""
     async with asyncio.timeout(within_s):
-        while not await true():
+        while not await true():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
