@@ -1,6 +1,5 @@
 """What every decider is told besides its own past: the hour, new ids, and the rest of the world."""
 
-from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -10,6 +9,8 @@ from schemas.answers import Refused
 from schemas.grammar import Event
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from aggregates.disk import Disk
     from aggregates.node import Node
     from aggregates.pool import Pool

@@ -1,4 +1,4 @@
-"""A volume group and the ledger of its room: over-commit is impossible because it is decided here."""
+"""A volume group and the ledger of its room: decided here, so over-commit is impossible."""
 
 from datetime import timedelta
 from enum import StrEnum

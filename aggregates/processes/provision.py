@@ -1,0 +1,183 @@
+"""Making a volume: set room aside, have the leg made, book what it takes, say that it is there."""
+
+from msgspec.structs import replace
+
+from aggregates.processes.process import Due, GivingUp, Process
+from schemas.grammar import Event
+from schemas.operation import OperationKind, StepRefused
+from schemas.pool import ReportUnreserved, Reserve, RoomReserved, RoomSettled, RoomUnreserved
+from schemas.replica import (
+    CreateReplica,
+    RemoveReplica,
+    ReplicaCreated,
+    ReplicaRemovalWanted,
+    ReplicaRemoved,
+    ReplicaSpec,
+    ReplicaTroubled,
+    ReplicaWanted,
+)
+from schemas.volume import (
+    Candidate,
+    ConcludeVolume,
+    Layout,
+    VolumeProvisioned,
+    VolumeProvisioningBegan,
+    VolumeProvisioningFailed,
+)
+
+
+class Provision(Process, frozen=True, kw_only=True):
+    """The candidates are tried in their order; the first that keeps its word gets the volume."""
+
+    volume: str
+    wish: VolumeProvisioningBegan
+    candidates: tuple[Candidate, ...]
+    tried: int = 0
+    reserved: bool = False
+    bounced: bool = False
+    wanted: bool = False
+    created_bytes: int = 0
+    settled: bool = False
+    removal_wanted: bool = False
+    removed: bool = False
+    concluded: bool = False
+
+    @property
+    def here(self) -> Candidate:
+        """The candidate whose turn it is; the last one when all have been tried."""
+        return self.candidates[min(self.tried, len(self.candidates) - 1)]
+
+    def forward(self) -> Due | None:
+        """Reserve, have the leg made, wait for the node and the ledger, conclude."""
+        if self.bounced:
+            return self._unreserve()
+        if not self.reserved:
+            return Due("reserve", self._reserve(), self.tried)
+        if not self.wanted:
+            return Due("create", self._create(), self.tried)
+        if not (self.created_bytes and self.settled):
+            return None
+        if not self.concluded:
+            return Due(
+                "ready",
+                ConcludeVolume(
+                    volume=self.volume,
+                    operation=self.operation,
+                    node=self.here.node,
+                    pool=self.here.pool,
+                    size_bytes=self.created_bytes,
+                ),
+            )
+        return self.completed()
+
+    def back(self, why: GivingUp) -> Due | None:
+        """Have the leg removed, give the room back, say that there is no volume."""
+        if self.wanted and not self.removed:
+            if not self.removal_wanted:
+                return Due(
+                    "remove",
+                    RemoveReplica(
+                        volume=self.volume, node=self.here.node, operation=self.operation
+                    ),
+                )
+            if not self.out_of_time:
+                return None
+        elif self.reserved and not self.wanted:
+            return self._unreserve()
+        if not self.concluded:
+            return Due(
+                "failed",
+                ConcludeVolume(
+                    volume=self.volume,
+                    operation=self.operation,
+                    code=why.code,
+                    because=why.because[:1000],
+                ),
+            )
+        left = self.wanted and not self.removed
+        return self.given_up(why, *((f"replica/{self.here.node}/{self.volume}",) if left else ()))
+
+    def refused(self, refusal: StepRefused) -> "Provision":
+        """Go on with the next candidate when this one does not keep its word."""
+        if refusal.step == "create" and not self.wanted:
+            return replace(self, bounced=True)._unless_last(refusal)
+        if refusal.step == "reserve":
+            return replace(self, tried=self.tried + 1)._unless_last(refusal)
+        return self.give_up(refusal.code, refusal.because)
+
+    def note(self, event: Event) -> "Provision":
+        """Note what pool and node say."""
+        match event:
+            case RoomReserved():
+                return replace(self, reserved=True)
+            case RoomUnreserved():
+                bounced = 1 if self.bounced else 0
+                return replace(self, reserved=False, bounced=False, tried=self.tried + bounced)
+            case ReplicaWanted():
+                return replace(self, wanted=True)
+            case ReplicaCreated():
+                return replace(self, created_bytes=event.size_bytes)
+            case RoomSettled():
+                return replace(self, settled=True)
+            case ReplicaTroubled(permanent=True):
+                return self.give_up(event.code, event.because)
+            case ReplicaRemovalWanted():
+                return replace(self, removal_wanted=True)
+            case ReplicaRemoved():
+                return replace(self, removed=True)
+            case VolumeProvisioned() | VolumeProvisioningFailed():
+                return replace(self, concluded=True)
+            case _:
+                return self
+
+    def _unless_last(self, refusal: StepRefused) -> "Provision":
+        left = len(self.candidates) - self.tried - (1 if self.bounced else 0)
+        if left > 0:
+            return self
+        return self.give_up(refusal.code, refusal.because)
+
+    def _reserve(self) -> Reserve:
+        return Reserve(
+            pool=self.here.pool,
+            node=self.here.node,
+            claim=self.wish.uid,
+            size_bytes=self.wish.size_bytes,
+            operation=self.operation,
+            thin=self.wish.layout is Layout.THIN,
+            stripes=self.wish.stripes,
+        )
+
+    def _create(self) -> CreateReplica:
+        return CreateReplica(
+            volume=self.volume,
+            node=self.here.node,
+            operation=self.operation,
+            spec=ReplicaSpec(
+                uid=self.wish.uid,
+                pool=self.here.pool,
+                size_bytes=self.wish.size_bytes,
+                layout=self.wish.layout,
+                stripes=self.wish.stripes,
+                filesystem=self.wish.filesystem,
+            ),
+        )
+
+    def _unreserve(self) -> Due:
+        return Due(
+            "unreserve",
+            ReportUnreserved(pool=self.here.pool, node=self.here.node, claim=self.wish.uid),
+            self.tried,
+        )
+
+
+def begin(event: VolumeProvisioningBegan) -> Provision:
+    """Return the operation that *event* began."""
+    return Provision(
+        operation=event.operation,
+        kind=OperationKind.VOLUME_PROVISION,
+        object=f"volume/{event.volume}",
+        deadline=event.deadline,
+        volume=event.volume,
+        wish=event,
+        candidates=tuple(c for c in event.candidates if c.code is None),
+    )

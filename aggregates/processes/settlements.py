@@ -1,0 +1,94 @@
+"""Standing rules: what follows from an observation whoever is waiting for it, or nobody."""
+
+from collections.abc import Iterator, Sequence
+
+from aggregates.decision import World
+from aggregates.pool import PoolPhase
+from aggregates.replica import ReplicaPhase
+from schemas.disk import ReportDiskReleased
+from schemas.grammar import Event, Message
+from schemas.node import DetachPool
+from schemas.pool import (
+    PoolDisksDropped,
+    PoolRemoved,
+    ReportReleased,
+    ReportSettled,
+)
+from schemas.replica import ReplicaCreated, ReplicaRemoved, ReplicaResized
+from schemas.volume import Layout
+
+
+def follows(events: Sequence[Event]) -> tuple[Message, ...]:
+    """Return the reports that follow from *events*: the ledger and the claims keep up."""
+    return tuple(report for event in events for report in _follows(event))
+
+
+def _follows(event: Event) -> Iterator[Message]:
+    match event:
+        case ReplicaCreated() | ReplicaResized():
+            yield ReportSettled(
+                pool=event.pool,
+                node=event.node,
+                claim=event.uid,
+                size_bytes=event.size_bytes,
+                thin=event.thin,
+            )
+        case ReplicaRemoved():
+            yield ReportReleased(pool=event.pool, node=event.node, claim=event.uid)
+        case PoolDisksDropped():
+            for disk in event.disks:
+                yield ReportDiskReleased(disk=disk, node=event.node, pool=event.pool)
+        case PoolRemoved():
+            for disk in event.disks:
+                yield ReportDiskReleased(disk=disk, node=event.node, pool=event.pool)
+            yield DetachPool(node=event.node, pool=event.pool)
+        case _:
+            return
+
+
+def owed(world: World) -> tuple[Message, ...]:
+    """Return what *world* as it is still owes to the rules.
+
+    It is what ``follows`` would have said of commits that nobody lived to act on.
+    """
+    return (*_owed_to_ledgers(world), *_owed_by_claims(world))
+
+
+def _owed_to_ledgers(world: World) -> Iterator[Message]:
+    present = {r.spec.uid: (key, r) for key, r in world.replicas.items() if r.spec is not None}
+    waiting = {v.uid for v in world.volumes.values() if v.operation}
+    for (node, name), pool in world.pools.items():
+        for claim in sorted(pool.ledger.settled.keys() | pool.ledger.reserved.keys()):
+            if claim not in present and claim not in waiting:
+                yield ReportReleased(pool=name, node=node, claim=claim)
+    for (node, _volume), replica in present.values():
+        if replica.spec is None or replica.phase is not ReplicaPhase.PRESENT:
+            continue
+        thin = replica.spec.layout is Layout.THIN
+        home = world.pools.get((node, replica.spec.pool))
+        if home is None:
+            continue
+        booked = home.ledger.settled.get(replica.spec.uid)
+        if booked is None or booked.size_bytes != replica.size_bytes:
+            yield ReportSettled(
+                pool=replica.spec.pool,
+                node=node,
+                claim=replica.spec.uid,
+                size_bytes=replica.size_bytes,
+                thin=thin,
+            )
+
+
+def _owed_by_claims(world: World) -> Iterator[Message]:
+    for name, disk in world.disks.items():
+        if disk.owner is None:
+            continue
+        pool = world.pools.get((disk.owner.node, disk.owner.pool))
+        mine = pool is not None and name in (*pool.disks, *pool.adding, *pool.dropping)
+        if not mine:
+            yield ReportDiskReleased(disk=name, node=disk.owner.node, pool=disk.owner.pool)
+    for name, node in world.nodes.items():
+        for carried in sorted(node.pools):
+            pool = world.pools.get((name, carried))
+            if pool is None or pool.phase is PoolPhase.ABSENT:
+                yield DetachPool(node=name, pool=carried)
