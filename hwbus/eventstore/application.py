@@ -58,6 +58,7 @@ class ForensicReplay(HwbusLog):
     """
 
     name = "hwbus"
+    log_section_size = _PAGE
 
     def commits(
         self, *, since: int = 1, until: int | None = None, kinds: Sequence[str] = ()
