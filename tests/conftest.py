@@ -1,0 +1,96 @@
+"""What holds for every test: how many examples, what may be left out, and that it is said."""
+
+import functools
+import os
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import hwbus.lab.requirements
+
+IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
+
+settings.register_profile("quick", max_examples=25, deadline=None)
+settings.register_profile(
+    "ci", max_examples=300, deadline=None, derandomize=True, print_blob=True, database=None
+)
+settings.register_profile(
+    "night",
+    max_examples=20_000,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if IN_CI else "quick"))
+
+_NOT_RUN = pytest.StashKey[dict[str, list[str]]]()
+_SHOWN_MAX = 10
+
+
+@functools.cache
+def _why_no_lab() -> str | None:
+    return hwbus.lab.requirements.why_not()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_NOT_RUN] = {}
+    config.pluginmanager.register(_Bookkeeping(config.stash[_NOT_RUN]), "what-was-not-run")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("lab") is None:
+        return
+    reason = _why_no_lab()
+    if reason is not None and IN_CI:
+        pytest.fail(f"CI runs everything, but {reason}", pytrace=False)
+    if reason is not None:
+        pytest.skip(reason)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    not_run = terminalreporter.config.stash[_NOT_RUN]
+    if not not_run:
+        return
+    terminalreporter.section("what was not run here")
+    for reason, names in not_run.items():
+        terminalreporter.line(f"{len(names)} not run: {reason}")
+        for name in names[:_SHOWN_MAX]:
+            terminalreporter.line(f"    {name}")
+        if len(names) > _SHOWN_MAX:
+            terminalreporter.line(f"    and {len(names) - _SHOWN_MAX} more")
+    if IN_CI:
+        terminalreporter.line("CI is set, so everything must be run: this is a failure.", red=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if IN_CI and session.config.stash[_NOT_RUN] and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+class _Bookkeeping:
+    """Notes every test that was collected and not run, under its reason."""
+
+    def __init__(self, not_run: dict[str, list[str]]) -> None:
+        self._not_run = not_run
+
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        self._note("left out on the command line", *(item.nodeid for item in items))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped:
+            self._note(_reason(report.longrepr), report.nodeid)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.skipped:
+            self._note(_reason(report.longrepr), report.nodeid)
+
+    def _note(self, reason: str, *names: str) -> None:
+        self._not_run.setdefault(reason, []).extend(names)
+
+
+def _reason(longrepr: object) -> str:
+    if isinstance(longrepr, tuple):
+        return str(longrepr[-1]).removeprefix("Skipped: ")
+    return "expected to fail"
