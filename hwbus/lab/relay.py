@@ -6,6 +6,7 @@ moves into its own namespace, and what it accepts outside it connects to inside.
 
 import asyncio
 import socket
+import struct
 from asyncio import StreamReader, StreamWriter
 
 _CHUNK_BYTES = 1 << 16
@@ -52,15 +53,16 @@ class Relay:
     async def _pass_on(self, reader: StreamReader, writer: StreamWriter) -> None:
         try:
             inner_reader, inner_writer = await asyncio.open_connection(*self._target)
-        except OSError:  # nobody is there: the caller sees its connection reset
-            writer.transport.abort()
+        except OSError:  # nobody is there, and the caller sees as much
+            _break_off(writer)
             return
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(_pump(reader, inner_writer))
                 group.create_task(_pump(inner_reader, writer))
-        except* ConnectionError:  # an end broke off: its pump ended the other's
-            pass
+        except* ConnectionError:  # an end broke off, which ended the other's pump
+            _break_off(writer)
+            _break_off(inner_writer)
         finally:
             writer.transport.abort()
             inner_writer.transport.abort()
@@ -78,3 +80,11 @@ async def _flushed(writer: StreamWriter) -> None:
     # drain() is content below the high-water mark; the end must not cut off what is still waiting.
     writer.transport.set_write_buffer_limits(high=0)
     await writer.drain()
+
+
+def _break_off(writer: StreamWriter) -> None:
+    # A reset, so that nobody takes what has arrived so far for all there was.
+    if not writer.transport.is_closing():
+        connection = writer.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()

@@ -44,10 +44,10 @@ Launch = Callable[[Output], Awaitable[Running]]
 class HostProgram:
     """A program on the host, in the lab's network; it dies with us."""
 
-    def __init__(self, process: Process, on_output: Output) -> None:
+    def __init__(self, process: Process, reader: asyncio.Task[None]) -> None:
         self.pid = process.pid
         self._process = process
-        self._reader = asyncio.create_task(self._read(on_output))
+        self._reader = reader
 
     def signal(self, number: int, /) -> None:
         """Signal it and all it started that is still in its process group."""
@@ -63,17 +63,33 @@ class HostProgram:
             await asyncio.wait_for(self._reader, _LAST_WORDS_TIMEOUT_S)
         return status
 
-    async def _read(self, on_output: Output) -> None:
-        if self._process.stdout:
-            while data := await self._process.stdout.read(1 << 16):
-                on_output("stdout", data)
-
 
 async def start_on_host(argv: tuple[str, ...], env: dict[str, str], on_output: Output) -> Running:
     """Start a program on the host. Raises `LabError` if there is none of that name."""
     if host.find(argv[0]) is None:
         raise LabError(f"there is no program {argv[0]!r} on this machine")
-    return HostProgram(await host.start(*argv, env=env), on_output)
+    # A pipe of our own: asyncio's would put off the end of the program until the pipe's end.
+    receiver, sender = os.pipe()
+    try:
+        process = await host.start(*argv, env=env, output=sender)
+    except BaseException:
+        os.close(receiver)
+        raise
+    finally:
+        os.close(sender)
+    return HostProgram(process, asyncio.create_task(_read(receiver, on_output)))
+
+
+async def _read(receiver: int, on_output: Output) -> None:
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(receiver, "rb")
+    )
+    try:
+        while data := await reader.read(1 << 16):
+            on_output("stdout", data)
+    finally:
+        transport.close()
 
 
 class Service:
@@ -107,6 +123,7 @@ class Service:
             raise LabError(f"{self.label} is running already")
         self._ready.clear()
         self._recent = b""
+        self._log.touch()
         running = self._running = await self._launch(self._take)
         self._status = replace(
             self._status,

@@ -41,13 +41,15 @@ async def execute(*argv: str | Path) -> str:
     return words
 
 
-async def start(*argv: str | Path, env: Mapping[str, str] | None = None) -> Process:
-    """Start a long-running program in a session of its own, its output in a pipe to us."""
+async def start(
+    *argv: str | Path, env: Mapping[str, str] | None = None, output: int = PIPE
+) -> Process:
+    """Start a long-running program in a session of its own; `output` is a pipe or descriptor."""
     return await asyncio.create_subprocess_exec(
         *_TIED,
         *argv,
         stdin=DEVNULL,
-        stdout=PIPE,
+        stdout=output,
         stderr=STDOUT,
         start_new_session=True,
         env=environment(env),

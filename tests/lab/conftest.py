@@ -1,0 +1,94 @@
+"""Labs for tests: real kernels, started once a session and shared by all who want the same."""
+
+import asyncio
+import itertools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from hwbus.lab.client import LabClient, up
+from hwbus.lab.requirements import why_not
+from hwbus.lab.spec import LabSpec, PortSpec, ServiceSpec, uniform
+from hwbus.lab.workspace import Workspace
+
+
+class LabFactory:
+    """Gives out labs; the same wish twice is the same lab, with all its nodes up."""
+
+    def __init__(self) -> None:
+        self._labs: dict[bytes, tuple[LabClient, Workspace]] = {}
+
+    def __call__(
+        self,
+        nodes: int = 3,
+        disks: int = 3,
+        disk_size: str = "20G",
+        services: Sequence[ServiceSpec] = (),
+        ports: Sequence[PortSpec] = (),
+    ) -> LabClient:
+        return self.of(uniform(nodes, disks, disk_size, services=services, ports=ports))
+
+    def of(self, spec: LabSpec) -> LabClient:
+        key = repr(spec).encode()
+        if key not in self._labs:
+            workspace = Workspace()
+            try:
+                lab = asyncio.run(up(spec, workspace.path, owner_pid=os.getpid()))
+            except BaseException:
+                workspace.close()
+                raise
+            self._labs[key] = (lab, workspace)
+        lab = self._labs[key][0]
+        asyncio.run(_mend(lab))
+        return lab
+
+    def close(self) -> None:
+        for lab, workspace in self._labs.values():
+            asyncio.run(lab.down())
+            workspace.close()
+
+
+async def _mend(lab: LabClient) -> None:
+    """Switch on what an earlier test has left off."""
+    for node in (await lab.status()).nodes:
+        if node.frozen:
+            await lab.thaw(node.name)
+        elif not node.running:
+            await lab.boot(node.name)
+
+
+@pytest.fixture(scope="session")
+def lab_machine() -> None:
+    """Make sure that this machine can run a lab: on a machine for CI that is a must."""
+    reason = why_not()
+    if reason and os.environ.get("CI"):
+        pytest.fail(reason)
+    if reason:
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def lab(lab_machine: None) -> Iterator[LabFactory]:
+    """`lab(nodes=3, disks=3, disk_size="20G", services=...)` is a running lab."""
+    factory = LabFactory()
+    yield factory
+    factory.close()
+
+
+@pytest.fixture
+def lab_directory(lab_machine: None) -> Iterator[Path]:
+    """A directory for a lab that the test brings up, and down, itself."""
+    workspace = Workspace()
+    yield workspace.path
+    workspace.close()
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def unique() -> Callable[[str], str]:
+    """`unique("pool")` is a name that no other test of the session uses in a shared lab."""
+    return lambda kind: f"{kind}-{next(_numbers)}"
