@@ -1,0 +1,192 @@
+"""Who did what, when and why: one row for each commit, refusal, tool run and unreadable message.
+
+The order is that of the clocks of those who did it, and of the sequence where clocks agree. Each
+row comes from one message alone, so it does not matter which of the two streams was read first.
+"""
+
+from datetime import UTC, datetime
+from typing import assert_never
+
+import msgspec
+
+from hwbus.ports import Stored
+from projectors.reading import Seen
+from projectors.rows import Change, put
+from projectors.tables import AUDIT
+from schemas.audit import AuditRecord, DecidedRecord, ExecutedRecord, ParkedRecord, RefusedRecord
+from schemas.grammar import type_name
+from schemas.refusals import Refusal
+from schemas.views import AuditKind, AuditRow, FieldChange, Row
+
+_ENCODE = msgspec.json.Encoder().encode
+# These change with every commit and tell nothing that the audit row does not.
+_UNTOLD = frozenset({"created_at", "changed_at", "seq", "version"})
+
+
+def moment(at: datetime) -> str:
+    """Return *at* as text that sorts like time."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def of_commit(seen: Seen, before: Row | None, after: Row | None) -> Change:
+    """Return the row for a commit that changed its object's row from *before* to *after*."""
+    commit = seen.commit
+    code, because = _trouble(seen)
+    words = (type_name(event) for event in seen.events)
+    row = AuditRow(
+        kind=AuditKind.UNKNOWN if seen.unknown else AuditKind.ACCEPTED,
+        seq=seen.seq,
+        at=commit.at,
+        actor=commit.actor,
+        command=commit.command,
+        word=commit.word,
+        object=str(seen.address),
+        correlation=commit.correlation,
+        cause=commit.cause,
+        traceparent=commit.traceparent,
+        events=(*words, *(unknown.word for unknown in seen.unknown)),
+        changes=changes(before, after),
+        code=code,
+        because=because or "\n".join(unknown.text for unknown in seen.unknown),
+        request=_text(commit.request),
+    )
+    return put(AUDIT, f"{moment(commit.at)}/e/{seen.seq:020}", row)
+
+
+def _trouble(seen: Seen) -> tuple[Refusal | None, str]:
+    """Return the code and reason that an event of the commit gives, if one does."""
+    for event in reversed(seen.events):
+        because = getattr(event, "because", "")
+        if because:
+            return getattr(event, "code", None), because
+    return None, ""
+
+
+def _text(raw: msgspec.Raw) -> str:
+    text = bytes(raw).decode("utf-8", "replace")
+    return "" if text == "null" else text
+
+
+def changes(before: Row | None, after: Row | None) -> tuple[FieldChange, ...]:
+    """Return the fields in which two rows of one kind differ, in their order.
+
+    Where one of them is missing, only fields that say something are told.
+    """
+    if before is after or (before is None and after is None):
+        return ()
+    either = after if after is not None else before
+    empty = _empty(type(either))
+    told = []
+    for field in either.__struct_fields__ if either is not None else ():
+        if field in _UNTOLD:
+            continue
+        was = empty.get(field) if before is None else getattr(before, field)
+        now = empty.get(field) if after is None else getattr(after, field)
+        if was != now:
+            told.append(
+                FieldChange(
+                    field=field,
+                    before=_raw(None if before is None else was),
+                    after=_raw(None if after is None else now),
+                )
+            )
+    return tuple(told)
+
+
+def _raw(value: object) -> msgspec.Raw:
+    return msgspec.Raw(_ENCODE(value))
+
+
+_EMPTY: dict[type, dict[str, object]] = {}
+
+
+def _empty(row: type) -> dict[str, object]:
+    """Return the defaults of a kind of row."""
+    known = _EMPTY.get(row)
+    if known is None:
+        fields = msgspec.structs.fields(row)
+        known = {f.name: f.default for f in fields if f.default is not msgspec.NODEFAULT}
+        _EMPTY[row] = known
+    return known
+
+
+def of_record(stored: Stored, record: AuditRecord) -> Change:
+    """Return the row for a record of the audit stream."""
+    key = f"{moment(record.at)}/a/{stored.seq:020}"
+    match record:
+        case RefusedRecord():
+            return put(AUDIT, key, _refused(stored.seq, record))
+        case DecidedRecord():
+            return put(AUDIT, key, _decided(stored.seq, record))
+        case ExecutedRecord():
+            return put(AUDIT, key, _tool(stored.seq, record))
+        case ParkedRecord():
+            # Views made anew tell of it again; it is still one message that could not be read.
+            which = f"{record.consumer}/{record.subject}/{record.seq}"
+            key = f"{moment(record.at)}/p/{which}"
+            return put(AUDIT, key, _parked(stored.seq, record))
+        case _:
+            assert_never(record)
+
+
+def _refused(seq: int, record: RefusedRecord) -> AuditRow:
+    return AuditRow(
+        kind=AuditKind.REFUSED,
+        seq=seq,
+        at=record.at,
+        actor=record.actor,
+        command=record.command,
+        word=record.word,
+        object=record.object,
+        correlation=record.correlation,
+        cause=record.cause,
+        traceparent=record.traceparent,
+        code=record.code,
+        because=record.because,
+        request=record.request,
+    )
+
+
+def _decided(seq: int, record: DecidedRecord) -> AuditRow:
+    return AuditRow(
+        kind=AuditKind.DECIDED,
+        seq=seq,
+        at=record.at,
+        actor=record.actor,
+        command=record.command,
+        word=record.word,
+        object=record.object,
+        correlation=record.operation,
+        cause=f"event:{record.seq}" if record.seq else "",
+    )
+
+
+def _tool(seq: int, record: ExecutedRecord) -> AuditRow:
+    return AuditRow(
+        kind=AuditKind.TOOL,
+        seq=seq,
+        at=record.at,
+        actor=f"worker:{record.node}",
+        word=record.argv[0] if record.argv else "",
+        correlation=record.correlation,
+        cause=record.cause,
+        traceparent=record.traceparent,
+        node=record.node,
+        argv=record.argv,
+        exit_status=record.exit_status,
+        duration_ms=record.duration_ms,
+        stderr=record.stderr,
+    )
+
+
+def _parked(seq: int, record: ParkedRecord) -> AuditRow:
+    return AuditRow(
+        kind=AuditKind.PARKED,
+        seq=seq,
+        at=record.at,
+        actor=record.consumer,
+        object=record.subject,
+        cause=f"message:{record.seq}",
+        because=record.because,
+        request=record.data,
+    )

@@ -1,0 +1,58 @@
+"""Open differences between what was decided and what is, and since when they are known."""
+
+from msgspec.structs import replace
+
+from projectors.reading import Seen
+from projectors.rows import Changes, Rows, drop, put
+from projectors.tables import DRIFT, FINDINGS, NODES, FindingsRow
+from schemas.grammar import Event
+from schemas.node import DriftFound, DriftSettled, Finding, NodeAdmitted, NodeRemoved
+from schemas.views import DriftRow
+
+
+def drift(rows: Rows, seen: Seen, event: Event) -> Changes:
+    """Open or close findings. One that is found again with other sides is as old as before."""
+    node = seen.address.id
+    index = rows.get(FINDINGS, node)
+    keys = index.keys if index is not None else ()
+    match event:
+        case DriftFound():
+            key = _key(node, event.finding)
+            known = rows.get(DRIFT, key)
+            row = _row(node, seen, event.finding)
+            yield put(DRIFT, key, row if known is None else replace(row, since=known.since))
+            yield from _counted(rows, node, (*(k for k in keys if k != key), key))
+        case DriftSettled():
+            key = _key(node, event.finding)
+            yield drop(DRIFT, key)
+            yield from _counted(rows, node, tuple(k for k in keys if k != key))
+        case NodeRemoved() | NodeAdmitted():
+            for key in keys:
+                yield drop(DRIFT, key)
+            yield from _counted(rows, node, ())
+        case _:
+            return
+
+
+def _key(node: str, finding: Finding) -> str:
+    return f"{node}/{finding.drift.value}/{finding.object}"
+
+
+def _row(node: str, seen: Seen, finding: Finding) -> DriftRow:
+    return DriftRow(
+        node=node,
+        drift=finding.drift,
+        object=finding.object,
+        wanted=finding.wanted,
+        observed=finding.observed,
+        settle=finding.settle,
+        since=seen.at,
+        seq=seen.seq,
+    )
+
+
+def _counted(rows: Rows, node: str, keys: tuple[str, ...]) -> Changes:
+    yield put(FINDINGS, node, FindingsRow(keys=keys)) if keys else drop(FINDINGS, node)
+    row = rows.get(NODES, node)
+    if row is not None:
+        yield put(NODES, node, replace(row, drifts=len(keys)))

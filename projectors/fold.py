@@ -1,0 +1,108 @@
+"""All views at once: one message in, all rows it changes, in an order that the views agree on."""
+
+from collections.abc import Callable
+
+from hwbus.ports import Stored
+from hwbus.subjects import Address
+from projectors import audit
+from projectors.disks import disks
+from projectors.drift import drift
+from projectors.nodes import nodes
+from projectors.operations import operations
+from projectors.pools import pools
+from projectors.reading import Seen, UnreadableError, read_commit, read_record
+from projectors.replicas import replicas
+from projectors.rows import Altered, Changes, Rows, put
+from projectors.tables import DISKS, NODES, OPERATIONS, PARKED, POOLS, REPLICAS, VOLUMES, Table
+from projectors.usage import usage
+from projectors.volumes import of_leg, volumes
+from schemas.disk import DISKS as DISK
+from schemas.grammar import Event
+from schemas.node import NODES as NODE
+from schemas.operation import OPERATIONS as OPERATION
+from schemas.pool import POOLS as POOL
+from schemas.replica import REPLICAS as REPLICA
+from schemas.views import ParkedRow, Row
+from schemas.volume import VOLUMES as VOLUME
+
+View = Callable[[Rows, Seen, Event], Changes]
+_PARKED_DATA_MAX = 1024
+
+_VIEWS: dict[str, tuple[View, ...]] = {
+    NODE: (nodes, drift, operations),
+    DISK: (disks, operations),
+    POOL: (pools, operations),
+    VOLUME: (volumes, operations),
+    REPLICA: (replicas, of_leg, operations),
+    OPERATION: (operations,),
+}
+_OWN: dict[str, Table[Row]] = {
+    NODE: NODES,
+    DISK: DISKS,
+    POOL: POOLS,
+    VOLUME: VOLUMES,
+    REPLICA: REPLICAS,
+    OPERATION: OPERATIONS,
+}
+_USED = frozenset({"nodes", "pools", "volumes", "claims"})
+
+
+class Folded:
+    """What became of messages so far: how many were parked, how many had an unknown word."""
+
+    def __init__(self) -> None:
+        self.parked = 0
+        self.unknown = 0
+
+
+def fold_event(rows: Rows, stored: Stored, stream: str, folded: Folded) -> None:
+    """Apply one message of the events stream to *rows*. One that cannot be read is parked."""
+    try:
+        seen = read_commit(stored)
+    except UnreadableError as error:
+        _park(rows, stored, stream, str(error), folded)
+        return
+    folded.unknown += len(seen.unknown)
+    own = _OWN.get(seen.address.kind)
+    key = own_key(seen.address)
+    before = rows.get(own, key) if own is not None else None
+    altered: list[Altered] = []
+    for event in seen.events:
+        for view in _VIEWS.get(seen.address.kind, ()):
+            for change in view(rows, seen, event):
+                made = rows.apply(change)
+                if made is not None and made.table.name in _USED:
+                    altered.append(made)
+    for change in usage(rows, seen, altered):
+        rows.apply(change)
+    after = rows.get(own, key) if own is not None else None
+    rows.apply(audit.of_commit(seen, before, after))
+
+
+def own_key(address: Address) -> str:
+    """Return under which key the object at *address* has its row."""
+    on_a_node = address.kind in {POOL, REPLICA}
+    return f"{address.place}/{address.id}" if on_a_node else address.id
+
+
+def fold_record(rows: Rows, stored: Stored, stream: str, folded: Folded) -> None:
+    """Apply one message of the audit stream to *rows*. One that cannot be read is parked."""
+    try:
+        record = read_record(stored)
+    except UnreadableError as error:
+        _park(rows, stored, stream, str(error), folded)
+        return
+    rows.apply(audit.of_record(stored, record))
+
+
+def _park(rows: Rows, stored: Stored, stream: str, because: str, folded: Folded) -> None:
+    folded.parked += 1
+    row = ParkedRow(
+        stream=stream,
+        seq=stored.seq,
+        subject=stored.subject,
+        at=stored.at,
+        because=because,
+        data=stored.data[:_PARKED_DATA_MAX].decode("utf-8", "replace"),
+    )
+    rows.apply(put(PARKED, f"{stream}/{stored.seq:020}", row))

@@ -1,0 +1,126 @@
+"""Operations: what long work is under way, how far it is, and how it ended.
+
+Everything that happens for an operation carries its id as correlation, so its row follows commits
+of all kinds. Its steps are not kept here: they are the audit rows of that correlation.
+"""
+
+from msgspec.structs import replace
+
+from projectors.reading import Seen
+from projectors.rows import Changes, Rows, drop, put
+from projectors.tables import OPERATIONS, ORIGINS, OriginRow
+from schemas.grammar import Event, type_name
+from schemas.node import NodeRemovalBegan
+from schemas.operation import (
+    CancelWanted,
+    OperationEnded,
+    OperationExpired,
+    OperationStarted,
+    StepRefused,
+)
+from schemas.pool import PoolFormingBegan, PoolGrowthBegan, PoolRemovalBegan, PoolTroubled
+from schemas.replica import ReplicaTroubled
+from schemas.views import OperationRow, OperationState
+from schemas.volume import VolumeDeletionBegan, VolumeGrowthBegan, VolumeProvisioningBegan
+
+
+def operations(rows: Rows, seen: Seen, event: Event) -> Changes:
+    """Change the row of the operation that *event* is about, or that it happened for."""
+    match event:
+        case (
+            VolumeProvisioningBegan()
+            | VolumeGrowthBegan()
+            | VolumeDeletionBegan()
+            | PoolFormingBegan()
+            | PoolGrowthBegan()
+            | PoolRemovalBegan()
+            | NodeRemovalBegan()
+        ):
+            origin = OriginRow(actor=seen.commit.actor, at=seen.at)
+            yield put(ORIGINS, event.operation, origin)
+        case OperationStarted():
+            yield from _start(rows, seen, event)
+        case StepRefused() | CancelWanted() | OperationExpired() | OperationEnded():
+            row = rows.get(OPERATIONS, event.operation)
+            if row is not None:
+                version = seen.commit.version
+                after = replace(_told(row, seen, event), version=version)
+                yield put(OPERATIONS, row.id, _stamped(after, seen))
+        case _:
+            row = rows.get(OPERATIONS, seen.commit.correlation)
+            if row is not None:
+                yield put(OPERATIONS, row.id, _stamped(_stepped(row, event), seen))
+
+
+def _start(rows: Rows, seen: Seen, event: OperationStarted) -> Changes:
+    origin = rows.get(ORIGINS, event.operation)
+    if origin is None:
+        origin = OriginRow(actor=seen.commit.actor, at=seen.at)
+    yield drop(ORIGINS, event.operation)
+    yield put(
+        OPERATIONS,
+        event.operation,
+        OperationRow(
+            id=event.operation,
+            kind=event.kind,
+            object=event.object,
+            state=OperationState.RUNNING,
+            step=_step(event),
+            deadline=event.deadline,
+            actor=origin.actor,
+            created_at=origin.at,
+            changed_at=seen.at,
+            seq=seen.seq,
+            version=seen.commit.version,
+        ),
+    )
+
+
+def _told(
+    row: OperationRow,
+    seen: Seen,
+    event: StepRefused | CancelWanted | OperationExpired | OperationEnded,
+) -> OperationRow:
+    match event:
+        case StepRefused():
+            return replace(
+                row,
+                step=f"{event.step} refused",
+                why=f"{event.code.value} {event.because}",
+                attempts=row.attempts + 1,
+            )
+        case CancelWanted():
+            return replace(row, state=OperationState.CANCELLING, why=event.because)
+        case OperationExpired():
+            return replace(row, state=OperationState.EXPIRED, why="the deadline has passed")
+        case OperationEnded():
+            return replace(
+                row,
+                state=OperationState(event.outcome.value),
+                ended_at=seen.at,
+                code=event.code,
+                because=event.because,
+                leftovers=event.leftovers,
+            )
+
+
+def _stepped(row: OperationRow, event: Event) -> OperationRow:
+    match event:
+        case PoolTroubled() | ReplicaTroubled():
+            return replace(
+                row,
+                step=_step(event),
+                why=f"{event.code.value} {event.because}",
+                attempts=row.attempts + 1,
+            )
+        case _:
+            return replace(row, step=_step(event))
+
+
+def _step(event: Event) -> str:
+    """Return the name of what happened, without its version: ``pool.room-reserved``."""
+    return type_name(event).rpartition(".")[0]
+
+
+def _stamped(row: OperationRow, seen: Seen) -> OperationRow:
+    return replace(row, seq=seen.seq, changed_at=seen.at)

@@ -1,0 +1,98 @@
+"""From bytes to what was said; what cannot be read is told from what has no word yet."""
+
+from typing import Any
+
+import msgspec
+
+from hwbus.ports import Stored
+from hwbus.subjects import Address, BadNameError, parse_event
+from schemas.audit import AuditRecord
+from schemas.commit import Commit
+from schemas.grammar import Event, type_name
+from schemas.units import Moment
+from schemas.words import AnyCommit, AnyEvent, every_event
+
+_COMMIT = msgspec.json.Decoder(AnyCommit)
+_LOOSE: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
+    Commit[msgspec.Raw]  # type: ignore[type-var]
+)
+_EVENT: msgspec.json.Decoder[Event] = msgspec.json.Decoder(AnyEvent)
+_RECORD: msgspec.json.Decoder[AuditRecord] = msgspec.json.Decoder(AuditRecord)
+_KNOWN = frozenset(type_name(word) for word in every_event())
+
+
+class UnreadableError(Exception):
+    """A message that is not what its stream carries; its text says why."""
+
+
+class Unknown(msgspec.Struct, frozen=True):
+    """An event whose word this version does not have, as it was written."""
+
+    word: str
+    text: str
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """One commit as the log keeps it: where it stands, about what, and what it says.
+
+    ``at`` is the desk's clock. ``unknown`` holds the events that only a newer version can read.
+    """
+
+    seq: int
+    address: Address
+    commit: Commit[Event]
+    events: tuple[Event, ...]
+    unknown: tuple[Unknown, ...] = ()
+
+    @property
+    def at(self) -> Moment:
+        """When it was decided."""
+        return self.commit.at
+
+
+class _Tagged(msgspec.Struct):
+    type: str
+
+
+_TAG = msgspec.json.Decoder(_Tagged)
+
+
+def read_commit(stored: Stored) -> Seen:
+    """Return what a message of the events stream says.
+
+    Raises:
+        UnreadableError: its subject is no address, or its text is no commit.
+    """
+    try:
+        address = parse_event(stored.subject)
+    except BadNameError as error:
+        raise UnreadableError(str(error)) from error
+    try:
+        commit = _COMMIT.decode(stored.data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _read_loosely(stored, address)
+    return Seen(stored.seq, address, commit, commit.events)  # type: ignore[arg-type]
+
+
+def _read_loosely(stored: Stored, address: Address) -> Seen:
+    events: list[Event] = []
+    unknown: list[Unknown] = []
+    try:
+        commit = _LOOSE.decode(stored.data)
+        for raw in commit.events:
+            word = _TAG.decode(raw).type
+            if word in _KNOWN:
+                events.append(_EVENT.decode(raw))
+            else:
+                unknown.append(Unknown(word, bytes(raw).decode()))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UnreadableError(str(error)) from error
+    return Seen(stored.seq, address, commit, tuple(events), tuple(unknown))
+
+
+def read_record(stored: Stored) -> AuditRecord:
+    """Return what a message of the audit stream says. Raises ``UnreadableError``."""
+    try:
+        return _RECORD.decode(stored.data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UnreadableError(str(error)) from error

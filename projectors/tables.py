@@ -1,0 +1,177 @@
+"""Tables as data: which rows are kept, under which key, and by what they can be found."""
+
+from typing import Generic, TypeVar
+
+import msgspec
+
+from schemas.disk import Sighting
+from schemas.units import Moment
+from schemas.views import (
+    AuditRow,
+    DiskRow,
+    DriftRow,
+    NodeRow,
+    OperationRow,
+    ParkedRow,
+    PoolRow,
+    ReplicaRow,
+    Row,
+    UsageRow,
+    VolumeRow,
+)
+from schemas.volume import Candidate
+
+R_co = TypeVar("R_co", bound=Row, covariant=True)
+
+# Part of what a database is compared with: raise it when a view computes something else from the
+# same events, and every database is made anew from the log.
+FOLD_VERSION = 1
+
+
+class ClaimRow(Row, frozen=True, kw_only=True):
+    """What one volume has in the ledger of one pool, so that the next posting can replace it."""
+
+    pool_uid: str
+    volume: str = ""
+    thin: bool = False
+    reserved_bytes: int = 0
+    settled_bytes: int = 0
+
+
+class OwnerRow(Row, frozen=True, kw_only=True):
+    """The volume that a uid belongs to."""
+
+    volume: str
+
+
+class OriginRow(Row, frozen=True, kw_only=True):
+    """Who wanted an operation, known before the operation itself has started."""
+
+    actor: str
+    at: Moment
+
+
+class PlacementRow(Row, frozen=True, kw_only=True):
+    """The pools that were looked at for a volume: too long for a list of volumes."""
+
+    candidates: tuple[Candidate, ...]
+
+
+class SightingsRow(Row, frozen=True, kw_only=True):
+    """How each node that sees a disk sees it."""
+
+    seen: dict[str, Sighting]
+
+
+class FindingsRow(Row, frozen=True, kw_only=True):
+    """The keys of the open drift rows of a node."""
+
+    keys: tuple[str, ...]
+
+
+class Table(Generic[R_co]):
+    """A table of one kind of row, with the columns beside the row by which it can be found.
+
+    ``kept`` says that a row read or written stays at hand for the next event. ``newest_first``
+    is the order in which pages are given out.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        row: type[R_co],
+        columns: tuple[str, ...] = (),
+        *,
+        kept: bool = True,
+        newest_first: bool = False,
+    ) -> None:
+        self.name = name
+        self.row = row
+        self.columns = columns
+        self.kept = kept
+        self.newest_first = newest_first
+        self._decoder = msgspec.json.Decoder(row)
+
+    def decode(self, body: bytes) -> R_co:
+        """Return the row that was written as *body*."""
+        return self._decoder.decode(body)
+
+    def values(self, row: Row) -> tuple[object, ...]:
+        """Return what stands in the columns for *row*."""
+        return tuple([getattr(row, column) for column in self.columns])
+
+
+NODES = Table("nodes", NodeRow, ("name", "state", "zone", "cordoned", "operation"))
+DISKS = Table(
+    "disks",
+    DiskRow,
+    ("id", "node", "state", "media", "content", "pool", "serial", "wwn", "path"),
+)
+POOLS = Table("pools", PoolRow, ("name", "node", "state", "uid", "operation"))
+VOLUMES = Table(
+    "volumes",
+    VolumeRow,
+    ("name", "uid", "state", "layout", "filesystem", "pool", "node", "operation"),
+)
+REPLICAS = Table("replicas", ReplicaRow, ("volume", "node", "pool", "uid", "state", "operation"))
+OPERATIONS = Table(
+    "operations",
+    OperationRow,
+    ("id", "kind", "object", "state", "ended", "actor"),
+    newest_first=True,
+)
+AUDIT = Table(
+    "audit",
+    AuditRow,
+    (
+        "kind",
+        "actor",
+        "object",
+        "word",
+        "code",
+        "command",
+        "correlation",
+        "cause",
+        "node",
+        "seq",
+    ),
+    kept=False,
+    newest_first=True,
+)
+USAGE = Table("usage", UsageRow, ("level", "name", "node", "pool"))
+DRIFT = Table("drift", DriftRow, ("node", "drift", "object"))
+PARKED = Table("parked", ParkedRow, ("stream", "seq"), kept=False)
+
+CLAIMS = Table("claims", ClaimRow)
+OWNERS = Table("owners", OwnerRow)
+ORIGINS = Table("origins", OriginRow)
+PLACEMENTS = Table("placements", PlacementRow)
+SIGHTINGS = Table("sightings", SightingsRow)
+FINDINGS = Table("findings", FindingsRow)
+
+TABLES: tuple[Table[Row], ...] = (
+    NODES,
+    DISKS,
+    POOLS,
+    VOLUMES,
+    REPLICAS,
+    OPERATIONS,
+    AUDIT,
+    USAGE,
+    DRIFT,
+    PARKED,
+    CLAIMS,
+    OWNERS,
+    ORIGINS,
+    PLACEMENTS,
+    SIGHTINGS,
+    FINDINGS,
+)
+# Found by a search in a large table, so worth an index; the rest is small enough to be read.
+INDEXED: dict[str, tuple[str, ...]] = {
+    "volumes": ("pool", "node", "state"),
+    "replicas": ("node",),
+    "operations": ("object", "ended"),
+    "audit": ("object", "correlation", "actor", "command", "code"),
+    "usage": ("level",),
+}

@@ -1,0 +1,141 @@
+"""Room at every level: what the pools say, added up; each level changes by what a pool changed."""
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from projectors.reading import Seen
+from projectors.rows import Altered, Changes, Rows, drop, put
+from projectors.tables import USAGE, ClaimRow
+from schemas.views import NodeRow, NodeState, PoolRow, UsageLevel, UsageRow, VolumeRow
+
+CLUSTER = "cluster"
+
+
+def usage(rows: Rows, seen: Seen, altered: Sequence[Altered]) -> Changes:
+    """Change usage by what one commit altered in the rows of pools, claims, volumes and nodes."""
+    for _table, key, before, after in altered:
+        match before, after:
+            case (PoolRow(), _) | (_, PoolRow()):
+                yield from _pool(rows, seen, key, before, after)  # type: ignore[arg-type]
+            case (ClaimRow(), _) | (_, ClaimRow()):
+                yield from _claim(rows, seen, before, after)  # type: ignore[arg-type]
+            case (_, VolumeRow() as volume):
+                yield from _volume(rows, seen, volume)
+            case (VolumeRow() as volume, None):
+                yield drop(USAGE, _key(UsageLevel.VOLUME, volume.name))
+            case (_, NodeRow() as node):
+                yield from _node(rows, seen, node)
+            case _:
+                continue
+
+
+def _key(level: UsageLevel, name: str) -> str:
+    return f"{level.value}/{name}"
+
+
+def _at(rows: Rows, level: UsageLevel, name: str, node: str = "") -> UsageRow:
+    row = rows.get(USAGE, _key(level, name))
+    return row or UsageRow(level=level, name=name, node=node, seq=0)
+
+
+def _pool(
+    rows: Rows, seen: Seen, key: str, before: PoolRow | None, after: PoolRow | None
+) -> Changes:
+    was, now = _of_pool(before, seen), _of_pool(after, seen)
+    if after is None:
+        yield drop(USAGE, _key(UsageLevel.POOL, key))
+    else:
+        yield put(USAGE, _key(UsageLevel.POOL, key), now)
+    node = key.partition("/")[0]
+    for level, name in ((UsageLevel.NODE, node), (UsageLevel.CLUSTER, CLUSTER)):
+        total = _at(rows, level, name, node if level is UsageLevel.NODE else "")
+        yield put(USAGE, _key(level, name), _moved(total, was, now))
+
+
+def _of_pool(row: PoolRow | None, seen: Seen) -> UsageRow:
+    if row is None:
+        return UsageRow(level=UsageLevel.POOL, name="", seq=seen.seq)
+    return UsageRow(
+        level=UsageLevel.POOL,
+        name=f"{row.node}/{row.name}",
+        node=row.node,
+        pool=row.name,
+        capacity_bytes=row.size_bytes,
+        allocated_bytes=row.allocated_bytes,
+        reserved_bytes=row.reserved_bytes,
+        committed_bytes=row.allocated_bytes + row.reserved_bytes,
+        free_bytes=row.free_bytes,
+        available_bytes=row.available_bytes,
+        thin_bytes=row.thin_bytes,
+        thin_committed_bytes=row.thin_committed_bytes,
+        volumes=row.volumes,
+        seq=seen.seq,
+    )
+
+
+def _moved(total: UsageRow, was: UsageRow, now: UsageRow) -> UsageRow:
+    return replace(
+        total,
+        capacity_bytes=total.capacity_bytes + now.capacity_bytes - was.capacity_bytes,
+        allocated_bytes=total.allocated_bytes + now.allocated_bytes - was.allocated_bytes,
+        reserved_bytes=total.reserved_bytes + now.reserved_bytes - was.reserved_bytes,
+        committed_bytes=total.committed_bytes + now.committed_bytes - was.committed_bytes,
+        free_bytes=total.free_bytes + now.free_bytes - was.free_bytes,
+        available_bytes=total.available_bytes + now.available_bytes - was.available_bytes,
+        thin_bytes=total.thin_bytes + now.thin_bytes - was.thin_bytes,
+        thin_committed_bytes=(
+            total.thin_committed_bytes + now.thin_committed_bytes - was.thin_committed_bytes
+        ),
+        volumes=total.volumes + now.volumes - was.volumes,
+        seq=now.seq,
+    )
+
+
+def _claim(rows: Rows, seen: Seen, before: ClaimRow | None, after: ClaimRow | None) -> Changes:
+    """Move the volume's own row by what its claim takes more or less than before."""
+    either = after or before
+    row = rows.get(USAGE, _key(UsageLevel.VOLUME, either.volume)) if either is not None else None
+    if row is None:
+        return
+    was, now = _of_claim(before), _of_claim(after)
+    moved = [row_now - row_was for row_was, row_now in zip(was, now, strict=True)]
+    allocated, reserved, promised = moved
+    row = replace(
+        row,
+        allocated_bytes=row.allocated_bytes + allocated,
+        reserved_bytes=row.reserved_bytes + reserved,
+        committed_bytes=row.committed_bytes + allocated + reserved,
+        thin_committed_bytes=row.thin_committed_bytes + promised,
+        seq=seen.seq,
+    )
+    yield put(USAGE, _key(UsageLevel.VOLUME, row.name), row)
+
+
+def _of_claim(claim: ClaimRow | None) -> tuple[int, int, int]:
+    if claim is None:
+        return 0, 0, 0
+    if claim.thin:
+        return 0, 0, claim.settled_bytes + claim.reserved_bytes
+    return claim.settled_bytes, claim.reserved_bytes, 0
+
+
+def _volume(rows: Rows, seen: Seen, volume: VolumeRow) -> Changes:
+    row = replace(
+        _at(rows, UsageLevel.VOLUME, volume.name),
+        node=volume.node,
+        pool=volume.pool,
+        capacity_bytes=volume.size_bytes,
+        volumes=1,
+        seq=seen.seq,
+    )
+    yield put(USAGE, _key(UsageLevel.VOLUME, volume.name), row)
+
+
+def _node(rows: Rows, seen: Seen, node: NodeRow) -> Changes:
+    key = _key(UsageLevel.NODE, node.name)
+    if node.state is NodeState.REMOVED:
+        yield drop(USAGE, key)
+    elif rows.get(USAGE, key) is None:
+        empty = UsageRow(level=UsageLevel.NODE, name=node.name, node=node.name, seq=seen.seq)
+        yield put(USAGE, key, empty)

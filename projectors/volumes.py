@@ -1,0 +1,142 @@
+"""The volumes as people ask about them: what each is becoming, and what stands in its way."""
+
+from msgspec.structs import replace
+
+from projectors.reading import Seen
+from projectors.rows import Changes, Rows, drop, put
+from projectors.tables import OWNERS, PLACEMENTS, VOLUMES, OwnerRow, PlacementRow
+from schemas.grammar import Event
+from schemas.replica import (
+    ReplicaCreated,
+    ReplicaKept,
+    ReplicaResized,
+    ReplicaResizeWanted,
+    ReplicaTroubled,
+)
+from schemas.views import VolumeRow, VolumeState
+from schemas.volume import (
+    VolumeDeleted,
+    VolumeDeletionBegan,
+    VolumeDeletionFailed,
+    VolumeGrown,
+    VolumeGrowthBegan,
+    VolumeGrowthFailed,
+    VolumeProvisioned,
+    VolumeProvisioningBegan,
+    VolumeProvisioningFailed,
+)
+
+
+def volumes(rows: Rows, seen: Seen, event: Event) -> Changes:
+    """Change the row of the volume that *event* is about; one that failed to be is not shown."""
+    name = seen.address.id
+    row = rows.get(VOLUMES, name)
+    match event:
+        case VolumeProvisioningBegan():
+            yield put(OWNERS, event.uid, OwnerRow(volume=name))
+            yield put(PLACEMENTS, name, PlacementRow(candidates=event.candidates))
+            yield put(VOLUMES, name, _stamped(_began(seen, event), seen))
+        case VolumeProvisioningFailed() | VolumeDeleted():
+            yield drop(OWNERS, event.uid)
+            yield drop(PLACEMENTS, name)
+            yield drop(VOLUMES, name)
+        case _ if row is not None:
+            yield put(VOLUMES, name, _stamped(_changed(row, event), seen))
+        case _:
+            return
+
+
+def of_leg(rows: Rows, seen: Seen, event: Event) -> Changes:
+    """Change the row of the volume whose leg *event* is about: its device, or its trouble."""
+    row = rows.get(VOLUMES, seen.address.id)
+    if row is None:
+        return
+    match event:
+        case ReplicaCreated() if event.uid == row.uid:
+            row = replace(
+                row,
+                node=event.node,
+                pool=event.pool,
+                device=event.device,
+                size_bytes=event.size_bytes,
+                why="",
+                code=None,
+            )
+        case ReplicaResized() if event.uid == row.uid:
+            row = replace(row, size_bytes=event.size_bytes, why="", code=None)
+        case ReplicaResizeWanted() | ReplicaKept() if event.uid == row.uid:
+            row = replace(row, why="", code=None)
+        case ReplicaTroubled() if event.uid == row.uid:
+            row = replace(row, why=event.because, code=event.code)
+        case _:
+            return
+    yield put(VOLUMES, seen.address.id, replace(row, seq=seen.seq, changed_at=seen.at))
+
+
+def _began(seen: Seen, event: VolumeProvisioningBegan) -> VolumeRow:
+    return VolumeRow(
+        name=event.volume,
+        uid=event.uid,
+        state=VolumeState.PROVISIONING,
+        wanted_bytes=event.size_bytes,
+        layout=event.layout,
+        stripes=event.stripes,
+        filesystem=event.filesystem,
+        operation=event.operation,
+        deadline=event.deadline,
+        created_at=seen.at,
+        changed_at=seen.at,
+        seq=seen.seq,
+    )
+
+
+def _changed(row: VolumeRow, event: Event) -> VolumeRow:
+    match event:
+        case VolumeProvisioned():
+            size = event.size_bytes
+            return replace(_ready(row, size), node=event.node, pool=event.pool)
+        case VolumeGrown():
+            return _ready(row, event.size_bytes)
+        case VolumeGrowthFailed():
+            size = event.size_bytes
+            return replace(_ready(row, size), why=event.because, code=event.code)
+        case VolumeDeletionFailed():
+            size = row.size_bytes
+            return replace(_ready(row, size), why=event.because, code=event.code)
+        case VolumeGrowthBegan():
+            growing = _working(row, VolumeState.GROWING, event)
+            return replace(growing, wanted_bytes=event.size_bytes)
+        case VolumeDeletionBegan():
+            return _working(row, VolumeState.DELETING, event)
+        case _:
+            return row
+
+
+def _ready(row: VolumeRow, size_bytes: int) -> VolumeRow:
+    return replace(
+        row,
+        state=VolumeState.READY,
+        size_bytes=size_bytes,
+        wanted_bytes=size_bytes,
+        operation="",
+        deadline=None,
+        why="",
+        code=None,
+    )
+
+
+def _working(
+    row: VolumeRow, state: VolumeState, event: VolumeGrowthBegan | VolumeDeletionBegan
+) -> VolumeRow:
+    return replace(
+        row,
+        state=state,
+        operation=event.operation,
+        deadline=event.deadline,
+        why="",
+        code=None,
+    )
+
+
+def _stamped(row: VolumeRow, seen: Seen) -> VolumeRow:
+    return replace(row, seq=seen.seq, version=seen.commit.version, changed_at=seen.at)
