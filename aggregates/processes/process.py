@@ -28,8 +28,9 @@ OUT_OF_TIME = 2
 
 
 class Due(msgspec.Struct, frozen=True):
-    """The one command that is due next. ``step`` and ``attempt`` make its id, so sending it twice
-    is sending it once.
+    """The one command that is due next.
+
+    ``step`` and ``attempt`` make its id, so sending it twice is sending it once.
     """
 
     step: str
@@ -123,6 +124,11 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
         if self.giving_up is not None or self.ended:
             return self
         return replace(self, giving_up=GivingUp(outcome, code, because))
+
+    def last_resort(self) -> Due:
+        """Return the end of an operation whose way back is blocked when its time is up."""
+        why = self.giving_up or GivingUp(Outcome.FAILED, Refusal.DEADLINE, "its time is up")
+        return self.given_up(why, self.object)
 
     def completed(self) -> Due:
         """Return the last step of an operation that did what was asked."""

@@ -99,11 +99,12 @@ class Provision(Process, frozen=True, kw_only=True):
 
     def refused(self, refusal: StepRefused) -> "Provision":
         """Go on with the next candidate when this one does not keep its word."""
-        if refusal.step == "create" and not self.wanted:
-            return replace(self, bounced=True)._unless_last(refusal)
-        if refusal.step == "reserve":
-            return replace(self, tried=self.tried + 1)._unless_last(refusal)
-        return self.give_up(refusal.code, refusal.because)
+        left = len(self.candidates) - self.tried - 1
+        if refusal.step not in {"reserve", "create"} or self.wanted:
+            return self.give_up(refusal.code, refusal.because)
+        bounced = refusal.step == "create"
+        onward = replace(self, bounced=bounced, tried=self.tried + (0 if bounced else 1))
+        return onward if left else onward.give_up(refusal.code, refusal.because)
 
     def note(self, event: Event) -> "Provision":
         """Note what pool and node say."""
@@ -129,12 +130,6 @@ class Provision(Process, frozen=True, kw_only=True):
                 return replace(self, concluded=True)
             case _:
                 return self
-
-    def _unless_last(self, refusal: StepRefused) -> "Provision":
-        left = len(self.candidates) - self.tried - (1 if self.bounced else 0)
-        if left > 0:
-            return self
-        return self.give_up(refusal.code, refusal.because)
 
     def _reserve(self) -> Reserve:
         return Reserve(
