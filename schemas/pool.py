@@ -40,7 +40,7 @@ class FormPool(Request, frozen=True, kw_only=True, tag="pool.form.v1"):
     disks: Disks
     thin_bytes: SomeBytes = 0
     thin_ratio_percent: Percent = 100
-    volumes_max: Annotated[Count, msgspec.Meta(ge=1)] = 4000
+    volumes_max: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 4000
     deadline_s: Seconds = 600
 
 
