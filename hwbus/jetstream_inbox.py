@@ -25,7 +25,7 @@ _WINDOW_BYTES = 16_777_216
 class InboxSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A durable consumer and how much of it is worked on at once.
 
-    ``deliveries_max``: a message that was delivered so often without being settled is parked.
+    ``deliveries_max``: a message that was delivered so often without being done with is parked.
     ``ack_wait_s``: how long a delivery may stay unsettled before it is delivered again.
     """
 
@@ -138,7 +138,9 @@ class JetStreamInbox:
 
     async def _park_worn(self, delivery: JetStreamDelivery) -> None:
         try:
-            await delivery.park(f"delivered {self._settings.deliveries_max} times, never settled")
+            await delivery.park(
+                f"delivered {self._settings.deliveries_max} times, never dealt with"
+            )
         except (OutcomeUnknownError, LogFullError) as error:
             _LOG.error("cannot park yet", subject=delivery.subject, error=str(error))
 

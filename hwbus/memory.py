@@ -264,7 +264,7 @@ class MemoryInbox:
             self._held.add(number)
             delivery = MemoryDelivery(self, number, self._queue[number - 1])
             if self._times[number] > self._deliveries_max:
-                await delivery.park(f"delivered {self._deliveries_max} times, never settled")
+                await delivery.park(f"delivered {self._deliveries_max} times, never dealt with")
             else:
                 yield delivery
 
