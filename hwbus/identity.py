@@ -3,6 +3,8 @@
 import secrets
 from datetime import UTC, datetime
 
+from hwbus.ports import Clock
+
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 _CHANCE_BITS = 80
 
@@ -28,8 +30,8 @@ def ulid(at: datetime, chance: int) -> str:
 class Mint:
     """Gives out ULIDs, from a clock and a source of chance."""
 
-    def __init__(self, clock: SystemClock | None = None) -> None:
-        self._clock = clock or SystemClock()
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock: Clock = clock or SystemClock()
 
     def __call__(self) -> str:
         """Return a new identity."""
