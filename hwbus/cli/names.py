@@ -1,0 +1,68 @@
+"""Completion of live names: ask the control plane, and if it is slow, remember the last answer."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from hwbus.cli import contexts, recall
+from hwbus.cli.exits import FailureError
+from hwbus.cli.world import World, world
+
+if TYPE_CHECKING:
+    from cyclopts.completion import CompletionContext
+
+_PATIENCE_S = 0.3
+_NAMES_MAX = 500
+
+
+def _names(view: str, context: "CompletionContext") -> list[str]:
+    here = world()
+    chosen = context.get("server")
+    try:
+        server = contexts.resolve(here, chosen.raw if chosen is not None else None).server
+    except FailureError:
+        return []
+    try:
+        return asyncio.run(_ask(here, server, view))
+    except (TimeoutError, ConnectionError, OSError):
+        return recall.recall(here, server).names.get(view, [])
+
+
+async def _ask(here: World, server: str, view: str) -> list[str]:
+    from hwbus.cli.reading import NAME_FIELDS
+    from hwbus.client import Client
+    from hwbus.ports import ForbiddenError, NobodyThereError, OutcomeUnknownError
+
+    try:
+        async with asyncio.timeout(_PATIENCE_S), here.connect(server) as link:
+            client = Client(link.bus, link.log, actor=here.user, mint=here.mint)
+            page = await client.query(view, limit=_NAMES_MAX)
+    except (NobodyThereError, OutcomeUnknownError, ForbiddenError) as error:
+        raise ConnectionError(str(error)) from error
+    names = list(dict.fromkeys(str(row.get(NAME_FIELDS[view], "")) for row in page.items))
+    recall.saw(here, server, view, names)
+    return names
+
+
+def nodes(context: "CompletionContext") -> list[str]:
+    """Return the names of all nodes."""
+    return _names("nodes", context)
+
+
+def disks(context: "CompletionContext") -> list[str]:
+    """Return the ids of all disks."""
+    return _names("disks", context)
+
+
+def pools(context: "CompletionContext") -> list[str]:
+    """Return the names of all pools."""
+    return _names("pools", context)
+
+
+def volumes(context: "CompletionContext") -> list[str]:
+    """Return the names of all volumes."""
+    return _names("volumes", context)
+
+
+def operations(context: "CompletionContext") -> list[str]:
+    """Return the ids of operations, ended ones too."""
+    return _names("operations", context)

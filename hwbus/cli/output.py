@@ -1,0 +1,136 @@
+"""Data goes to stdout in the form that was asked for; everything else is said on stderr."""
+
+import shutil
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from hwbus.cli.exits import Exit, FailureError
+from hwbus.cli.options import Format
+from hwbus.cli.paint import BOLD, DIM, Pen, plain, strip, width
+from hwbus.cli.tables import TABLES, Brush, Row, Table
+from hwbus.cli.world import World, world
+from hwbus.client import Page
+
+_GAP = "  "
+_HIDDEN = frozenset({"candidates", "steps", "changes"})
+
+
+def say(text: str) -> None:
+    """Say something to the person, on stderr."""
+    here = world()
+    Pen(here, here.err).line(text)
+
+
+def print_data(kind: str, items: Sequence[Any], form: Format, *, seq: int = 0) -> None:
+    """Print *items* as one JSON or YAML document of the shape every command keeps."""
+    here = world()
+    document = {"kind": kind, "apiVersion": "v1", "seq": seq, "items": list(items)}
+    if form == "yaml":
+        here.out.write(msgspec.yaml.encode(document).decode())
+    else:
+        text = msgspec.json.format(msgspec.json.encode(document), indent=2)
+        here.out.write(text.decode() + "\n")
+
+
+def print_page(view: str, page: Page, form: Format) -> None:
+    """Print the rows of a page of *view*."""
+    table = TABLES[view]
+    if form in {"json", "yaml"}:
+        print_data(page.kind, page.items, form, seq=page.seq)
+    elif form == "name":
+        world().out.writelines(f"{table.name(row)}\n" for row in page.items)
+    elif page.items:
+        print_table(table, page.items, wide=form == "wide")
+    else:
+        say(table.none)
+
+
+def print_table(table: Table, rows: Iterable[Row], *, wide: bool = False) -> None:
+    """Print rows in columns: cut to the terminal's width, in full where no terminal is."""
+    here = world()
+    brush = Brush(Pen(here, here.out), here.clock.now())
+    columns = [column for column in table.columns if wide or not column.wide]
+    cells = [[column.cell(row, brush) for column in columns] for row in rows]
+    print_cells(
+        [c.title for c in columns], cells, right={i for i, c in enumerate(columns) if c.right}
+    )
+
+
+def print_cells(
+    titles: Sequence[str], rows: Sequence[Sequence[str]], *, right: Iterable[int] = ()
+) -> None:
+    """Print lines of cells under their titles; the columns in *right* end flush."""
+    here = world()
+    pen = Pen(here, here.out)
+    flush = set(right)
+    widths = [max(width(title), *(width(row[i]) for row in rows)) for i, title in enumerate(titles)]
+    room = _room(here, pen)
+    for n, row in enumerate((tuple(titles), *rows)):
+        parts = [
+            _padded(cell, widths[i], flush=i in flush, last=i == len(titles) - 1)
+            for i, cell in enumerate(row)
+        ]
+        line = _fit(_GAP.join(parts).rstrip(), room)
+        pen.line(pen.colour(line, BOLD) if n == 0 else line)
+
+
+def _room(here: World, pen: Pen) -> int:
+    if not pen.terminal:
+        return 0
+    columns = here.env.get("COLUMNS", "")
+    return int(columns) if columns.isdecimal() else shutil.get_terminal_size().columns
+
+
+def _padded(cell: str, to: int, *, flush: bool, last: bool) -> str:
+    blank = " " * (to - width(cell))
+    if flush:
+        return blank + cell
+    return cell if last else cell + blank
+
+
+def _fit(line: str, room: int) -> str:
+    if not room or width(line) <= room:
+        return line
+    # Colours may be lost by the cut: a line too long for its terminal is rare enough.
+    return strip(line)[: max(0, room - 1)] + "…"
+
+
+def print_fields(row: Row, *, hide: Iterable[str] = ()) -> None:
+    """Print one row as a list of its fields."""
+    here = world()
+    pen = Pen(here, here.out)
+    hidden = _HIDDEN | set(hide)
+    shown = {key: value for key, value in row.items() if key not in hidden}
+    widest = max((len(key) for key in shown), default=0)
+    for key, value in shown.items():
+        title = key.removesuffix("_bytes").removesuffix("_at").replace("_", " ")
+        text = pen.state(str(value)) if key == "state" else plain(key, value)
+        pen.line(f"{pen.colour(title.ljust(widest), DIM)}{_GAP}{text}")
+
+
+def heading(text: str) -> None:
+    """Print the title of a further part of what is shown."""
+    here = world()
+    pen = Pen(here, here.out)
+    pen.line()
+    pen.line(pen.colour(text, BOLD))
+
+
+def only_one(view: str, page: Page, what: str) -> Row:
+    """Return the row of a page that should have one. Raises ``FailureError``: there is none."""
+    if not page.items:
+        raise FailureError(
+            Exit.NOT_FOUND, f"there is no {what}", fix=f"List what there is: {_LISTING[view]}"
+        )
+    return page.items[0]
+
+
+_LISTING = {
+    "nodes": "hwbus node ls",
+    "disks": "hwbus disk ls",
+    "pools": "hwbus pool ls",
+    "volumes": "hwbus volume ls",
+    "operation": "hwbus op ls --all",
+}

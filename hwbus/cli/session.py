@@ -1,0 +1,107 @@
+"""One conversation with the control plane: connect, ask or change, and say plainly what failed."""
+
+import asyncio
+import shlex
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from hwbus.cli import contexts, recall
+from hwbus.cli.exits import Exit, FailureError, for_refusal
+from hwbus.cli.options import Options
+from hwbus.cli.world import Link, World, world
+from hwbus.client import Call, Client, RefusedQueryError
+from hwbus.ports import ForbiddenError, NobodyThereError, OutcomeUnknownError
+
+T = TypeVar("T")
+_CONNECT_S = 1.5
+
+
+@asynccontextmanager
+async def connect_nats(server: str) -> AsyncIterator[Link]:
+    """Connect to the NATS server at *server*, in the way of every real command line."""
+    from hwbus.cli.quiet import silence
+
+    silence()
+    from hwbus.jetstream import connect
+
+    async with connect(
+        server.split(","), name="hwbus-cli", within_s=_CONNECT_S, answer_within_s=5
+    ) as wires:
+        yield Link(bus=wires.bus, log=wires.log)
+
+
+def server_of(options: Options) -> str:
+    """Return the address of the server that is meant."""
+    return contexts.resolve(world(), options.server).server
+
+
+def actor_of(options: Options) -> str:
+    """Return in whose name is spoken: ``--actor``, ``HWBUS_ACTOR``, or the user."""
+    here = world()
+    return options.actor or here.env.get("HWBUS_ACTOR") or here.user
+
+
+@asynccontextmanager
+async def conversation(options: Options) -> AsyncIterator[Client]:
+    """Open a connection. Raises ``FailureError``, also for what goes wrong while it is used."""
+    here, server = world(), server_of(options)
+    try:
+        async with here.connect(server) as link:
+            yield Client(link.bus, link.log, actor=actor_of(options), mint=here.mint)
+    except NobodyThereError as error:
+        raise FailureError(
+            Exit.UNREACHABLE,
+            f"the broker at {server} answers, but no control plane does",
+            fix="Start it: python -m hwbus.controller, or hwbus up for one machine; "
+            "hwbus doctor looks closer.",
+        ) from error
+    except OutcomeUnknownError as error:
+        raise FailureError(
+            Exit.TIMED_OUT,
+            f"no answer came in time: {error}",
+            fix="Ask again; hwbus doctor looks closer.",
+        ) from error
+    except RefusedQueryError as error:
+        refused = error.refused
+        raise FailureError(
+            for_refusal(refused.code), f"{refused.code} {refused.because}", fix=refused.fix
+        ) from error
+    except ForbiddenError as error:
+        raise FailureError(
+            Exit.FORBIDDEN,
+            f"not permitted: {error}",
+            fix="Ask for an account that may do this.",
+        ) from error
+    except (ConnectionError, OSError) as error:
+        raise _unreachable(here, server, error) from error
+
+
+def _unreachable(here: World, server: str, error: Exception) -> FailureError:
+    context = contexts.current_name(here)
+    where = f" (context {context!r})" if context else ""
+    return FailureError(
+        Exit.UNREACHABLE,
+        f"nothing answers at {server}{where}: {error.__cause__ or error}",
+        fix="hwbus up starts one on this machine; hwbus context ls shows others; "
+        "--server names one.",
+    )
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run *work* to its end."""
+    return asyncio.run(work)
+
+
+def own_writes(options: Options) -> int:
+    """Return the sequence that reads have to wait for."""
+    return recall.own_writes(world(), server_of(options))
+
+
+def print_call(call: Call, options: Options) -> int:
+    """Print *call* as a line for the nats tool, and do nothing."""
+    argv = ["nats", "--server", server_of(options), "request", call.subject, call.data.decode()]
+    for name, value in call.headers.items():
+        argv += ["--header", f"{name}:{value}"]
+    world().out.write(shlex.join(argv) + "\n")
+    return Exit.OK

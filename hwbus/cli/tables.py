@@ -1,0 +1,307 @@
+"""What of each view is worth a column, and how a row is called."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from hwbus.cli.paint import DIM, Pen, age, clean, local, plain
+from hwbus.cli.sizes import format_size
+
+Row = dict[str, Any]
+
+
+class Brush(msgspec.Struct, frozen=True):
+    """What a cell is painted with: a pen, and the hour that ages are counted to."""
+
+    pen: Pen
+    now: datetime
+
+
+Cell = Callable[[Row, Brush], str]
+
+
+class Column(msgspec.Struct, frozen=True):
+    """One column; ``wide`` ones are shown on demand only, ``right`` ones are figures."""
+
+    title: str
+    cell: Cell
+    wide: bool = False
+    right: bool = False
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True):
+    """How one view is shown; ``name`` is the address of a row, ``none`` what to say of no rows."""
+
+    columns: tuple[Column, ...]
+    name: Callable[[Row], str]
+    none: str
+
+
+def _text(field: str, title: str = "", *, wide: bool = False) -> Column:
+    def cell(row: Row, _brush: Brush) -> str:
+        return plain(field, row.get(field))
+
+    return Column(title or field.replace("_", "-").upper(), cell, wide)
+
+
+def _size(field: str, title: str, *, wide: bool = False) -> Column:
+    return Column(title, lambda row, _brush: format_size(row.get(field) or 0), wide, right=True)
+
+
+def _number(field: str, title: str, *, wide: bool = False) -> Column:
+    return Column(title, lambda row, _brush: str(row.get(field) or 0), wide, right=True)
+
+
+def _age(field: str = "created_at", title: str = "AGE", *, wide: bool = False) -> Column:
+    return Column(title, lambda row, brush: age(row.get(field), brush.now) or "-", wide, right=True)
+
+
+def _state(field: str = "state", title: str = "STATE") -> Column:
+    return Column(title, lambda row, brush: brush.pen.state(clean(str(row.get(field, "")))))
+
+
+def _at(field: str, title: str = "AT") -> Column:
+    return Column(title, lambda row, brush: brush.pen.colour(local(row.get(field)), DIM))
+
+
+def _content(row: Row, _brush: Brush) -> str:
+    return " ".join(filter(None, (plain("", row.get("content")), clean(row.get("detail") or ""))))
+
+
+def _storage(row: Row, _brush: Brush) -> str:
+    return "simulated" if "simulated" in (row.get("capabilities") or ()) else "lvm"
+
+
+def _growing(row: Row, _brush: Brush) -> str:
+    size, wanted = row.get("size_bytes") or 0, row.get("wanted_bytes") or 0
+    if wanted and wanted != size:
+        return f"{format_size(size)}>{format_size(wanted)}" if size else format_size(wanted)
+    return format_size(size)
+
+
+def _layout(row: Row, _brush: Brush) -> str:
+    stripes = row.get("stripes") or 1
+    return f"{row.get('layout', 'linear')}" + (f" x{stripes}" if stripes > 1 else "")
+
+
+def _took(row: Row, brush: Brush) -> str:
+    end = row.get("ended_at")
+    return age(row.get("created_at"), _moment_or(end, brush.now))
+
+
+def _moment_or(value: Any, now: datetime) -> datetime:
+    return msgspec.convert(value, datetime) if value else now
+
+
+def _what(row: Row, _brush: Brush) -> str:
+    if row.get("argv"):
+        return clean(" ".join(row["argv"]))
+    return clean(", ".join(row.get("events") or ()) or row.get("word") or row.get("request") or "-")
+
+
+def _result(row: Row, _brush: Brush) -> str:
+    if row.get("argv"):
+        return f"exit {row.get('exit_status', 0)} in {row.get('duration_ms', 0):.0f} ms"
+    said = " ".join(filter(None, (row.get("code"), row.get("because"))))
+    changed = ", ".join(
+        _change(change)
+        for change in row.get("changes") or ()
+        if change.get("field") not in _BOOKKEEPING
+    )
+    return clean(said or changed) or "-"
+
+
+def _change(change: Row) -> str:
+    field = change.get("field", "")
+    before, after = (plain(field, change.get(side)) for side in ("before", "after"))
+    return f"{field.removesuffix('_bytes')}: {before} > {after}"
+
+
+_BOOKKEEPING = frozenset({"changed_at", "created_at", "seq", "version", "candidates", "deadline"})
+
+
+def _used(row: Row, _brush: Brush) -> str:
+    capacity = row.get("capacity_bytes") or 0
+    return f"{100 * (row.get('committed_bytes') or 0) / capacity:.0f}%" if capacity else "-"
+
+
+def _on_node(kind: str, field: str = "name") -> Callable[[Row], str]:
+    return lambda row: f"{kind}/{row.get('node')}/{row.get(field)}"
+
+
+def _of_cluster(kind: str, field: str = "name") -> Callable[[Row], str]:
+    return lambda row: f"{kind}/{row.get(field)}"
+
+
+TABLES: dict[str, Table] = {
+    "nodes": Table(
+        columns=(
+            _text("name"),
+            _state(),
+            Column("STORAGE", _storage),
+            _text("pools"),
+            _number("disks", "DISKS"),
+            _number("drifts", "DRIFT"),
+            _age(),
+            _text("zone", wide=True),
+            _text("address", wide=True),
+            _text("worker_version", "WORKER", wide=True),
+            _text("capabilities", wide=True),
+            _text("why", wide=True),
+        ),
+        name=_of_cluster("node"),
+        none="no nodes yet: start a worker on one (python -m node_workers), or hwbus up here",
+    ),
+    "disks": Table(
+        columns=(
+            _text("id"),
+            _text("node"),
+            _text("path"),
+            _size("size_bytes", "SIZE"),
+            _text("media", "CLASS"),
+            _state(),
+            Column("CONTENT", _content),
+            _text("pool"),
+            _text("model", wide=True),
+            _text("serial", wide=True),
+            _text("wwn", wide=True),
+            _age(wide=True),
+            _text("why", wide=True),
+        ),
+        name=_of_cluster("disk", "id"),
+        none="no disks are known",
+    ),
+    "pools": Table(
+        columns=(
+            _text("name"),
+            _text("node"),
+            _state(),
+            _size("size_bytes", "SIZE"),
+            _size("allocated_bytes", "ALLOCATED"),
+            _size("reserved_bytes", "RESERVED"),
+            _size("available_bytes", "AVAILABLE"),
+            _number("volumes", "VOLUMES"),
+            _age(),
+            _size("thin_bytes", "THIN", wide=True),
+            _size("thin_committed_bytes", "THIN-PROMISED", wide=True),
+            _text("disks", wide=True),
+            _text("uid", wide=True),
+            _text("why", wide=True),
+        ),
+        name=_on_node("pool"),
+        none="no pools yet: hwbus pool create NAME --node NODE --disk ID",
+    ),
+    "volumes": Table(
+        columns=(
+            _text("name"),
+            _state(),
+            Column("SIZE", _growing, right=True),
+            Column("LAYOUT", _layout),
+            _text("filesystem", "FS"),
+            _text("node"),
+            _text("pool"),
+            _age(),
+            _text("device", wide=True),
+            _text("operation", wide=True),
+            _text("uid", wide=True),
+            _text("why", wide=True),
+        ),
+        name=_of_cluster("volume"),
+        none="no volumes yet: hwbus volume create NAME SIZE",
+    ),
+    "replicas": Table(
+        columns=(
+            _text("volume"),
+            _text("node"),
+            _text("pool"),
+            _state(),
+            _size("size_bytes", "SIZE"),
+            _text("device"),
+            _text("why"),
+        ),
+        name=_on_node("replica", "volume"),
+        none="no replicas",
+    ),
+    "operations": Table(
+        columns=(
+            _text("id"),
+            _text("kind"),
+            _text("object"),
+            _state(),
+            _text("step"),
+            _age(),
+            Column("TOOK", _took, right=True),
+            _text("actor", wide=True),
+            _number("attempts", "TROUBLES", wide=True),
+            _text("code", wide=True),
+            _text("because", wide=True),
+        ),
+        name=_of_cluster("operation", "id"),
+        none="no operation is running: --all shows ended ones",
+    ),
+    "audit": Table(
+        columns=(
+            _at("at"),
+            _state("kind", "KIND"),
+            _text("actor"),
+            _text("object"),
+            Column("WHAT", _what),
+            Column("RESULT", _result),
+            _number("seq", "SEQ", wide=True),
+            _text("command", wide=True),
+            _text("cause", wide=True),
+            _text("correlation", wide=True),
+        ),
+        name=lambda row: f"audit/{row.get('kind')}/{row.get('seq')}",
+        none="nothing of that kind was recorded",
+    ),
+    "usage": Table(
+        columns=(
+            _text("level"),
+            _text("name"),
+            _text("node", wide=True),
+            _text("pool", wide=True),
+            _size("capacity_bytes", "CAPACITY"),
+            _size("committed_bytes", "COMMITTED"),
+            _size("allocated_bytes", "ALLOCATED"),
+            _size("reserved_bytes", "RESERVED"),
+            _size("free_bytes", "FREE"),
+            _size("available_bytes", "AVAILABLE"),
+            Column("USED", _used, right=True),
+            _number("volumes", "VOLUMES"),
+            _size("thin_bytes", "THIN", wide=True),
+            _size("thin_committed_bytes", "THIN-PROMISED", wide=True),
+        ),
+        name=lambda row: "/".join(
+            filter(None, (row.get("level"), row.get("node"), row.get("name")))
+        ),
+        none="nothing is in use: there are no pools yet",
+    ),
+    "drift": Table(
+        columns=(
+            _text("node"),
+            _text("drift"),
+            _text("object"),
+            _text("wanted"),
+            _text("observed"),
+            _age("since", "SINCE"),
+            _text("settle", "SETTLE BY"),
+        ),
+        name=lambda row: f"{row.get('drift')}/{row.get('object')}",
+        none="no drift: every node is as was decided",
+    ),
+    "status": Table(
+        columns=(
+            _text("stream"),
+            _number("position", "POSITION"),
+            _number("head", "HEAD"),
+            _number("lag_events", "LAG"),
+            _text("lag_s", "LAG-S"),
+            _number("parked", "PARKED"),
+        ),
+        name=_of_cluster("stream", "stream"),
+        none="no stream is followed",
+    ),
+}

@@ -1,0 +1,200 @@
+"""Volumes: make, look at, grow, wait for, delete."""
+
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from hwbus.cli.changing import change, confirmed, ended
+from hwbus.cli.exits import Exit, FailureError
+from hwbus.cli.following import follow_to_end
+from hwbus.cli.nouns import AtNode, AtPool, VolumeName, Yes
+from hwbus.cli.options import CHANGE, OPTIONS, Change, Deadline, Options, Size, noun
+from hwbus.cli.output import heading, print_cells, print_data, print_table, say
+from hwbus.cli.paint import clean, plain
+from hwbus.cli.reading import listing, note_behind, one, rest, show_row
+from hwbus.cli.session import conversation, own_writes, print_call, run
+from hwbus.cli.sizes import format_size
+from hwbus.cli.tables import TABLES, Row
+from hwbus.cli.world import world
+from hwbus.client import Client, Page, query_call
+from schemas.volume import DeleteVolume, Filesystem, GrowVolume, Layout, ProvisionVolume
+
+app = noun("volume", "What is given to those who need room.", alias="vol")
+
+
+@app.command(name="ls", alias="list")
+def ls(*, node: AtNode = None, pool: AtPool = None, options: Options = OPTIONS) -> int:
+    """List the volumes."""
+    return listing("volumes", {"node": node, "pool": pool}, options)
+
+
+@app.command
+def show(name: VolumeName, /, *, options: Options = OPTIONS) -> int:
+    """Show one volume, its legs, and why it was put where it is."""
+    if options.show_call:
+        return print_call(query_call("volumes", {"name": name}), options)
+    return run(_show(name, options))
+
+
+async def _show(name: str, options: Options) -> int:
+    async with conversation(options) as client:
+        page, row = await one(client, "volumes", {"name": name}, f"volume {name[:80]!r}", options)
+        if show_row("volumes", page, options):
+            legs = await rest(client, "replicas", {"volume": name}, page)
+            if legs.items:
+                heading("Replicas")
+                print_table(TABLES["replicas"], legs.items)
+            if row.get("candidates"):
+                heading("Where it could have been put, best first")
+                _print_candidates(row["candidates"])
+    return Exit.OK
+
+
+def _print_candidates(candidates: list[Row]) -> None:
+    rows = [
+        (
+            clean(f"{c.get('node')}/{c.get('pool')}"),
+            format_size(c.get("room_bytes", 0)),
+            str(c.get("score", 0)),
+            clean(" ".join(filter(None, (c.get("code"), c.get("because")))))
+            or plain("", c.get("parts")),
+        )
+        for c in candidates
+    ]
+    print_cells(("POOL", "ROOM", "SCORE", "WHY"), rows, right=(1, 2))
+
+
+@app.command
+def create(
+    name: Annotated[str, Parameter(help="What to call it.")],
+    size: Size,
+    /,
+    *,
+    layout: Annotated[
+        Literal["linear", "striped", "thin"], Parameter(help="How its extents lie.")
+    ] = "linear",
+    stripes: Annotated[int, Parameter(help="Over so many disks, if striped.")] = 1,
+    fs: Annotated[
+        Literal["none", "ext4", "xfs"], Parameter(help="Make this filesystem on it.")
+    ] = "none",
+    pool: AtPool = None,
+    node: AtNode = None,
+    deadline: Deadline = 600,
+    options: Options = OPTIONS,
+    how: Change = CHANGE,
+) -> int:
+    """Make a volume; where it is put is chosen and recorded, unless a pool or node is named."""
+    word = ProvisionVolume(
+        volume=name,
+        size_bytes=size,
+        layout=Layout(layout),
+        stripes=stripes,
+        filesystem=Filesystem(fs),
+        pool=pool,
+        node=node,
+        deadline_s=deadline,
+    )
+    return change(word, options, how)
+
+
+@app.command
+def grow(
+    name: VolumeName,
+    size: Size,
+    /,
+    *,
+    deadline: Deadline = 600,
+    options: Options = OPTIONS,
+    how: Change = CHANGE,
+) -> int:
+    """Make a volume, and a filesystem on it, so large; it stays in use."""
+    return change(GrowVolume(volume=name, size_bytes=size, deadline_s=deadline), options, how)
+
+
+@app.command(alias="rm")
+def delete(
+    name: VolumeName,
+    /,
+    *,
+    deadline: Deadline = 600,
+    yes: Yes = False,
+    options: Options = OPTIONS,
+    how: Change = CHANGE,
+) -> int:
+    """Remove a volume and its data."""
+    if not options.show_call and not yes:
+        confirmed(name, f"This deletes {_what(name, options)}, and its data", yes=yes)
+    return change(DeleteVolume(volume=name, deadline_s=deadline), options, how)
+
+
+def _what(name: str, options: Options) -> str:
+    async def work() -> Page:
+        async with conversation(options) as client:
+            return await client.query("volumes", {"name": name}, min_seq=own_writes(options))
+
+    if not world().stdin.isatty():
+        return f"the volume {name[:80]!r}"
+    rows = run(work()).items
+    if not rows:
+        raise FailureError(
+            Exit.NOT_FOUND, f"there is no volume {name[:80]!r}", fix="hwbus volume ls shows them."
+        )
+    row = rows[0]
+    return f"the volume {name[:80]!r} ({format_size(row['size_bytes'])}, on {row.get('node')})"
+
+
+@app.command
+def wait(
+    name: VolumeName,
+    /,
+    *,
+    for_: Annotated[
+        Literal["ready", "gone"], Parameter(name="--for", help="What to wait for.")
+    ] = "ready",
+    options: Options = OPTIONS,
+    how: Change = CHANGE,
+) -> int:
+    """Wait until a volume is ready (or gone), following the operation that runs on it."""
+    return run(_wait(name, for_, options, how))
+
+
+async def _wait(name: str, for_: str, options: Options, how: Change) -> int:
+    async with conversation(options) as client:
+        row = await _row(client, name, own_writes(options))
+        if row is not None and row.get("operation"):
+            operation = str(row["operation"])
+            say(f"volume/{clean(name)} is {row['state']}: operation {operation}")
+            ending = await follow_to_end(
+                client,
+                operation,
+                title=f"volume/{clean(name)}",
+                object_=f"volume/{name}",
+                after=0,
+                timeout_s=how.timeout,
+            )
+            code = ended(ending, options)
+            if code is not Exit.OK:
+                return code
+            row = await _row(client, name, ending.seq)
+        elif row is not None and options.output in {"json", "yaml"}:
+            print_data("Volume", [row], options.output)
+    return _arrived(name, row, for_, told=options.output in {"json", "yaml"})
+
+
+async def _row(client: Client, name: str, min_seq: int) -> dict[str, Any] | None:
+    page = await client.query("volumes", {"name": name}, min_seq=min_seq)
+    note_behind(page)
+    return page.items[0] if page.items else None
+
+
+def _arrived(name: str, row: Row | None, for_: str, *, told: bool) -> int:
+    if (row is None) != (for_ == "gone"):
+        state = f"is {row['state']}" if row is not None else "does not exist"
+        raise FailureError(
+            Exit.NOT_FOUND if row is None else Exit.FAILED,
+            f"the volume {name[:80]!r} {state}, and no operation runs on it",
+            fix="hwbus volume ls shows the volumes; hwbus op ls --all what was done.",
+        )
+    if not told:
+        world().out.write(f"volume/{clean(name)} {'gone' if row is None else row['state']}\n")
+    return Exit.OK
