@@ -4,10 +4,9 @@ import argparse
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,7 @@ from hwbus.lab.protocol import ENDPOINTS, SOCKET, Done, Endpoints, Refused, Step
 from hwbus.lab.requirements import why_not
 from hwbus.lab.spec import LabSpec, read_services, uniform
 from hwbus.lab.uml.errors import LabError
-from hwbus.lab.workspace import DAEMON_LOCK, lock
-
-_VOLATILE = (SOCKET, ENDPOINTS, "nats.conf")
+from hwbus.lab.workspace import DAEMON_LOCK, clear, lock
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -50,7 +47,7 @@ def claim(state: Path) -> None:
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     if lock(state / DAEMON_LOCK) is None:
         raise LabError(f"a lab is running already in {state}")
-    _clear(state, (*_VOLATILE, "nodes", "nats", "services", "logs"))
+    clear(state, logs=True)
     (state / "logs").mkdir()
 
 
@@ -78,7 +75,7 @@ async def serve(
             await lab.close()
     finally:
         await control.close()
-        _clear(state, (*_VOLATILE, "nodes"))
+        clear(state, logs=False)
 
 
 async def _done_before(event: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
@@ -114,16 +111,6 @@ def _end_with(down: asyncio.Event, owner_pid: int | None) -> None:
         down.set()
 
     loop.add_reader(owner, gone)
-
-
-def _clear(state: Path, names: Iterable[str]) -> None:
-    """Remove what a lab left; nobody else is there, since we hold the lock."""
-    for name in names:
-        path = state / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def _write(path: Path, endpoints: Endpoints) -> None:

@@ -40,7 +40,7 @@ from hwbus.lab.uml.cluster import check_layout
 from hwbus.lab.uml.command import Output as OnOutput
 from hwbus.lab.uml.command import Result
 from hwbus.lab.uml.errors import ConsoleError, LabError, NodeDownError
-from hwbus.lab.workspace import DAEMON_LOCK, held
+from hwbus.lab.workspace import DAEMON_LOCK, clear, held, lock
 
 T = TypeVar("T")
 Network = Literal["control", "storage"]
@@ -271,7 +271,10 @@ class LabClient:
         return await self._ask(protocol.Console(node=node, command=command), str)
 
     async def down(self) -> None:
-        """Stop everything; returns when nothing of the lab runs any more."""
+        """Stop everything; returns when nothing runs any more and only logs are left.
+
+        Where no lab runs, what a dead one has left is removed.
+        """
         with contextlib.suppress(LabNotRunningError):
             await self._tell(protocol.Down())
         deadline = time.monotonic() + _DOWN_TIMEOUT_S
@@ -279,6 +282,8 @@ class LabClient:
             if time.monotonic() > deadline:
                 raise LabError(f"the lab did not end within {_DOWN_TIMEOUT_S} s")
             await asyncio.sleep(_POLL_S)
+        if (self.state / DAEMON_LOCK).exists():
+            _tidy(self.state)
 
     async def _tell(self, request: AnyRequest, *, timeout_s: float = 120) -> None:
         await self._ask(request, NoneType, timeout_s=timeout_s)
@@ -323,6 +328,13 @@ async def _answers(reader: StreamReader) -> AsyncIterator[AnyAnswer]:
         if isinstance(answer, Refused):
             raise _ERRORS[answer.error](answer.message)
         yield answer
+
+
+def _tidy(state: Path) -> None:
+    ours = lock(state / DAEMON_LOCK)
+    if ours is not None:  # else somebody is bringing up the next lab, and it tidies up itself
+        clear(state, logs=False)
+        os.close(ours)
 
 
 def _prepare(spec: LabSpec, state: Path) -> Path:

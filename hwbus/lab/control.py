@@ -11,7 +11,7 @@ from typing import assert_never
 import msgspec
 
 from hwbus.lab import protocol
-from hwbus.lab.daemon import Lab, disk_status
+from hwbus.lab.daemon import PYTHON_ENVIRONMENT, Lab, disk_status
 from hwbus.lab.protocol import (
     LINE_BYTES_MAX,
     AddDisk,
@@ -166,9 +166,8 @@ class ControlSocket:
                 writer.transport.abort()  # an asker who never reads must not fill our memory
 
         node = self._lab.cluster[request.node]
-        command = node.start(
-            *request.argv, stdin=request.stdin, env=request.env, on_output=on_output
-        )
+        env = PYTHON_ENVIRONMENT | request.env
+        command = node.start(*request.argv, stdin=request.stdin, env=env, on_output=on_output)
         ended = asyncio.ensure_future(command.ended())
         gone = asyncio.ensure_future(reader.read(1))
         try:

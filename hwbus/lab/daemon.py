@@ -24,7 +24,11 @@ from hwbus.lab.uml.together import together
 from hwbus.ports import Clock
 
 NATS_PORT = 4222
-_ROOT = Path(__file__).resolve().parents[2]  # where our packages are imported from, in nodes too
+# Our packages are imported in the nodes from where they are imported here.
+PYTHON_ENVIRONMENT = {
+    "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+    "PYTHONUNBUFFERED": "1",
+}
 _NODE_STATE = "/var/lib/hwbus"
 
 _NATS_CONFIG = """\
@@ -168,7 +172,7 @@ class Lab:
             }
         argv = fill(spec.argv, values)
         env = dict(zip(spec.env, fill(list(spec.env.values()), values), strict=True))
-        env = {"PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": "1"} | env
+        env = PYTHON_ENVIRONMENT | env
         state = values["state"]
 
         async def launch(on_output: Output) -> Running:

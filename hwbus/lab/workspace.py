@@ -10,7 +10,18 @@ from pathlib import Path
 _PREFIX = "hwbus-lab-"
 _OWNER_LOCK = "owner.lock"
 DAEMON_LOCK = "daemon.lock"
+_VOLATILE = ("control.sock", "daemon.json", "nats.conf", "nodes", "nats", "services")
 _POLL_S = 0.01
+
+
+def clear(state: Path, *, logs: bool) -> None:
+    """Remove what a lab had in its directory; only for who holds the directory's lock."""
+    for name in (*_VOLATILE, *(("logs",) if logs else ())):
+        path = state / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def lock(path: Path, *, patience_s: float = 1) -> int | None:

@@ -1,4 +1,7 @@
-"""Labs for tests: real kernels, started once a session and shared by all who want the same."""
+"""Labs for tests: real kernels, started once a session and shared by all who want the same.
+
+The mark `lab` keeps a test from running where `hwbus.lab.requirements.why_not()` has a reason.
+"""
 
 import asyncio
 import itertools
@@ -9,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from hwbus.lab.client import LabClient, up
-from hwbus.lab.requirements import why_not
 from hwbus.lab.spec import LabSpec, PortSpec, ServiceSpec, uniform
 from hwbus.lab.workspace import Workspace
 
@@ -60,17 +62,7 @@ async def _mend(lab: LabClient) -> None:
 
 
 @pytest.fixture(scope="session")
-def lab_machine() -> None:
-    """Make sure that this machine can run a lab: on a machine for CI that is a must."""
-    reason = why_not()
-    if reason and os.environ.get("CI"):
-        pytest.fail(reason)
-    if reason:
-        pytest.skip(reason)
-
-
-@pytest.fixture(scope="session")
-def lab(lab_machine: None) -> Iterator[LabFactory]:
+def lab() -> Iterator[LabFactory]:
     """`lab(nodes=3, disks=3, disk_size="20G", services=...)` is a running lab."""
     factory = LabFactory()
     yield factory
@@ -78,7 +70,7 @@ def lab(lab_machine: None) -> Iterator[LabFactory]:
 
 
 @pytest.fixture
-def lab_directory(lab_machine: None) -> Iterator[Path]:
+def lab_directory() -> Iterator[Path]:
     """A directory for a lab that the test brings up, and down, itself."""
     workspace = Workspace()
     yield workspace.path

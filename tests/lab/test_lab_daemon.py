@@ -329,6 +329,7 @@ def test_a_daemon_that_is_killed_leaves_nothing_behind_and_can_be_replaced(
             await asyncio.sleep(0.05)
         with pytest.raises(LabNotRunningError, match="its daemon has died"):
             await first.status()
+        await first.down()  # what is left of it
         said: list[str] = []
         async with await up(
             spec, lab_directory, progress=said.append, owner_pid=os.getpid()

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Self
 
-from hwbus.lab.uml.disks import Disk, DiskSpec
+from hwbus.lab.uml.disks import Disk, DiskSpec, parse_size
 from hwbus.lab.uml.errors import LabError
 from hwbus.lab.uml.network import PrivateNetwork
 from hwbus.lab.uml.node import HARNESS, Node
@@ -24,6 +24,7 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 # The path goes through the kernel's command line, where these are the only safe characters, into
 # a unix socket's address, and must not lie where a node mounts something of its own.
 _DIRECTORY = re.compile(r"[A-Za-z0-9._/+@-]+")
+_SHM = "/dev/shm"  # noqa: S108  UML's choice, not ours
 _SHADOWED = ("/dev/", "/proc/", "/run/", "/sys/")
 _SOCKET_PATH_BYTES_MAX = 107
 
@@ -54,6 +55,8 @@ class Cluster:
         self._guest = guest
         self._specs = dict(nodes)
         self._memory = memory
+        # A node whose memory file does not fit dies; in many containers /dev/shm has 64 MB.
+        self._in_shm = shutil.disk_usage(_SHM).free >= len(nodes) * parse_size(memory)
         self._progress = progress
 
     def __getitem__(self, name: str) -> Node:
@@ -87,7 +90,7 @@ class Cluster:
 
     async def boot(self, name: str) -> None:
         """Switch a node on, with the cluster's amount of memory."""
-        await self[name].boot(memory=self._memory)
+        await self[name].boot(memory=self._memory, in_shm=self._in_shm)
         self._progress(f"{name} booted")
 
     async def move_disk(

@@ -106,16 +106,21 @@ class Node:
         await self.kill()
         self._link.close()
 
-    async def boot(self, *, memory: str = "256M", timeout_s: float = 120) -> None:
+    async def boot(
+        self, *, memory: str = "256M", in_shm: bool = True, timeout_s: float = 120
+    ) -> None:
         """Switch the node on and wait for its agent; wrapped disks are wrapped again.
 
+        Its memory is a file in /dev/shm, or else in the node's directory, which is slower.
         Raises `NodeDownError` with the end of its console if it does not come up.
         """
         if self._kernel:
             raise LabError(f"{self.name} is running already")
         self._link.expect()
         self.frozen = False
-        self._kernel = await host.start(*_SANDBOX, self.directory, *self._kernel_line(memory))
+        env = {} if in_shm else {"TMPDIR": str(self.directory)}
+        line = self._kernel_line(memory)
+        self._kernel = await host.start(*_SANDBOX, self.directory, *line, env=env)
         self._watcher = asyncio.create_task(self._watch(self._kernel))
         try:
             await self._link.connected(timeout_s)
