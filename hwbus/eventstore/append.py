@@ -32,41 +32,40 @@ async def append(link: Link, stream: str, writes: Sequence[Write], *, write_id: 
     because: Exception = OutcomeUnknownError()
     for attempt in range(_ATTEMPTS_MAX):
         try:
-            last = await _send(link, stream, writes)
-        except OvertakenError:
-            # After an unanswered attempt it may have been ourselves who were first.
-            found = await _find(link, stream, writes, write_id) if is_in_doubt else None
-            if found is None:
+            return await _once(link, stream, writes, write_id, is_in_doubt=is_in_doubt)
+        except OvertakenError as error:
+            # In doubt it may have been ourselves who were first: then look again.
+            if not is_in_doubt or isinstance(error, _MovedOnError):
                 raise
-            return found
         except OutcomeUnknownError as error:
             is_in_doubt, because = True, error
-            found = await _find(link, stream, writes, write_id)
-            if found is not None:
-                return found
-            # Repeating is safe: of two copies with one expectation only one can be stored.
         except UnavailableError as error:
             because = error
             await asyncio.sleep(_PAUSE_S * 2**attempt)
-        else:
-            return list(range(last - len(writes) + 1, last + 1))
+        except OperationalError as error:
+            if not is_in_doubt:
+                raise
+            because = error
     what = "may or may not be stored" if is_in_doubt else "is not stored"
     raise OperationalError(f"the save {what}: {because}") from because
 
 
-async def _send(link: Link, stream: str, writes: Sequence[Write]) -> int:
-    if len(writes) == 1:
-        return await link.store(stream, writes[0])
-    return await link.store_batch(stream, writes)
+class _MovedOnError(OvertakenError):
+    pass
 
 
-async def _find(
-    link: Link, stream: str, writes: Sequence[Write], write_id: str
-) -> list[int] | None:
+async def _once(
+    link: Link, stream: str, writes: Sequence[Write], write_id: str, *, is_in_doubt: bool
+) -> list[int]:
     first = writes[0]
-    found = await link.first_after(stream, first.subject, first.after or 0)
-    if found is None:
-        return None
-    if write_of(found.data) != write_id:
-        raise OvertakenError(f"{first.subject} has moved on")
-    return list(range(found.seq, found.seq + len(writes)))
+    if is_in_doubt:
+        found = await link.first_after(stream, first.subject, first.after or 0)
+        if found is not None:
+            if write_of(found.data) != write_id:
+                raise _MovedOnError(f"{first.subject} has moved on")
+            return list(range(found.seq, found.seq + len(writes)))
+    # Repeating is safe: of two copies with one expectation only one can be stored.
+    if len(writes) == 1:
+        return [await link.store(stream, first)]
+    last = await link.store_batch(stream, writes)
+    return list(range(last - len(writes) + 1, last + 1))

@@ -10,7 +10,6 @@ import nats.errors
 from eventsourcing.persistence import OperationalError
 from nats.aio.msg import Msg
 from nats.js import api
-from nats.js.errors import APIError
 
 from hwbus.eventstore.link import PAGE_MESSAGES_MAX, Link, Stored
 
@@ -75,7 +74,7 @@ class Watch:
             inactive_threshold=60,
         )
         # Without a consumer the listeners are still woken by the clock, only later.
-        with contextlib.suppress(TimeoutError, nats.errors.Error, APIError):
+        with contextlib.suppress(TimeoutError, nats.errors.Error):
             self._consumer = await self._link.jetstream.subscribe(
                 self._subject, stream=self._stream, config=config, cb=self._take, manual_ack=True
             )
@@ -91,7 +90,7 @@ class Watch:
             return False
         try:
             await self._consumer.consumer_info()  # type: ignore[attr-defined]
-        except (TimeoutError, nats.errors.Error, APIError):
+        except (TimeoutError, nats.errors.Error):
             return False
         return True
 

@@ -4,6 +4,7 @@ One concrete subject an aggregate, so that an expectation about its last message
 server and on five.
 """
 
+import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -15,6 +16,7 @@ from eventsourcing.persistence import (
     ApplicationRecorder,
     ListenNotifySubscription,
     Notification,
+    OperationalError,
     ProcessRecorder,
     StoredEvent,
     Tracking,
@@ -29,6 +31,7 @@ from hwbus.eventstore.records import decode_record
 from hwbus.eventstore.writer import Mark, Writer
 
 _FILTERED_PAGE = 500
+_OUTAGE_MAX_S = 300.0
 
 
 class JetStreamRecorder:
@@ -127,7 +130,12 @@ class JetStreamAggregateRecorder(JetStreamRecorder, AggregateRecorder):
 
 
 class JetStreamSubscription(ListenNotifySubscription["NotificationSource"]):
-    """Yields notifications as they are stored. Leave its context, or call ``stop``, to end it."""
+    """Yields notifications as they are stored. Leave its context, or call ``stop``, to end it.
+
+    It outlasts the broker's absence for five minutes; then it raises what it last heard.
+    """
+
+    _failing_since: float | None = None
 
     def __init__(
         self, recorder: "NotificationSource", gt: int | None, topics: Sequence[str]
@@ -142,6 +150,18 @@ class JetStreamSubscription(ListenNotifySubscription["NotificationSource"]):
             self._pull_thread.join()
             raise
         event.set()  # what was stored between the first pull and now was announced to nobody
+
+    def _pull(self) -> None:
+        try:
+            super()._pull()
+        except OperationalError:
+            now = time.monotonic()
+            self._failing_since = self._failing_since or now
+            if now - self._failing_since > _OUTAGE_MAX_S:
+                raise
+            # The watch wakes this thread again, every second.
+        else:
+            self._failing_since = None
 
     def stop(self) -> None:
         """End the iteration. Safe to repeat, and after the connection has been closed."""

@@ -3,7 +3,7 @@
 import nats.errors
 from eventsourcing.persistence import OperationalError, ProgrammingError
 from nats.js import api
-from nats.js.errors import APIError, BadRequestError, NotFoundError
+from nats.js.errors import BadRequestError
 
 from hwbus.eventstore.link import Link
 
@@ -63,7 +63,7 @@ async def ensure(link: Link, config: api.StreamConfig) -> None:
 async def _look(link: Link, config: api.StreamConfig) -> api.StreamConfig:
     try:
         return (await link.jetstream.stream_info(config.name or "")).config
-    except (TimeoutError, nats.errors.Error, APIError, NotFoundError) as error:
+    except (TimeoutError, nats.errors.Error) as error:
         raise OperationalError(f"stream {config.name}: {error!r}") from error
 
 
