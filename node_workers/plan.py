@@ -1,0 +1,175 @@
+"""The difference between what is wanted and what is, as steps: each says *shall be*, never *do*."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from node_workers.observation import Observation, ObservedPool
+from node_workers.ports import THIN_POOL_NAME
+from node_workers.wanted import Origin, Wanted, WantedPool, WantedReplica
+from schemas.pool import PoolFacts
+from schemas.replica import ReplicaSpec
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing to ensure for one object; ``key`` is its lane, ``group`` the volume group."""
+
+    key: str
+    group: str
+    uid: str
+    origin: Origin
+
+    @property
+    def alone(self) -> bool:
+        """Whether nothing else may happen in the group meanwhile."""
+        return isinstance(self, HavePool | HaveNoPool)
+
+    @property
+    def destructive(self) -> bool:
+        """Whether it takes data away, so that the log is asked once more before."""
+        return isinstance(self, HaveNoPool | HaveNoReplica)
+
+
+class HavePool(Step, frozen=True, kw_only=True):
+    """The group shall be there, on exactly these disks besides ``dropped``, with its thin pool.
+
+    ``may_create`` is false for a group that was there once: it is not made anew. ``fresh`` is
+    false when nobody asked and only its figures have changed.
+    """
+
+    disks: tuple[str, ...]
+    dropped: tuple[str, ...]
+    thin_bytes: int
+    may_create: bool
+    fresh: bool = True
+
+
+class HaveNoPool(Step, frozen=True, kw_only=True):
+    """Nothing of the group shall be left, and its disks shall be blank."""
+
+    disks: tuple[str, ...]
+
+
+class HaveReplica(Step, frozen=True, kw_only=True):
+    """The logical volume shall be there with all that its spec asks for."""
+
+    volume: str
+    pool_uid: str
+    spec: ReplicaSpec
+    may_create: bool
+
+
+class HaveNoReplica(Step, frozen=True, kw_only=True):
+    """Nothing of the logical volume shall be left."""
+
+    volume: str
+    pool_uid: str
+    spec: ReplicaSpec
+
+
+def step_for(wanted: Wanted, everything: Mapping[str, Wanted]) -> Step | None:
+    """Return what is to be ensured for one object, or None if its wish has been answered.
+
+    This is the quick way, for an event about one object: the step itself looks first.
+    """
+    if not wanted.open:
+        return None
+    if isinstance(wanted, WantedPool):
+        return _pool_step(wanted) if wanted.present else _no_pool_step(wanted)
+    return _replica_step(wanted, everything)
+
+
+def plan(everything: Mapping[str, Wanted], seen: Observation) -> tuple[Step, ...]:
+    """Return all that is to be ensured, now that the whole machine has been looked at.
+
+    Wishes that were not answered, in the order in which they were wished; then pools whose
+    figures are not those that the log has.
+    """
+    due = sorted((one for one in everything.values() if one.open), key=lambda one: one.origin.seq)
+    steps = [step for one in due if (step := step_for(one, everything)) is not None]
+    settled = (one for one in everything.values() if isinstance(one, WantedPool) and not one.open)
+    changed = [one for one in settled if one.present and _figures_changed(one, seen)]
+    steps += [_pool_step(one, fresh=False) for one in sorted(changed, key=lambda one: one.name)]
+    return tuple(steps)
+
+
+def sleeping_pools(everything: Mapping[str, Wanted], seen: Observation) -> dict[str, str]:
+    """Return the pools (uid by name) with volumes of ours that ought to be active and are not."""
+    known = {one.uid for one in everything.values() if isinstance(one, WantedReplica)}
+    asleep = {v.pool for v in seen.volumes if v.uid in known and not v.active}
+    return {name: uid for name, uid in pools_to_activate(everything).items() if name in asleep}
+
+
+def pools_to_activate(everything: Mapping[str, Wanted]) -> dict[str, str]:
+    """Return the pools (uid by name) whose volumes shall be active when the node starts."""
+    pools = (one for one in everything.values() if isinstance(one, WantedPool))
+    return {pool.name: pool.uid for pool in pools if pool.present}
+
+
+def figures(pool: ObservedPool, seen: Observation) -> tuple[int, tuple[str, ...], int]:
+    """Return what of a pool's facts a scan can compare: size, disks, size of the thin pool."""
+    thin = next(
+        (v.size_bytes for v in seen.volumes if v.pool == pool.name and v.name == THIN_POOL_NAME), 0
+    )
+    return pool.size_bytes, tuple(sorted(member.disk for member in pool.members)), thin
+
+
+def recorded_figures(facts: PoolFacts) -> tuple[int, tuple[str, ...], int]:
+    """Return the same of the facts that the log has."""
+    return facts.size_bytes, tuple(sorted(facts.disks)), facts.thin_bytes
+
+
+def _figures_changed(pool: WantedPool, seen: Observation) -> bool:
+    found = next((one for one in seen.pools if one.uid == pool.uid and one.name == pool.name), None)
+    if found is None or pool.facts is None:
+        return False
+    return figures(found, seen) != recorded_figures(pool.facts)
+
+
+def _pool_step(pool: WantedPool, *, fresh: bool = True) -> HavePool:
+    return HavePool(
+        key=pool.key,
+        group=pool.name,
+        uid=pool.uid,
+        origin=pool.origin,
+        disks=pool.disks,
+        dropped=pool.dropped,
+        thin_bytes=pool.thin_bytes,
+        may_create=pool.may_create,
+        fresh=fresh,
+    )
+
+
+def _no_pool_step(pool: WantedPool) -> HaveNoPool:
+    return HaveNoPool(
+        key=pool.key,
+        group=pool.name,
+        uid=pool.uid,
+        origin=pool.origin,
+        disks=(*pool.disks, *pool.dropped),
+    )
+
+
+def _replica_step(replica: WantedReplica, everything: Mapping[str, Wanted]) -> Step:
+    pool = everything.get(f"pool/{replica.spec.pool}")
+    pool_uid = pool.uid if isinstance(pool, WantedPool) else ""
+    if not replica.present:
+        return HaveNoReplica(
+            key=replica.key,
+            group=replica.spec.pool,
+            uid=replica.uid,
+            origin=replica.origin,
+            volume=replica.volume,
+            pool_uid=pool_uid,
+            spec=replica.spec,
+        )
+    return HaveReplica(
+        key=replica.key,
+        group=replica.spec.pool,
+        uid=replica.uid,
+        origin=replica.origin,
+        volume=replica.volume,
+        pool_uid=pool_uid,
+        spec=replica.spec,
+        may_create=replica.may_create,
+    )

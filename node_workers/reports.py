@@ -1,0 +1,202 @@
+"""What the hands say of what they saw: reports as letters, each with an id of its own for ever."""
+
+import hashlib
+
+import msgspec
+
+from hwbus import subjects
+from node_workers.observation import ContentKind, DiskContent, ObservedDisk
+from node_workers.plan import HaveNoPool, HavePool, HaveReplica, Step
+from node_workers.ports import (
+    InUseError,
+    NoSpaceError,
+    NotThereError,
+    PoolState,
+    RefusedToTouchError,
+    StorageError,
+    ThinPoolState,
+    ToolTimedOutError,
+    UnsuitableError,
+)
+from node_workers.ports import Refusal as Untouched
+from schemas.disk import Content, DiskClass, Sighting
+from schemas.grammar import Report, kind_and_verb
+from schemas.pool import PoolFacts, ReportPoolTrouble
+from schemas.refusals import Refusal
+from schemas.replica import ReportReplicaTrouble
+
+_ID_CHARACTERS_MAX = 128
+_BECAUSE_CHARACTERS_MAX = 1000
+
+_MAY_PASS = frozenset({Untouched.DISK_MISSING, Untouched.DISK_UNREADABLE})
+_NOT_THERE = {
+    "pool-missing": Refusal.UNKNOWN_POOL,
+    "thin-pool-missing": Refusal.NO_THIN_POOL,
+    "volume-missing": Refusal.UNKNOWN_REPLICA,
+}
+_CONTENTS = {
+    ContentKind.BLANK: Content.BLANK,
+    ContentKind.PARTITION_TABLE: Content.PARTITIONS,
+    ContentKind.FILESYSTEM: Content.FILESYSTEM,
+    ContentKind.RAID: Content.RAID,
+    ContentKind.MOUNTED: Content.IN_USE,
+    ContentKind.HELD: Content.IN_USE,
+    ContentKind.SYSTEM: Content.SYSTEM,
+    ContentKind.UNREADABLE: Content.OTHER,
+}
+
+
+class Letter(msgspec.Struct, frozen=True, kw_only=True):
+    """A report on its way. Letters of one ``lane`` go out in order.
+
+    ``newest_only``: it tells a state, so an older letter of its lane that still waits is void.
+    """
+
+    lane: str
+    subject: str
+    headers: dict[str, str]
+    data: bytes
+    newest_only: bool = False
+
+
+class Trouble(msgspec.Struct, frozen=True, kw_only=True):
+    """Why something wanted is not so; ``permanent``: trying again would not help."""
+
+    code: Refusal
+    because: str
+    permanent: bool
+
+
+def letter(
+    report: Report,
+    *,
+    node: str,
+    command_id: str,
+    lane: str,
+    cause: str,
+    correlation: str = "",
+    traceparent: str = "",
+    newest_only: bool = False,
+) -> Letter:
+    """Return *report* as it goes over the bus."""
+    headers = {
+        "Hwbus-Command-Id": command_id,
+        "Hwbus-Actor": f"worker:{node}",
+        "Hwbus-Cause": cause,
+    }
+    if correlation:
+        headers["Hwbus-Correlation"] = correlation
+    if traceparent:
+        headers["traceparent"] = traceparent
+    return Letter(
+        lane=lane,
+        subject=subjects.command(*kind_and_verb(report)),
+        headers=headers,
+        data=msgspec.json.encode(report),
+        newest_only=newest_only,
+    )
+
+
+def command_id(node: str, *parts: str) -> str:
+    """Return the id of a report: the same for the same thing said again, never another's."""
+    plain = ":".join((node, *parts))
+    if len(plain) <= _ID_CHARACTERS_MAX:
+        return plain
+    digest = hashlib.sha256(plain.encode()).hexdigest()
+    return f"{plain[:60]}:{digest}"
+
+
+def trouble_of(error: StorageError) -> Trouble:
+    """Return what *error* means to whoever wants the thing done."""
+    because = error.sentence[:_BECAUSE_CHARACTERS_MAX]
+    match error:
+        case RefusedToTouchError() if error.refusal in _MAY_PASS:
+            code, permanent = Refusal.DISK_GONE, False
+        case RefusedToTouchError():
+            code, permanent = Refusal.REFUSED_TO_TOUCH, True
+        case InUseError():
+            code, permanent = Refusal.IN_USE, True
+        case NoSpaceError():
+            metadata = error.reason == "no-metadata-space"
+            code, permanent = Refusal.METADATA if metadata else Refusal.NO_SPACE_ON_NODE, True
+        case UnsuitableError():
+            few = error.reason == "too-few-disks"
+            code, permanent = Refusal.TOO_FEW_DISKS if few else Refusal.BAD_LAYOUT, True
+        case NotThereError():
+            code, permanent = _NOT_THERE.get(error.reason, Refusal.TOOL_FAILED), False
+        case ToolTimedOutError():
+            code, permanent = Refusal.TOOL_TIMED_OUT, False
+        case _:
+            code, permanent = Refusal.TOOL_FAILED, False
+    return Trouble(code=code, because=because, permanent=permanent)
+
+
+def trouble_report(step: Step, trouble: Trouble, node: str) -> Report:
+    """Return the report that *step* met *trouble*."""
+    if isinstance(step, HavePool | HaveNoPool):
+        return ReportPoolTrouble(
+            pool=step.group,
+            node=node,
+            uid=step.uid,
+            code=trouble.code,
+            because=trouble.because,
+            permanent=trouble.permanent,
+        )
+    return ReportReplicaTrouble(
+        volume=step.key.partition("/")[2],
+        node=node,
+        uid=step.uid,
+        code=trouble.code,
+        because=trouble.because,
+        permanent=trouble.permanent,
+    )
+
+
+def pool_facts(pool: PoolState, thin: ThinPoolState | None) -> PoolFacts:
+    """Return a pool's facts as the ledger wants them."""
+    return PoolFacts(
+        size_bytes=pool.size_bytes,
+        extent_bytes=pool.extent_bytes,
+        # One half of the area holds the metadata as it is, the other what it is about to become.
+        metadata_bytes=pool.metadata_bytes // 2,
+        disks=pool.disks,
+        thin_bytes=thin.size_bytes if thin is not None else 0,
+        thin_overhead_bytes=thin.taken_bytes - thin.size_bytes if thin is not None else 0,
+    )
+
+
+def sighting(disk: ObservedDisk) -> Sighting:
+    """Return the disk in the words of the log."""
+    return Sighting(
+        path=disk.path,
+        size_bytes=disk.size_bytes,
+        media=DiskClass(disk.disk_class.value),
+        content=_content(disk),
+        detail=_detail(disk.content),
+        serial=disk.serial,
+        wwn=disk.wwn,
+        model=disk.model,
+    )
+
+
+def missing_replica(step: HaveReplica) -> Trouble:
+    """Return why a volume that was there once is not made again."""
+    lv = f"{step.group}/{step.volume}"
+    return Trouble(
+        code=Refusal.UNKNOWN_REPLICA,
+        because=f"{lv} was there once and is missing; it is never made anew, because empty",
+        permanent=False,
+    )
+
+
+def _content(disk: ObservedDisk) -> Content:
+    if disk.content.kind is ContentKind.LVM:
+        ours = disk.stamped or disk.content.pool_uid
+        return Content.OURS if ours else Content.FOREIGN_LVM
+    if disk.content.kind is ContentKind.BLANK and disk.read_only:
+        return Content.OTHER
+    return _CONTENTS[disk.content.kind]
+
+
+def _detail(content: DiskContent) -> str:
+    return content.detail or content.pool

@@ -1,0 +1,234 @@
+"""What this node shall have: the fold of its events, object by object, and why each is wanted."""
+
+from collections.abc import Iterable
+from typing import TypeVar, assert_never
+
+import msgspec
+from msgspec.structs import replace
+
+from schemas.grammar import Event
+from schemas.pool import (
+    PoolBuildWanted,
+    PoolDisksDropped,
+    PoolExtensionWanted,
+    PoolFacts,
+    PoolFactsChanged,
+    PoolFormed,
+    PoolGrown,
+    PoolGrowthAbandoned,
+    PoolRemovalAbandoned,
+    PoolRemovalWanted,
+    PoolRemoved,
+    PoolTroubled,
+)
+from schemas.replica import (
+    ReplicaCreated,
+    ReplicaKept,
+    ReplicaRemovalWanted,
+    ReplicaRemovalWithdrawn,
+    ReplicaRemoved,
+    ReplicaResized,
+    ReplicaResizeWanted,
+    ReplicaSpec,
+    ReplicaTroubled,
+    ReplicaWanted,
+)
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why something is wanted: the event's sequence, the operation it belongs to, its trace."""
+
+    seq: int
+    correlation: str = ""
+    traceparent: str = ""
+
+    @property
+    def cause(self) -> str:
+        """How tools and reports name it."""
+        return f"event:{self.seq}"
+
+
+class _Wanted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What pools and replicas have in common.
+
+    ``may_create`` holds until the thing was there once: what was there and is missing is drift,
+    and is never made again, because it would be made empty. ``answered_seq`` is the origin whose
+    outcome has been reported, ``given_up_seq`` the one that failed for good, ``folded_seq`` the
+    last event of this object that counts in here.
+    """
+
+    uid: str
+    origin: Origin
+    folded_seq: int
+    present: bool = True
+    may_create: bool = True
+    answered_seq: int = 0
+    given_up_seq: int = 0
+
+    @property
+    def open(self) -> bool:
+        """Whether something remains to be done for it."""
+        return self.origin.seq not in {self.answered_seq, self.given_up_seq}
+
+
+class WantedPool(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag="pool"):
+    """A pool; ``dropped`` are disks that shall leave it, ``facts`` what the log has of it."""
+
+    name: str
+    disks: tuple[str, ...] = ()
+    thin_bytes: int = 0
+    dropped: tuple[str, ...] = ()
+    facts: PoolFacts | None = None
+
+    @property
+    def key(self) -> str:
+        """Its lane."""
+        return f"pool/{self.name}"
+
+
+class WantedReplica(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag="replica"):
+    """A leg of a volume; ``size_bytes`` is what was last reported of it, 0 before."""
+
+    volume: str
+    spec: ReplicaSpec
+    size_bytes: int = 0
+
+    @property
+    def key(self) -> str:
+        """Its lane."""
+        return f"replica/{self.volume}"
+
+
+Wanted = WantedPool | WantedReplica
+One = TypeVar("One", WantedPool, WantedReplica)
+
+PoolWish = (
+    PoolBuildWanted
+    | PoolExtensionWanted
+    | PoolGrowthAbandoned
+    | PoolRemovalWanted
+    | PoolRemovalAbandoned
+)
+PoolNews = PoolFormed | PoolGrown | PoolFactsChanged | PoolDisksDropped | PoolRemoved | PoolTroubled
+ReplicaWish = ReplicaWanted | ReplicaResizeWanted | ReplicaRemovalWanted | ReplicaRemovalWithdrawn
+ReplicaNews = ReplicaCreated | ReplicaResized | ReplicaKept | ReplicaRemoved | ReplicaTroubled
+
+
+def fold(
+    before: Wanted | None, events: Iterable[Event], origin: Origin, cause: str
+) -> Wanted | None:
+    """Return the object after one commit about it; None: nothing is wanted of it any longer.
+
+    *cause* is the commit's own: a report of ours that came back as an event names the wish it
+    answers. A commit that was folded before changes nothing.
+    """
+    if before is not None and origin.seq <= before.folded_seq:
+        return before
+    wanted = before
+    for event in events:
+        wanted = _fold(wanted, event, origin, cause)
+    return None if wanted is None else replace(wanted, folded_seq=origin.seq)
+
+
+def _fold(wanted: Wanted | None, event: Event, origin: Origin, cause: str) -> Wanted | None:
+    if isinstance(event, PoolWish):
+        return _wish_pool(wanted if isinstance(wanted, WantedPool) else None, event, origin)
+    if isinstance(event, ReplicaWish):
+        return _wish_replica(wanted if isinstance(wanted, WantedReplica) else None, event, origin)
+    if isinstance(wanted, WantedPool) and isinstance(event, PoolNews):
+        return _note_pool(wanted, event, cause)
+    if isinstance(wanted, WantedReplica) and isinstance(event, ReplicaNews):
+        return _note_replica(wanted, event, cause)
+    return wanted
+
+
+def _wish_pool(pool: WantedPool | None, event: PoolWish, origin: Origin) -> WantedPool:
+    if pool is None or pool.uid != event.uid:
+        pool = WantedPool(
+            name=event.pool, uid=event.uid, origin=origin, folded_seq=0, may_create=False
+        )
+    pool = replace(pool, origin=origin, present=True)
+    match event:
+        case PoolBuildWanted():
+            return replace(pool, disks=event.disks, thin_bytes=event.thin_bytes, may_create=True)
+        case PoolExtensionWanted():
+            return replace(pool, disks=event.disks, dropped=_without(pool.dropped, event.disks))
+        case PoolGrowthAbandoned():
+            dropped = (*_without(pool.dropped, event.dropped), *event.dropped)
+            return replace(pool, disks=event.disks, dropped=dropped)
+        case PoolRemovalWanted():
+            return replace(pool, present=False)
+        case PoolRemovalAbandoned():
+            return pool
+        case _:
+            assert_never(event)
+
+
+def _note_pool(pool: WantedPool, event: PoolNews, cause: str) -> WantedPool | None:
+    match event:
+        case PoolFormed() | PoolGrown() | PoolFactsChanged():
+            if event.uid != pool.uid:
+                return pool
+            return _answered_by(replace(pool, facts=event.facts, may_create=False), cause)
+        case PoolDisksDropped():
+            return replace(pool, dropped=_without(pool.dropped, event.disks))
+        case PoolRemoved():
+            return None if event.uid == pool.uid else pool
+        case PoolTroubled():
+            return _given_up_by(pool, cause) if event.permanent else pool
+        case _:
+            assert_never(event)
+
+
+def _wish_replica(
+    replica: WantedReplica | None, event: ReplicaWish, origin: Origin
+) -> WantedReplica | None:
+    if isinstance(event, ReplicaWanted):
+        return WantedReplica(
+            volume=event.volume,
+            uid=event.spec.uid,
+            spec=event.spec,
+            origin=origin,
+            folded_seq=0,
+        )
+    if replica is None or replica.uid != event.uid:
+        return replica
+    replica = replace(replica, origin=origin, present=True)
+    match event:
+        case ReplicaResizeWanted():
+            return replace(replica, spec=replace(replica.spec, size_bytes=event.size_bytes))
+        case ReplicaRemovalWanted():
+            return replace(replica, present=False)
+        case ReplicaRemovalWithdrawn():
+            return replace(replica, may_create=False)
+        case _:
+            assert_never(event)
+
+
+def _note_replica(replica: WantedReplica, event: ReplicaNews, cause: str) -> WantedReplica | None:
+    if event.uid != replica.uid:
+        return replica
+    match event:
+        case ReplicaCreated() | ReplicaResized() | ReplicaKept():
+            known = replace(replica, size_bytes=event.size_bytes, may_create=False)
+            return _answered_by(known, cause)
+        case ReplicaRemoved():
+            return None
+        case ReplicaTroubled():
+            return _given_up_by(replica, cause) if event.permanent else replica
+        case _:
+            assert_never(event)
+
+
+def _answered_by(wanted: One, cause: str) -> One:
+    answers = cause == wanted.origin.cause
+    return replace(wanted, answered_seq=wanted.origin.seq) if answers else wanted
+
+
+def _given_up_by(wanted: One, cause: str) -> One:
+    answers = cause == wanted.origin.cause
+    return replace(wanted, given_up_seq=wanted.origin.seq) if answers else wanted
+
+
+def _without(names: tuple[str, ...], gone: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in names if name not in gone)
