@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import msgspec
 import structlog
-from nats.errors import AuthorizationError
 from nats.errors import Error as NatsError
 
 from hwbus.fastnats import Asker, WireClient, new_client
@@ -19,8 +18,8 @@ from hwbus.ports import ForbiddenError, OutcomeUnknownError
 
 _LOG = structlog.get_logger("hwbus.jetstream")
 _FORBIDDEN = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE)
+_TURNED_AWAY = "authorization violation"
 _PING_S = 10
-_REFUSED_LAST = 1_000
 Answered = TypeVar("Answered")
 
 
@@ -193,7 +192,7 @@ class Core:
     async def _errored(self, error: Exception) -> None:
         self._last_error = error
         self.counters["errors"] += 1
-        if isinstance(error, AuthorizationError):
+        if _TURNED_AWAY in str(error).lower():
             self._note_refused()
         forbidden = _FORBIDDEN.search(str(error))
         if forbidden is not None:
@@ -222,8 +221,6 @@ class Core:
         self._tell()
 
     async def _closed(self) -> None:
-        if isinstance(self.client.last_error, AuthorizationError):
-            self._note_refused()
         if not self._closing:
             # nats-py closes for good on errors such as an expired login. Silence would be worse
             # than a crash: iterators raise, and the owner is restarted by who watches it.
