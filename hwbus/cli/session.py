@@ -9,26 +9,11 @@ from typing import Any, TypeVar
 from hwbus.cli import contexts, recall
 from hwbus.cli.exits import Exit, FailureError, for_refusal
 from hwbus.cli.options import Options
-from hwbus.cli.world import Link, World, world
+from hwbus.cli.world import World, world
 from hwbus.client import Call, Client, RefusedQueryError
 from hwbus.ports import ForbiddenError, NobodyThereError, OutcomeUnknownError
 
 T = TypeVar("T")
-_CONNECT_S = 1.5
-
-
-@asynccontextmanager
-async def connect_nats(server: str) -> AsyncIterator[Link]:
-    """Connect to the NATS server at *server*, in the way of every real command line."""
-    from hwbus.cli.quiet import silence
-
-    silence()
-    from hwbus.jetstream import connect
-
-    async with connect(
-        server.split(","), name="hwbus-cli", within_s=_CONNECT_S, answer_within_s=5
-    ) as wires:
-        yield Link(bus=wires.bus, log=wires.log)
 
 
 def server_of(options: Options) -> str:

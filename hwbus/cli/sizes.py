@@ -29,7 +29,7 @@ def parse_size(text: str) -> int:
     base = 1024 if binary else 1000
     size = Fraction(number) * base ** _BINARY[unit.lower()]
     if sign == "-" or size == 0:
-        raise BadSizeError(f"{text[:80]!r} is not more than nothing: {_FORMS}")
+        raise BadSizeError(f"{text[:80]!r} is negative or nothing, and a size is more: {_FORMS}")
     if size > BYTES_MAX:
         raise BadSizeError(f"{text[:80]!r} is more than 1 EiB, the most a size may be")
     if size.denominator != 1:

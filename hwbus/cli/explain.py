@@ -1,0 +1,52 @@
+"""What a refusal code means and what to do about it; needs no control plane."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from hwbus.cli.exits import Exit, FailureError, for_refusal
+from hwbus.cli.options import OPTIONS, Options
+from hwbus.cli.output import print_cells, print_data, print_fields
+from hwbus.cli.world import world
+from schemas.refusals import Refusal
+
+
+def explain(
+    code: Annotated[str | None, Parameter(help="A code such as HW-P003; without one, all.")] = None,
+    /,
+    *,
+    options: Options = OPTIONS,
+) -> int:
+    """Say what a refusal code means and what to do about it."""
+    codes = [_known(code)] if code else list(Refusal)
+    items = [
+        {
+            "code": str(each),
+            "name": each.name.lower().replace("_", "-"),
+            "meaning": each.meaning,
+            "fix": each.advice,
+            "exit": int(for_refusal(each)),
+        }
+        for each in codes
+    ]
+    if options.output in {"json", "yaml"}:
+        print_data("Refusals", items, options.output)
+    elif options.output == "name":
+        world().out.writelines(f"{each}\n" for each in codes)
+    elif code:
+        print_fields(items[0])
+    else:
+        print_cells(("CODE", "MEANING"), [(str(i["code"]), str(i["meaning"])) for i in items])
+    return Exit.OK
+
+
+def _known(code: str) -> Refusal:
+    text = code.upper().replace("_", "-")
+    for each in Refusal:
+        if text in {each.value, each.name.replace("_", "-")}:
+            return each
+    raise FailureError(
+        Exit.NOT_FOUND,
+        f"there is no code {code[:80]!r}",
+        fix="hwbus explain, without a code, lists them all.",
+    )
