@@ -27,12 +27,35 @@ class World(Protocol):
     What a decision takes from here it writes into its event, so that replaying gives the same.
     """
 
-    nodes: "Mapping[str, Node]"
-    disks: "Mapping[str, Disk]"
-    pools: "Mapping[tuple[str, str], Pool]"
-    volumes: "Mapping[str, Volume]"
-    replicas: "Mapping[tuple[str, str], Replica]"
-    provisioning: "Collection[str]"
+    @property
+    def nodes(self) -> "Mapping[str, Node]":
+        """All nodes by name."""
+        ...
+
+    @property
+    def disks(self) -> "Mapping[str, Disk]":
+        """All disks by id."""
+        ...
+
+    @property
+    def pools(self) -> "Mapping[tuple[str, str], Pool]":
+        """All pools by node and name."""
+        ...
+
+    @property
+    def volumes(self) -> "Mapping[str, Volume]":
+        """All volumes by name."""
+        ...
+
+    @property
+    def replicas(self) -> "Mapping[tuple[str, str], Replica]":
+        """All replicas by node and volume."""
+        ...
+
+    @property
+    def provisioning(self) -> "Collection[str]":
+        """The names of the volumes that are being made."""
+        ...
 
 
 class Facts(msgspec.Struct, frozen=True):

@@ -122,7 +122,12 @@ def _grow(volume: Volume, command: GrowVolume, facts: Facts) -> Decision[VolumeE
             uid=volume.uid,
             operation=facts.operation,
             deadline=facts.at + timedelta(seconds=command.deadline_s),
+            node=volume.node,
+            pool=volume.pool,
+            from_bytes=volume.size_bytes,
             size_bytes=command.size_bytes,
+            layout=volume.layout,
+            stripes=volume.stripes,
         ),
     )
 
@@ -151,6 +156,8 @@ def _delete(volume: Volume, command: DeleteVolume, facts: Facts) -> Decision[Vol
             uid=volume.uid,
             operation=facts.operation,
             deadline=facts.at + timedelta(seconds=command.deadline_s),
+            node=volume.node,
+            pool=volume.pool,
         ),
     )
 

@@ -148,11 +148,12 @@ class Inbox(Protocol):
 
 
 class Call(msgspec.Struct, frozen=True):
-    """A request that came over the bus."""
+    """A request that came over the bus; ``awaited`` says whether anybody waits for the answer."""
 
     subject: str
     data: bytes
     headers: dict[str, str]
+    awaited: bool = True
 
 
 class Responder(Protocol):

@@ -125,13 +125,18 @@ class VolumeProvisioningFailed(
 
 
 class VolumeGrowthBegan(Event, frozen=True, kw_only=True, tag="volume.growth-began.v1"):
-    """The volume shall become so large."""
+    """The volume, which is ``from_bytes`` large in that pool, shall become ``size_bytes``."""
 
     volume: Name
     uid: Id
     operation: Id
     deadline: Moment
+    node: Name
+    pool: Name
+    from_bytes: Bytes
     size_bytes: Bytes
+    layout: Layout = Layout.LINEAR
+    stripes: Stripes = 1
 
 
 class VolumeGrown(Event, frozen=True, kw_only=True, tag="volume.grown.v1"):
@@ -153,12 +158,14 @@ class VolumeGrowthFailed(Event, frozen=True, kw_only=True, tag="volume.growth-fa
 
 
 class VolumeDeletionBegan(Event, frozen=True, kw_only=True, tag="volume.deletion-began.v1"):
-    """The volume and its data shall go."""
+    """The volume and its data shall go from that pool."""
 
     volume: Name
     uid: Id
     operation: Id
     deadline: Moment
+    node: Name
+    pool: Name
 
 
 class VolumeDeleted(Event, frozen=True, kw_only=True, tag="volume.deleted.v1"):

@@ -2,7 +2,6 @@
 
 from msgspec.structs import replace
 
-from aggregates.decision import World
 from aggregates.processes.process import Due, GivingUp, Process
 from schemas.grammar import Event
 from schemas.operation import OperationKind
@@ -99,13 +98,13 @@ class DeleteVolumeProcess(Process, frozen=True, kw_only=True):
         return self.completed()
 
 
-def begin(event: VolumeDeletionBegan, world: World) -> DeleteVolumeProcess:
-    """Return the operation that *event* began on a volume of *world*."""
+def begin(event: VolumeDeletionBegan) -> DeleteVolumeProcess:
+    """Return the operation that *event* began."""
     return DeleteVolumeProcess(
         operation=event.operation,
         kind=OperationKind.VOLUME_DELETE,
         object=f"volume/{event.volume}",
         deadline=event.deadline,
         volume=event.volume,
-        node=world.volumes[event.volume].node,
+        node=event.node,
     )

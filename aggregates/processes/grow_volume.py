@@ -2,7 +2,6 @@
 
 from msgspec.structs import replace
 
-from aggregates.decision import World
 from aggregates.processes.process import Due, GivingUp, Process
 from schemas.grammar import Event
 from schemas.operation import OperationKind
@@ -113,9 +112,8 @@ class GrowVolumeProcess(Process, frozen=True, kw_only=True):
         )
 
 
-def begin(event: VolumeGrowthBegan, world: World) -> GrowVolumeProcess:
-    """Return the operation that *event* began on a volume of *world*."""
-    volume = world.volumes[event.volume]
+def begin(event: VolumeGrowthBegan) -> GrowVolumeProcess:
+    """Return the operation that *event* began."""
     return GrowVolumeProcess(
         operation=event.operation,
         kind=OperationKind.VOLUME_GROW,
@@ -123,10 +121,10 @@ def begin(event: VolumeGrowthBegan, world: World) -> GrowVolumeProcess:
         deadline=event.deadline,
         volume=event.volume,
         uid=event.uid,
-        node=volume.node,
-        pool=volume.pool,
-        from_bytes=volume.size_bytes,
+        node=event.node,
+        pool=event.pool,
+        from_bytes=event.from_bytes,
         to_bytes=event.size_bytes,
-        stripes=volume.stripes,
-        thin=volume.layout is Layout.THIN,
+        stripes=event.stripes,
+        thin=event.layout is Layout.THIN,
     )

@@ -1,6 +1,5 @@
 """Which event begins which operation."""
 
-from aggregates.decision import World
 from aggregates.processes import delete_volume, form_pool, grow_volume, provision, remove
 from aggregates.processes.process import Process
 from schemas.grammar import Event
@@ -9,15 +8,15 @@ from schemas.pool import PoolFormingBegan, PoolGrowthBegan, PoolRemovalBegan
 from schemas.volume import VolumeDeletionBegan, VolumeGrowthBegan, VolumeProvisioningBegan
 
 
-def begin(event: Event, world: World) -> Process | None:
-    """Return the operation that *event* begins in *world* as it is then, or None."""
+def begin(event: Event) -> Process | None:
+    """Return the operation that *event* begins, or None."""
     match event:
         case VolumeProvisioningBegan():
             return provision.begin(event)
         case VolumeGrowthBegan():
-            return grow_volume.begin(event, world)
+            return grow_volume.begin(event)
         case VolumeDeletionBegan():
-            return delete_volume.begin(event, world)
+            return delete_volume.begin(event)
         case PoolFormingBegan():
             return form_pool.begin_forming(event)
         case PoolGrowthBegan():

@@ -1,0 +1,96 @@
+"""Storage, as the wires see it: the pure rooms put behind the ports of desk and driver."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from aggregates.decision import Facts
+from aggregates.processes import registry, settlements
+from aggregates.processes.process import Process
+from aggregates.world import World
+from hwbus.driver import Step
+from hwbus.subjects import Address
+from schemas.answers import Refused
+from schemas.grammar import Event, Message, Report
+from schemas.operation import ReportExpired, ReportStepRefused
+from schemas.place import place_of
+from schemas.words import command_for
+
+NAMES = frozenset({"node", "disk", "disks", "pool", "volume"})
+
+
+class StorageDomain:
+    """Every aggregate of hwbus, in memory, behind the desk's port."""
+
+    def __init__(self) -> None:
+        self.world = World()
+
+    def word(self, kind: str, verb: str) -> type[Message] | None:
+        """Return the command that is asked for under that name, or None."""
+        return command_for(kind, verb)
+
+    def address(self, command: Message) -> Address:
+        """Return which aggregate *command* is about; its fields were checked when it was read."""
+        return Address(*place_of(command))
+
+    def decide(
+        self, command: Message, *, at: datetime, mint: Callable[[], str]
+    ) -> tuple[Event, ...] | Refused:
+        """Decide; reports begin nothing, so no identities are made for them."""
+        fresh = not isinstance(command, Report)
+        facts = Facts(
+            at=at,
+            operation=mint() if fresh else "",
+            uid=mint() if fresh else "",
+            world=self.world,
+        )
+        return self.world.decide(command, facts)
+
+    def evolve(self, address: Address, events: Sequence[Event]) -> None:
+        """Apply what was decided."""
+        self.world.evolve(address.kind, address.place, address.id, events)
+
+    def operation(self, events: Sequence[Event]) -> str:
+        """Return the operation that *events* begin, or an empty string."""
+        begun = next((p for event in events if (p := registry.begin(event)) is not None), None)
+        return "" if begun is None else begun.operation
+
+    def belongs_to(self, command: Message) -> str:
+        """Return the operation that *command* is a step of, or an empty string."""
+        return getattr(command, "operation", "") or ""
+
+    def is_name(self, field: str) -> bool:
+        """Return whether the field of that name holds the name of something."""
+        return field in NAMES
+
+
+class StorageScript:
+    """Every operation of hwbus, behind the driver's port."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def begin(self, event: Event) -> Process | None:
+        """Return the operation that *event* begins, or None."""
+        return registry.begin(event)
+
+    def follows(self, events: Sequence[Event]) -> Sequence[Message]:
+        """Return the reports that follow from one commit."""
+        return settlements.follows(events)
+
+    def owed(self) -> Sequence[Message]:
+        """Return the reports that commits of the past still owe."""
+        return settlements.owed(self._world)
+
+    def refused(self, operation: str, step: Step, refused: Refused) -> Message:
+        """Return how an operation is told that its step was refused."""
+        return ReportStepRefused(
+            operation=operation,
+            step=step.step,
+            code=refused.code,
+            because=refused.because[:1000],
+            attempt=step.attempt,
+        )
+
+    def expired(self, operation: str, at: datetime) -> Message:
+        """Return how an operation is told the time."""
+        return ReportExpired(operation=operation, at=at)

@@ -1,0 +1,358 @@
+"""The command desk: read, decide, append, and start over when somebody was faster."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from hwbus.asking import Asked, asked
+from hwbus.codec import Codec, TooLargeError, UnreadableError, command_codec
+from hwbus.parking import park
+from hwbus.ports import (
+    Call,
+    Clock,
+    EventLog,
+    LogFullError,
+    OutcomeUnknownError,
+    Outlet,
+    StaleError,
+    Stored,
+)
+from hwbus.record import Record, digest_of
+from hwbus.subjects import Address, BadNameError, audit, parse_command, parse_event
+from hwbus.telemetry import current_traceparent, remote_span
+from schemas.answers import Accepted, Answer, Refused, Undecided, refuse
+from schemas.audit import RefusedRecord
+from schemas.commit import Commit
+from schemas.grammar import Event, Message, type_name
+from schemas.refusals import Refusal
+
+ATTEMPTS_MAX = 5
+REQUEST_KEPT_MAX = 4096
+
+M = TypeVar("M", bound=Message)
+
+
+class Domain(Protocol):
+    """What the desk serves: pure decisions about addresses, whatever they are about."""
+
+    def word(self, kind: str, verb: str) -> type[Message] | None:
+        """Return the command that is asked for under that name, or None."""
+        ...
+
+    def address(self, command: Message) -> Address:
+        """Return which aggregate *command* is about."""
+        ...
+
+    def decide(
+        self, command: Message, *, at: datetime, mint: Callable[[], str]
+    ) -> tuple[Event, ...] | Refused:
+        """Decide. Pure but for *mint*, which gives out new identities."""
+        ...
+
+    def evolve(self, address: Address, events: Sequence[Event]) -> None:
+        """Apply what was decided."""
+        ...
+
+    def operation(self, events: Sequence[Event]) -> str:
+        """Return the operation that *events* begin, or an empty string."""
+        ...
+
+    def belongs_to(self, command: Message) -> str:
+        """Return the operation that *command* is part of, or an empty string."""
+        ...
+
+    def is_name(self, field: str) -> bool:
+        """Return whether the field of that name holds the name of something."""
+        ...
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """One commit as it came along the log."""
+
+    seq: int
+    address: Address
+    commit: Commit[Any]
+
+
+class Counters(msgspec.Struct):
+    """What the desk has done since it started."""
+
+    accepted: int = 0
+    refused: int = 0
+    undecided: int = 0
+    conflicts: int = 0
+    parked: int = 0
+
+
+class CommandDesk:
+    """Decides commands against the whole past, kept in memory and carried on with the log.
+
+    Several desks may work side by side: the expectation on each append lets one of them win.
+    """
+
+    def __init__(
+        self,
+        domain: Domain,
+        log: EventLog,
+        outlet: Outlet,
+        codec: Codec[Commit[Any]],
+        clock: Clock,
+        mint: Callable[[], str],
+    ) -> None:
+        self.counters = Counters()
+        self.position = 0
+        self._domain = domain
+        self._log = log
+        self._outlet = outlet
+        self._codec = codec
+        self._clock = clock
+        self._mint = mint
+        self._records: dict[Address, Record] = {}
+        self._locks: WeakValueDictionary[Address, asyncio.Lock] = WeakValueDictionary()
+        self._codecs: dict[type[Message], Codec[Any]] = {}
+
+    async def follow(self) -> AsyncIterator[list[Seen]]:
+        """Carry the past on from where it is, for ever, and yield each stretch of it."""
+        async with self._log.follow(after=self.position) as batches:
+            async for batch in batches:
+                seen = [one for stored in batch if (one := await self._take(stored)) is not None]
+                self.position = batch[-1].seq
+                yield seen
+
+    async def call(self, call: Call) -> Answer:
+        """Decide what came over the bus. Never raises for bad input: it answers."""
+        fresh = self._mint()
+        try:
+            kind, verb = parse_command(call.subject)
+        except BadNameError as error:
+            return await self._refuse_unread(call, fresh, "", refuse(Refusal.BAD_NAME, str(error)))
+        wish = asked(call, kind, verb, fresh)
+        if isinstance(wish, Refused):
+            return await self._refuse_unread(call, fresh, f"{kind}.{verb}", wish)
+        return await self.handle(wish)
+
+    async def handle(self, wish: Asked) -> Answer:
+        """Decide *wish*: accepted and durable, refused and kept on the audit, or undecided."""
+        word = self._domain.word(wish.kind, wish.verb)
+        if word is None:
+            unknown = f"{wish.kind}.{wish.verb} is no command"
+            return await self._refuse(wish, refuse(Refusal.UNKNOWN_COMMAND, unknown), "")
+        try:
+            command: Message = self._codec_of(word).decode(wish.data)
+        except UnreadableError as error:
+            return await self._refuse(wish, self._unreadable(error), "")
+        return await self.settle(wish, command)
+
+    async def settle(self, wish: Asked, command: Message) -> Answer:
+        """Decide *command*, whose text is that of *wish*, while nobody else does here."""
+        address = self._domain.address(command)
+        lock = self._locks.setdefault(address, asyncio.Lock())
+        with remote_span(f"decide {type_name(command)}", wish.traceparent) as span:
+            async with lock:
+                answer = await self._settle(wish, command, address)
+            span.set_attribute("hwbus.answer", type(answer).__name__)
+        return answer
+
+    async def _settle(self, wish: Asked, command: Message, address: Address) -> Answer:
+        request = self._codec_of(type(command)).encode(command)
+        for _ in range(ATTEMPTS_MAX):
+            record = self._records.get(address) or Record()
+            known = self._known(wish, record, request)
+            if known is not None:
+                return await self._answer(wish, known, str(address))
+            decision = self._domain.decide(command, at=self._clock.now(), mint=self._mint)
+            if isinstance(decision, Refused):
+                return await self._refuse(wish, decision, str(address))
+            if not decision:
+                self.counters.accepted += 1
+                return Accepted(command=wish.id, seq=record.seq, version=record.version)
+            commit = self._commit(wish, command, request, record, decision)
+            try:
+                return await self._append(wish, commit, address, record)
+            except StaleError:
+                self.counters.conflicts += 1
+                await self._read_again(address)
+            except LogFullError as error:
+                self.counters.undecided += 1
+                return Undecided(command=wish.id, because=f"the log takes nothing more: {error}")
+        beaten = f"{address} changed {ATTEMPTS_MAX} times meanwhile"
+        return await self._refuse(wish, refuse(Refusal.CONTENDED, beaten), str(address))
+
+    def _known(self, wish: Asked, record: Record, request: bytes) -> Answer | None:
+        before = record.recent.get(wish.id)
+        if before is not None:
+            if before.digest != digest_of(request):
+                other = f"{wish.id} stands at sequence {before.seq} for something else"
+                return refuse(Refusal.COMMAND_ID_REUSED, other)
+            return Accepted(
+                command=wish.id,
+                seq=before.seq,
+                version=before.version,
+                operation=before.operation,
+            )
+        if wish.expected_version not in {None, record.version}:
+            stale = f"it is at version {record.version}, not {wish.expected_version}"
+            return refuse(Refusal.STALE_VERSION, stale)
+        return None
+
+    def _commit(
+        self,
+        wish: Asked,
+        command: Message,
+        request: bytes,
+        record: Record,
+        events: tuple[Event, ...],
+    ) -> Commit[Any]:
+        belongs_to = self._domain.belongs_to(command) or self._domain.operation(events)
+        return Commit(
+            id=self._mint(),
+            at=self._clock.now(),
+            actor=wish.actor,
+            command=wish.id,
+            word=type_name(command),
+            request=msgspec.Raw(request),
+            correlation=belongs_to or wish.correlation or wish.id,
+            cause=wish.cause,
+            traceparent=current_traceparent() or wish.traceparent,
+            version=record.version + 1,
+            prev=record.last_hash,
+            events=events,
+        )
+
+    async def _append(
+        self, wish: Asked, commit: Commit[Any], address: Address, record: Record
+    ) -> Answer:
+        data = self._codec.encode(commit)
+        try:
+            seq = await self._log.append(
+                address.subject, data, after=record.seq, message_id=commit.id
+            )
+        except OutcomeUnknownError as error:
+            found = await self._look_for(commit, address)
+            if found is None:
+                self.counters.undecided += 1
+                return Undecided(command=wish.id, because=str(error) or "the log did not answer")
+            seq = found
+        self._apply(seq, address, data, commit)
+        self.counters.accepted += 1
+        return Accepted(
+            command=wish.id,
+            seq=seq,
+            version=commit.version,
+            operation=self._domain.operation(commit.events),
+            events=tuple(type_name(event) for event in commit.events),
+        )
+
+    async def _look_for(self, commit: Commit[Any], address: Address) -> int | None:
+        """Return where *commit* was stored although nobody said so, or None if it is not known.
+
+        None is not "no": a message that is still on its way may yet arrive. It will then be found
+        under its command id, or lose against the expectation it carries.
+        """
+        with contextlib.suppress(OutcomeUnknownError):
+            last = await self._log.last(address.subject)
+            if last is not None:
+                with contextlib.suppress(UnreadableError):
+                    if self._codec.decode(last.data).id == commit.id:
+                        return last.seq
+        return None
+
+    async def _take(self, stored: Stored) -> Seen | None:
+        try:
+            address = parse_event(stored.subject)
+            commit = self._codec.decode(stored.data)
+        except (BadNameError, UnreadableError) as error:
+            await self._park(stored, str(error))
+            return None
+        self._apply(stored.seq, address, stored.data, commit)
+        return Seen(stored.seq, address, commit)
+
+    async def _park(self, stored: Stored, because: str) -> None:
+        self.counters.parked += 1
+        with contextlib.suppress(BadNameError):
+            address = parse_event(stored.subject)
+            record = self._records.setdefault(address, Record())
+            if stored.seq > record.seq:
+                record.skip(stored.seq, stored.data)
+        await park(self._outlet, self._clock, "desk", stored, because)
+
+    def _apply(self, seq: int, address: Address, data: bytes, commit: Commit[Any]) -> None:
+        record = self._records.get(address)
+        if record is None:
+            record = self._records[address] = Record()
+        if seq <= record.seq:
+            return
+        record.note(seq, data, commit, self._domain.operation(commit.events))
+        self._domain.evolve(address, commit.events)
+
+    async def _read_again(self, address: Address) -> None:
+        for stored in await self._log.history(address.subject):
+            if stored.seq > (self._records.get(address) or Record()).seq:
+                await self._take(stored)
+
+    def _codec_of(self, word: type[Message]) -> Codec[Any]:
+        codec = self._codecs.get(word)
+        if codec is None:
+            codec = self._codecs[word] = command_codec(word)
+        return codec
+
+    def _unreadable(self, error: UnreadableError) -> Refused:
+        if isinstance(error, TooLargeError):
+            return refuse(Refusal.TOO_LARGE, str(error))
+        field = error.where.removeprefix("$.").partition("[")[0]
+        code = Refusal.BAD_NAME if self._domain.is_name(field) else Refusal.MALFORMED
+        return refuse(code, str(error)[:500])
+
+    async def _answer(self, wish: Asked, answer: Answer, about: str) -> Answer:
+        if isinstance(answer, Refused):
+            return await self._refuse(wish, answer, about)
+        return answer
+
+    async def _refuse(self, wish: Asked, refused: Refused, about: str) -> Answer:
+        """Keep the refusal on the audit, then say it."""
+        self.counters.refused += 1
+        word = self._domain.word(wish.kind, wish.verb)
+        record = RefusedRecord(
+            at=self._clock.now(),
+            actor=wish.actor,
+            command=wish.id,
+            word=f"{wish.kind}.{wish.verb}" if word is None else type_name(word),
+            object=about,
+            code=refused.code,
+            because=refused.because,
+            correlation=wish.correlation,
+            cause=wish.cause,
+            traceparent=wish.traceparent,
+            request=wish.data[:REQUEST_KEPT_MAX].decode(errors="replace"),
+        )
+        return await self._keep(record, audit("refused", wish.kind), refused)
+
+    async def _refuse_unread(self, call: Call, id_: str, word: str, refused: Refused) -> Answer:
+        self.counters.refused += 1
+        record = RefusedRecord(
+            at=self._clock.now(),
+            actor="anonymous",
+            command=id_,
+            word=word,
+            object=call.subject[:256],
+            code=refused.code,
+            because=refused.because,
+            request=call.data[:REQUEST_KEPT_MAX].decode(errors="replace"),
+        )
+        return await self._keep(record, audit("refused", "unread"), refused)
+
+    async def _keep(self, record: RefusedRecord, subject: str, refused: Refused) -> Answer:
+        message_id = f"refused.{record.command}.{self._mint()}"
+        for _ in range(ATTEMPTS_MAX):
+            try:
+                await self._outlet.keep(subject, msgspec.json.encode(record), message_id=message_id)
+            except OutcomeUnknownError:
+                continue
+            return msgspec.structs.replace(refused, command=record.command)
+        unkept = f"{refused.code}: {refused.because} (but the audit could not be written)"
+        return Undecided(command=record.command, because=unkept)
