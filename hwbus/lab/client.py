@@ -9,21 +9,18 @@ import sys
 import threading
 import time
 from asyncio import StreamReader
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import NoneType
-from typing import Literal, Self, TypeVar
+from typing import Literal, Self
 
 import msgspec
 
 from hwbus.lab import protocol
+from hwbus.lab.line import LabNotRunningError, Line
 from hwbus.lab.protocol import (
     DAEMON_LOG,
     ENDPOINTS,
-    LINE_BYTES_MAX,
-    SOCKET,
     AnyAnswer,
-    AnyRequest,
     DiskStatus,
     Done,
     Endpoints,
@@ -39,10 +36,11 @@ from hwbus.lab.spec import LabSpec
 from hwbus.lab.uml.cluster import check_layout
 from hwbus.lab.uml.command import Output as OnOutput
 from hwbus.lab.uml.command import Result
-from hwbus.lab.uml.errors import ConsoleError, LabError, NodeDownError
+from hwbus.lab.uml.errors import LabError
 from hwbus.lab.workspace import DAEMON_LOCK, clear, held, lock
 
-T = TypeVar("T")
+__all__ = ["LabClient", "LabNotRunningError", "LabRunningError", "Network", "up"]
+
 Network = Literal["control", "storage"]
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -50,11 +48,6 @@ _SPEC = "spec.json"
 _LOG_TAIL_BYTES = 3000
 _POLL_S = 0.02
 _DOWN_TIMEOUT_S = 60
-_ERRORS = {"NodeDownError": NodeDownError, "ConsoleError": ConsoleError, "LabError": LabError}
-
-
-class LabNotRunningError(LabError):
-    """There is no lab in that directory, or its daemon has died: bring it up."""
 
 
 class LabRunningError(LabError):
@@ -108,12 +101,13 @@ class LabClient:
 
     It keeps no connection, so it can be used from any event loop and by several tasks at once.
     Every method raises `LabNotRunningError` if the lab is gone, and `NodeDownError`,
-    `ConsoleError` or `LabError` with a sentence if the lab refuses. `async with` brings the lab
-    down at the end.
+    `ConsoleError` or `LabError` with a sentence if the lab refuses, `TimeoutError` if it does not
+    answer. `async with` brings the lab down at the end.
     """
 
     def __init__(self, state: Path) -> None:
         self.state = state.resolve()
+        self._line = Line(self.state)
 
     async def __aenter__(self) -> Self:
         """Do nothing: the lab is up."""
@@ -136,15 +130,15 @@ class LabClient:
     def endpoints(self) -> Endpoints:
         """Return where the lab is."""
         if not held(self.state / DAEMON_LOCK):
-            raise self._not_running()
+            raise self._line.not_running()
         try:
             return msgspec.json.decode((self.state / ENDPOINTS).read_bytes(), type=Endpoints)
         except FileNotFoundError:
-            raise self._not_running() from None
+            raise self._line.not_running() from None
 
     async def status(self) -> LabStatus:
         """Return everything there is: nodes, disks, services, addresses."""
-        return await self._ask(protocol.Status(), LabStatus)
+        return await self._line.ask(protocol.Status(), LabStatus)
 
     async def exec(
         self,
@@ -163,7 +157,7 @@ class LabClient:
         """
         kept = {"stdout": bytearray(), "stderr": bytearray()}
         request = protocol.Exec(node=node, argv=argv, stdin=stdin, env=dict(env or {}))
-        async with asyncio.timeout(timeout_s), self._conversation(request) as answers:
+        async with asyncio.timeout(timeout_s), self._line.converse(request) as answers:
             async for answer in answers:
                 match answer:
                     case Output() if on_output:
@@ -176,7 +170,7 @@ class LabClient:
                         return result.checked(node, argv) if check else result
                     case Done() | Refused() | Step():
                         raise LabError(f"the lab said {answer} while a command ran")
-        raise self._not_running()
+        raise self._line.not_running()
 
     async def shell(self, node: str, script: str, *, timeout_s: float = 60) -> str:
         """Run a shell script (`set -e`) in a node; returns what it writes to its stdout."""
@@ -184,44 +178,44 @@ class LabClient:
 
     async def kill(self, node: str) -> None:
         """Cut a node's power."""
-        await self._tell(protocol.Power(node=node, action="kill"))
+        await self._line.tell(protocol.Power(node=node, action="kill"))
 
     async def boot(self, node: str) -> None:
         """Switch a node on; returns when it is up and its services have started again."""
-        await self._tell(protocol.Power(node=node, action="boot"), timeout_s=300)
+        await self._line.tell(protocol.Power(node=node, action="boot"), timeout_s=300)
 
     async def shutdown(self, node: str) -> None:
         """Stop a node in good order."""
-        await self._tell(protocol.Power(node=node, action="shutdown"))
+        await self._line.tell(protocol.Power(node=node, action="shutdown"))
 
     async def freeze(self, node: str) -> None:
         """Stop a node in its tracks, as a hypervisor that hangs would."""
-        await self._tell(protocol.Power(node=node, action="freeze"))
+        await self._line.tell(protocol.Power(node=node, action="freeze"))
 
     async def thaw(self, node: str) -> None:
         """Let a frozen node go on."""
-        await self._tell(protocol.Power(node=node, action="thaw"))
+        await self._line.tell(protocol.Power(node=node, action="thaw"))
 
     async def set_link(self, node: str, network: Network, *, connected: bool) -> None:
         """Plug a node's cable to a network in or out."""
         action: Literal["connect", "disconnect"] = "connect" if connected else "disconnect"
-        await self._tell(protocol.Link(node=node, network=network, action=action))
+        await self._line.tell(protocol.Link(node=node, network=network, action=action))
 
     async def isolate(self, node: str, network: Network, *, isolated: bool) -> None:
         """Keep the nodes so marked apart from one another, not from the others and the host."""
         action: Literal["isolate", "join"] = "isolate" if isolated else "join"
-        await self._tell(protocol.Link(node=node, network=network, action=action))
+        await self._line.tell(protocol.Link(node=node, network=network, action=action))
 
     async def add_disk(
         self, node: str, size: str, *, serial: str | None = None, letter: str | None = None
     ) -> DiskStatus:
         """Plug a new, blank disk into a node, running or not."""
         request = protocol.AddDisk(node=node, size=size, serial=serial, letter=letter)
-        return await self._ask(request, DiskStatus)
+        return await self._line.ask(request, DiskStatus)
 
     async def remove_disk(self, node: str, letter: str) -> None:
         """Pull a disk out and throw it away. Raises `ConsoleError` while the node has it open."""
-        await self._tell(protocol.RemoveDisk(node=node, letter=letter))
+        await self._line.tell(protocol.RemoveDisk(node=node, letter=letter))
 
     async def move_disk(
         self, node: str, letter: str, target: str, target_letter: str | None = None
@@ -233,31 +227,33 @@ class LabClient:
         request = protocol.MoveDisk(
             node=node, letter=letter, target=target, target_letter=target_letter
         )
-        return await self._ask(request, DiskStatus)
+        return await self._line.ask(request, DiskStatus)
 
     async def wrap_disk(self, node: str, letter: str) -> str:
         """Lay a device that can be broken over a disk, before it is used; returns its path."""
-        return await self._ask(protocol.DiskFault(node=node, letter=letter, action="wrap"), str)
+        return await self._line.ask(
+            protocol.DiskFault(node=node, letter=letter, action="wrap"), str
+        )
 
     async def fail_disk(self, node: str, letter: str) -> None:
         """From now on every access to the wrapped disk is an error."""
-        await self._tell(protocol.DiskFault(node=node, letter=letter, action="fail"))
+        await self._line.tell(protocol.DiskFault(node=node, letter=letter, action="fail"))
 
     async def mend_disk(self, node: str, letter: str) -> None:
         """From now on the wrapped disk works again."""
-        await self._tell(protocol.DiskFault(node=node, letter=letter, action="mend"))
+        await self._line.tell(protocol.DiskFault(node=node, letter=letter, action="mend"))
 
     async def service_start(self, name: str, node: str = "") -> None:
         """Start a service: on the host or, for one in nodes, in that node, in all if empty."""
-        await self._tell(protocol.Service(name=name, node=node, action="start"))
+        await self._line.tell(protocol.Service(name=name, node=node, action="start"))
 
     async def service_stop(self, name: str, node: str = "") -> None:
         """Stop a service in order (SIGTERM) and wait until it has ended."""
-        await self._tell(protocol.Service(name=name, node=node, action="stop"))
+        await self._line.tell(protocol.Service(name=name, node=node, action="stop"))
 
     async def service_kill(self, name: str, node: str = "") -> None:
         """Kill a service and all it started (SIGKILL) and wait until it has ended."""
-        await self._tell(protocol.Service(name=name, node=node, action="kill"))
+        await self._line.tell(protocol.Service(name=name, node=node, action="kill"))
 
     async def service(self, name: str, node: str = "") -> ServiceStatus:
         """Return how a service is. Raises `LabError` if there is none of that name there."""
@@ -268,7 +264,7 @@ class LabClient:
 
     async def console(self, node: str, command: str) -> str:
         """Ask a node's kernel itself: "sysrq t", "config ubdb" ..."""
-        return await self._ask(protocol.Console(node=node, command=command), str)
+        return await self._line.ask(protocol.Console(node=node, command=command), str)
 
     async def down(self) -> None:
         """Stop everything; returns when nothing runs any more and only logs are left.
@@ -276,7 +272,7 @@ class LabClient:
         Where no lab runs, what a dead one has left is removed.
         """
         with contextlib.suppress(LabNotRunningError):
-            await self._tell(protocol.Down())
+            await self._line.tell(protocol.Down())
         deadline = time.monotonic() + _DOWN_TIMEOUT_S
         while held(self.state / DAEMON_LOCK):
             if time.monotonic() > deadline:
@@ -284,50 +280,6 @@ class LabClient:
             await asyncio.sleep(_POLL_S)
         if (self.state / DAEMON_LOCK).exists():
             _tidy(self.state)
-
-    async def _tell(self, request: AnyRequest, *, timeout_s: float = 120) -> None:
-        await self._ask(request, NoneType, timeout_s=timeout_s)
-
-    async def _ask(self, request: AnyRequest, answer_type: type[T], *, timeout_s: float = 120) -> T:
-        async with asyncio.timeout(timeout_s), self._conversation(request) as answers:
-            async for answer in answers:
-                if isinstance(answer, Done):
-                    return msgspec.json.decode(answer.value, type=answer_type)
-        raise self._not_running()
-
-    @contextlib.asynccontextmanager
-    async def _conversation(self, request: AnyRequest) -> AsyncIterator[AsyncIterator[AnyAnswer]]:
-        try:
-            reader, writer = await asyncio.open_unix_connection(
-                self.state / SOCKET, limit=LINE_BYTES_MAX
-            )
-        except (FileNotFoundError, ConnectionRefusedError):
-            raise self._not_running() from None
-        try:
-            writer.write(msgspec.json.encode(request) + b"\n")
-            await writer.drain()
-            yield _answers(reader)
-        except ConnectionError:
-            raise self._not_running() from None
-        finally:
-            writer.transport.abort()
-
-    def _not_running(self) -> LabNotRunningError:
-        if held(self.state / DAEMON_LOCK):
-            return LabNotRunningError(f"the lab in {self.state} is just coming up or going down")
-        if (self.state / SOCKET).exists():
-            return LabNotRunningError(
-                f"the lab in {self.state} is not running: its daemon has died; bring it up again"
-            )
-        return LabNotRunningError(f"no lab is running in {self.state}")
-
-
-async def _answers(reader: StreamReader) -> AsyncIterator[AnyAnswer]:
-    async for line in reader:
-        answer = msgspec.json.decode(line, type=AnyAnswer)
-        if isinstance(answer, Refused):
-            raise _ERRORS[answer.error](answer.message)
-        yield answer
 
 
 def _tidy(state: Path) -> None:
