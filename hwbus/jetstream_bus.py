@@ -157,7 +157,8 @@ class _Counter:
 
     async def _answer(self, request: Request, figures: dict[str, int]) -> None:
         started_ns = time.perf_counter_ns()
-        call = Call(request.subject, request.data, dict(request.headers or {}))
+        awaited = bool(request._msg.reply)  # noqa: SLF001  (the library has no other way to ask)
+        call = Call(request.subject, request.data, dict(request.headers or {}), awaited)
         try:
             answer = await self._responder(call)
         except Exception as error:  # noqa: BLE001  (the asker must hear of it, whatever it is)

@@ -1,0 +1,110 @@
+"""The control plane's figures, read at the moment they are asked for: nothing here goes stale."""
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from aggregates.ledger import METADATA_PER_VOLUME_BYTES
+from aggregates.pool import Pool
+from aggregates.world import World
+from hwbus.desk import CommandDesk
+from hwbus.driver import Driver
+from projectors.projector import Projector
+
+VOLUME_SERIES_MAX = 5000
+_POOL = ("pool", "node")
+
+
+class Figures(Collector):
+    """Capacity from the ledgers, work from the driver, lag from the views."""
+
+    def __init__(
+        self, world: World, desk: CommandDesk, driver: Driver, projector: Projector, version: str
+    ) -> None:
+        self._world = world
+        self._desk = desk
+        self._driver = driver
+        self._projector = projector
+        self._version = version
+
+    def collect(self) -> Iterable[Metric]:
+        """Return every family, as Prometheus names them: base units, ``_total`` for counters."""
+        yield from self._pools()
+        yield from self._volumes()
+        yield from self._work()
+        yield from self._log()
+        build = GaugeMetricFamily("hwbus_build_info", "What is running.", labels=("version",))
+        build.add_metric((self._version,), 1)
+        yield build
+
+    def _pools(self) -> Iterator[Metric]:
+        capacity = _gauge("hwbus_pool_capacity_bytes", "All extents of the pool.", _POOL)
+        allocated = _gauge("hwbus_pool_allocated_bytes", "What LVM has given out.", _POOL)
+        committed = _gauge(
+            "hwbus_pool_committed_bytes", "Given out, or set aside for work in progress.", _POOL
+        )
+        metadata = _gauge(
+            "hwbus_pool_metadata_used_ratio", "Share of the LVM metadata area in use.", _POOL
+        )
+        for (node, name), pool in self._world.pools.items():
+            if pool.facts is None:
+                continue
+            taken = _taken_bytes(pool)
+            capacity.add_metric((name, node), pool.facts.size_bytes)
+            allocated.add_metric((name, node), taken)
+            committed.add_metric((name, node), taken + pool.ledger.thick_reserved_bytes)
+            used = pool.ledger.claims * METADATA_PER_VOLUME_BYTES / pool.facts.metadata_bytes
+            metadata.add_metric((name, node), used)
+        yield from (capacity, allocated, committed, metadata)
+
+    def _volumes(self) -> Iterator[Metric]:
+        size = _gauge("hwbus_volume_capacity_bytes", "How large the volume is.", ("volume",))
+        state = _gauge("hwbus_volume_state", "1 for the state it is in.", ("volume", "state"))
+        if len(self._world.volumes) <= VOLUME_SERIES_MAX:
+            for name, volume in self._world.volumes.items():
+                size.add_metric((name,), volume.size_bytes)
+                state.add_metric((name, volume.phase.value), 1)
+        yield from (size, state)
+
+    def _work(self) -> Iterator[Metric]:
+        running = _gauge("hwbus_operations_open", "Operations that have not ended.")
+        running.add_metric((), self._driver.open_operations)
+        overdue = _gauge("hwbus_operations_overdue", "Open past their deadline: must be 0.")
+        overdue.add_metric((), len(self._driver.overdue()))
+        drift = _gauge("hwbus_drift_findings", "Open drift findings.", ("node",))
+        silent = _gauge("hwbus_node_silent", "1 while nothing is heard of the node.", ("node",))
+        for name, node in self._world.nodes.items():
+            drift.add_metric((name,), len(node.findings))
+            silent.add_metric((name,), int(node.silent))
+        yield from (running, overdue, drift, silent)
+
+    def _log(self) -> Iterator[Metric]:
+        commands = CounterMetricFamily(
+            "hwbus_commands", "Commands by what became of them.", labels=("outcome",)
+        )
+        counters = self._desk.counters
+        for outcome in ("accepted", "refused", "undecided", "conflicts"):
+            commands.add_metric((outcome,), getattr(counters, outcome))
+        yield commands
+        parked = CounterMetricFamily("hwbus_messages_parked", "Messages nobody could read.")
+        parked.add_metric((), counters.parked)
+        yield parked
+        position = _gauge("hwbus_desk_position", "The last sequence the desk has taken in.")
+        position.add_metric((), self._desk.position)
+        yield position
+        events = _gauge("hwbus_projector_lag_events", "How far the views are behind.", ("stream",))
+        for status in self._projector.status():
+            events.add_metric((status.stream,), status.lag_events)
+        yield events
+
+
+def _gauge(name: str, meaning: str, labels: tuple[str, ...] = ()) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, meaning, labels=labels)
+
+
+def _taken_bytes(pool: Pool) -> int:
+    if pool.facts is None:
+        return 0
+    thin = pool.facts.thin_bytes + pool.facts.thin_overhead_bytes
+    return thin + pool.ledger.thick_settled_bytes

@@ -1,0 +1,33 @@
+"""One line of JSON an entry for machines, readable lines for people at a terminal."""
+
+import sys
+
+import msgspec
+import structlog
+
+
+def configure_logs() -> None:
+    """Write log entries to stderr: pretty on a terminal, JSON lines everywhere else."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if sys.stderr.isatty():
+        structlog.configure(
+            processors=[*shared, structlog.dev.ConsoleRenderer()],
+            logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        )
+        return
+    structlog.configure(
+        processors=[
+            *shared,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(serializer=_json),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def _json(entry: object, **_: object) -> str:
+    return msgspec.json.encode(entry, enc_hook=repr).decode()
