@@ -10,7 +10,7 @@ from projectors.drift import drift
 from projectors.nodes import nodes
 from projectors.operations import operations
 from projectors.pools import pools
-from projectors.reading import Seen, UnreadableError, read_commit, read_record
+from projectors.reading import DATA_MAX, Seen, UnreadableError, read_commit, read_record
 from projectors.replicas import replicas
 from projectors.rows import Altered, Changes, Rows, put
 from projectors.tables import DISKS, NODES, OPERATIONS, PARKED, POOLS, REPLICAS, VOLUMES, Table
@@ -26,7 +26,6 @@ from schemas.views import ParkedRow, Row
 from schemas.volume import VOLUMES as VOLUME
 
 View = Callable[[Rows, Seen, Event], Changes]
-_PARKED_DATA_MAX = 1024
 
 _VIEWS: dict[str, tuple[View, ...]] = {
     NODE: (nodes, drift, operations),
@@ -103,6 +102,6 @@ def _park(rows: Rows, stored: Stored, stream: str, because: str, folded: Folded)
         subject=stored.subject,
         at=stored.at,
         because=because,
-        data=stored.data[:_PARKED_DATA_MAX].decode("utf-8", "replace"),
+        data=stored.data[:DATA_MAX].decode("utf-8", "replace"),
     )
     rows.apply(put(PARKED, f"{stream}/{stored.seq:020}", row))

@@ -6,7 +6,7 @@ import msgspec
 
 from hwbus.ports import Stored
 from hwbus.subjects import Address, BadNameError, parse_event
-from schemas.audit import AuditRecord
+from schemas.audit import AuditRecord, ParkedRecord
 from schemas.commit import Commit
 from schemas.grammar import Event, type_name
 from schemas.units import Moment
@@ -18,6 +18,8 @@ _LOOSE: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
 )
 _EVENT: msgspec.json.Decoder[Event] = msgspec.json.Decoder(AnyEvent)
 _RECORD: msgspec.json.Decoder[AuditRecord] = msgspec.json.Decoder(AuditRecord)
+_SET_ASIDE = "hwbus.audit.parked."
+DATA_MAX = 1024
 _KNOWN = frozenset(type_name(word) for word in every_event())
 
 
@@ -91,8 +93,21 @@ def _read_loosely(stored: Stored, address: Address) -> Seen:
 
 
 def read_record(stored: Stored) -> AuditRecord:
-    """Return what a message of the audit stream says. Raises ``UnreadableError``."""
+    """Return what a message of the audit stream says. Raises ``UnreadableError``.
+
+    What a queue could not deal with is set aside there as it came: that is a record, too.
+    """
     try:
         return _RECORD.decode(stored.data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UnreadableError(str(error)) from error
+        consumer = stored.subject.removeprefix(_SET_ASIDE)
+        if consumer == stored.subject:
+            raise UnreadableError(str(error)) from error
+        return ParkedRecord(
+            at=stored.at,
+            consumer=consumer,
+            subject=stored.subject,
+            seq=stored.seq,
+            because="set aside as it came",
+            data=stored.data[:DATA_MAX].decode("utf-8", "replace"),
+        )

@@ -33,12 +33,12 @@ class Altered(NamedTuple):
 
 def put(table: Table[R], key: str, row: R) -> Change:
     """Return the change that sets a row."""
-    return Change(table, key, row)  # type: ignore[arg-type]
+    return Change(table, key, row)
 
 
 def drop(table: Table[R], key: str) -> Change:
     """Return the change that takes a row away."""
-    return Change(table, key, None)  # type: ignore[arg-type]
+    return Change(table, key, None)
 
 
 class Rows:

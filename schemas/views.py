@@ -226,8 +226,8 @@ class FieldChange(msgspec.Struct, frozen=True, kw_only=True):
     """One field of the object's row before and after; JSON values, null where there was no row."""
 
     field: str
-    before: msgspec.Raw = msgspec.Raw(b"null")
-    after: msgspec.Raw = msgspec.Raw(b"null")
+    before: msgspec.Raw
+    after: msgspec.Raw
 
 
 class AuditRow(Row, frozen=True, kw_only=True, omit_defaults=True):

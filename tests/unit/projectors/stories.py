@@ -1,0 +1,309 @@
+"""Histories to tell to the views: events in the order in which they happened, as the log has them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from hwbus.memory import MemoryLog
+from hwbus.ports import Outlet, Stored
+from hwbus.subjects import address
+from projectors.projector import Projector, Sources
+from projectors.rows import Rows
+from projectors.fold import Folded, fold_event, fold_record
+from projectors.tables import Table
+from schemas.audit import AuditRecord
+from schemas.commit import Commit
+from schemas.disk import Content, DiskClass, DiskFound, Sighting
+from schemas.grammar import Event
+from schemas.node import NodeJoined, PoolAttached
+from schemas.operation import OperationEnded, OperationKind, OperationStarted, Outcome
+from schemas.place import place_of
+from schemas.pool import (
+    PoolFacts,
+    PoolFormed,
+    PoolFormingBegan,
+    RoomReserved,
+    RoomSettled,
+)
+from schemas.replica import ReplicaCreated, ReplicaSpec, ReplicaWanted
+from schemas.views import Row
+from schemas.volume import Layout, VolumeProvisioned, VolumeProvisioningBegan
+from tests.support.clock import NOON, ManualClock
+
+GIB = 1 << 30
+MIB = 1 << 20
+R = TypeVar("R", bound=Row)
+
+
+def uid(number: int) -> str:
+    return f"{number:026d}"
+
+
+class Story:
+    """Commits and audit records, one second apart, with the sequences a log would give them."""
+
+    def __init__(self) -> None:
+        self.events: list[Stored] = []
+        self.records: list[Stored] = []
+        self._versions: dict[str, int] = {}
+
+    @property
+    def at(self) -> datetime:
+        return NOON + timedelta(seconds=len(self.events) + len(self.records))
+
+    def say(
+        self, *events: Event, actor: str = "alice", correlation: str = "", word: str = ""
+    ) -> int:
+        """Record one decision about one aggregate; return its sequence."""
+        subject = address(*place_of(events[0])).subject
+        version = self._versions[subject] = self._versions.get(subject, 0) + 1
+        seq = len(self.events) + 1
+        commit = Commit(
+            id=uid(seq),
+            at=self.at,
+            actor=actor,
+            command=f"cmd-{seq}",
+            word=word or "test.word.v1",
+            correlation=correlation or f"cmd-{seq}",
+            version=version,
+            events=events,
+        )
+        return self.write(subject, msgspec.json.encode(commit))
+
+    def write(self, subject: str, data: bytes) -> int:
+        """Put bytes into the events stream as they are."""
+        self.events.append(Stored(len(self.events) + 1, subject, data, self.at))
+        return len(self.events)
+
+    def note(self, subject: str, record: AuditRecord | bytes) -> int:
+        """Put a record into the audit stream."""
+        data = record if isinstance(record, bytes) else msgspec.json.encode(record)
+        self.records.append(Stored(len(self.records) + 1, subject, data, self.at))
+        return len(self.records)
+
+    def rows(self) -> Rows:
+        """Fold all of it in memory."""
+        rows = Rows(lambda _table, _key: None)
+        for stored in self.events:
+            fold_event(rows, stored, "events", Folded())
+        for stored in self.records:
+            fold_record(rows, stored, "audit", Folded())
+        return rows
+
+    def row(self, table: Table[R], key: str) -> R | None:
+        return self.rows().get(table, key)
+
+    def all(self, table: Table[R]) -> list[R]:
+        changed = self.rows().dirty.get(table.name, {})
+        return [row for _t, row in changed.values() if row is not None]  # type: ignore[misc]
+
+    # What usually happens, in a few words.
+
+    def node(self, name: str = "n1") -> "Story":
+        self.say(NodeJoined(node=name, address="10.0.0.1", zone="a"))
+        return self
+
+    def disk(self, disk: str, node: str = "n1", size: int = 20 * GIB, **more: object) -> "Story":
+        self.say(DiskFound(disk=disk, node=node, sighting=sighting(size, **more)))
+        return self
+
+    def pool(
+        self,
+        name: str = "fast",
+        node: str = "n1",
+        *,
+        size: int = 20 * GIB,
+        thin: int = 0,
+        number: int = 900,
+    ) -> "Story":
+        operation = uid(number + 1)
+        self.say(
+            PoolFormingBegan(
+                pool=name,
+                node=node,
+                uid=uid(number),
+                operation=operation,
+                deadline=self.at + timedelta(minutes=10),
+                disks=("d1",),
+                thin_bytes=thin,
+                thin_ratio_percent=200,
+            ),
+            correlation=operation,
+        )
+        self.say(PoolAttached(node=node, pool=name), correlation=operation)
+        self.say(
+            PoolFormed(pool=name, node=node, uid=uid(number), facts=facts(size, thin)),
+            correlation=operation,
+        )
+        return self
+
+    def begin(self, name: str, number: int, size: int, layout: Layout = Layout.LINEAR) -> str:
+        """Begin to provision a volume; return its operation."""
+        operation = uid(number + 500_000)
+        deadline = self.at + timedelta(minutes=10)
+        self.say(
+            VolumeProvisioningBegan(
+                volume=name,
+                uid=uid(number),
+                operation=operation,
+                deadline=deadline,
+                size_bytes=size,
+                candidates=(),
+                layout=layout,
+            ),
+            correlation=operation,
+            word="volume.provision.v1",
+        )
+        self.say(
+            OperationStarted(
+                operation=operation,
+                kind=OperationKind.VOLUME_PROVISION,
+                object=f"volume/{name}",
+                deadline=deadline,
+            ),
+            actor="hwbus:driver",
+            correlation=operation,
+        )
+        return operation
+
+    def volume(
+        self,
+        name: str,
+        number: int,
+        size: int = GIB,
+        *,
+        node: str = "n1",
+        pool: str = "fast",
+        layout: Layout = Layout.LINEAR,
+    ) -> "Story":
+        """Provision a volume from its beginning to its end."""
+        operation = self.begin(name, number, size, layout)
+        thin = layout is Layout.THIN
+        for event in (
+            RoomReserved(
+                pool=pool,
+                node=node,
+                claim=uid(number),
+                size_bytes=size,
+                operation=operation,
+                thin=thin,
+            ),
+            ReplicaWanted(
+                volume=name,
+                node=node,
+                operation=operation,
+                spec=ReplicaSpec(uid=uid(number), pool=pool, size_bytes=size, layout=layout),
+            ),
+            ReplicaCreated(
+                volume=name,
+                node=node,
+                uid=uid(number),
+                pool=pool,
+                size_bytes=size,
+                device=f"/dev/{pool}/{name}",
+                thin=thin,
+            ),
+            RoomSettled(pool=pool, node=node, claim=uid(number), size_bytes=size, thin=thin),
+            VolumeProvisioned(
+                volume=name,
+                uid=uid(number),
+                operation=operation,
+                node=node,
+                pool=pool,
+                size_bytes=size,
+            ),
+            OperationEnded(
+                operation=operation,
+                kind=OperationKind.VOLUME_PROVISION,
+                object=f"volume/{name}",
+                outcome=Outcome.COMPLETED,
+            ),
+        ):
+            self.say(event, actor="hwbus:driver", correlation=operation)
+        return self
+
+
+def sighting(size: int = 20 * GIB, **more: object) -> Sighting:
+    given = {
+        "path": "/dev/sdb",
+        "size_bytes": size,
+        "media": DiskClass.SSD,
+        "content": Content.BLANK,
+        **more,
+    }
+    return msgspec.convert(given, Sighting)
+
+
+def facts(size: int, thin: int = 0, disks: tuple[str, ...] = ("d1",)) -> PoolFacts:
+    return PoolFacts(
+        size_bytes=size,
+        extent_bytes=4 * MIB,
+        metadata_bytes=8 * MIB,
+        disks=disks,
+        thin_bytes=thin,
+        thin_overhead_bytes=8 * MIB if thin else 0,
+    )
+
+
+class AuditLog:
+    """An outlet whose stream can be followed, as the audit stream of a broker can."""
+
+    def __init__(self) -> None:
+        self.log = MemoryLog(ManualClock())
+        self._kept: set[str] = set()
+
+    async def keep(self, subject: str, data: bytes, *, message_id: str) -> None:
+        if message_id not in self._kept:
+            self._kept.add(message_id)
+            await put(self.log, subject, data)
+
+
+class Bench:
+    """A projector over logs in memory, to be told stories."""
+
+    def __init__(self, path: Path, *, outlet: Outlet | None = None) -> None:
+        self.path = path
+        self.clock = ManualClock()
+        self.events = MemoryLog(self.clock)
+        self.audit = AuditLog()
+        self.outlet = outlet or self.audit
+
+    def projector(self) -> Projector:
+        sources = Sources(self.events, self.audit.log)  # type: ignore[arg-type]
+        return Projector(self.path, sources, self.outlet, self.clock)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Projector]:
+        async with self.projector().running() as projector:
+            yield projector
+
+    async def tell(self, story: Story) -> None:
+        for stored in story.events:
+            await put(self.events, stored.subject, stored.data)
+        for stored in story.records:
+            await put(self.audit.log, stored.subject, stored.data)
+
+
+async def put(log: MemoryLog, subject: str, data: bytes) -> int:
+    last = await log.last(subject)
+    after = last.seq if last is not None else 0
+    return await log.append(subject, data, after=after, message_id=f"{subject}-{after}")
+
+
+async def until(true: Callable[[], bool], *, within_s: float = 10.0) -> None:
+    """Wait for a condition; gives up loudly."""
+    async with asyncio.timeout(within_s):
+        while not true():  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+
+
+def batches(stored: Sequence[Stored], cuts: Sequence[int]) -> list[list[Stored]]:
+    """Cut *stored* into batches at these places."""
+    places = [0, *sorted({cut % (len(stored) + 1) for cut in cuts}), len(stored)]
+    pieces = [list(stored[a:b]) for a, b in zip(places, places[1:], strict=False)]
+    return [piece for piece in pieces if piece]
