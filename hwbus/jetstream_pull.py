@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HEARTBEAT_S = 3.0
-_SILENCE_MAX_S = 2.5 * HEARTBEAT_S
+_SILENT_BEATS_MAX = 2
 _EXPIRES_S = 30.0
 _NS = 1_000_000_000
 _HEARTBEAT = 100
@@ -33,8 +33,7 @@ class Pull:
         self._core = core
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._take = take
-        self._now = asyncio.get_running_loop().time
-        self._heard_at = self._now()
+        self._heard = False
         self._inbox = core.client.new_inbox()
         self._unhear: Unhear | None = None
         self._undo: Callable[[], None] | None = None
@@ -62,8 +61,7 @@ class Pull:
             "expires": int(_EXPIRES_S * _NS),
             "idle_heartbeat": int(HEARTBEAT_S * _NS),
         }
-        if self.asked == 0:
-            self._heard_at = self._now()
+        self._heard = True
         self.asked += messages
         try:
             await self._core.client.send(
@@ -74,12 +72,15 @@ class Pull:
 
     async def watch(self) -> None:
         """Return as soon as there is trouble, silence on an open request being trouble."""
+        silent_beats = 0
         while not self.trouble.is_set():
             try:
                 async with asyncio.timeout(HEARTBEAT_S):
                     await self.trouble.wait()
             except TimeoutError:
-                if self.asked > 0 and self._now() - self._heard_at > _SILENCE_MAX_S:
+                silent_beats = 0 if self._heard or self.asked <= 0 else silent_beats + 1
+                self._heard = False
+                if silent_beats > _SILENT_BEATS_MAX:
                     self.say("the consumer is silent")
 
     def say(self, because: str) -> None:
@@ -91,7 +92,7 @@ class Pull:
         self.say("the connection was renewed")
 
     def _hear(self, subject: bytes, reply: bytes, data: bytes, block: bytes) -> None:
-        self._heard_at = self._now()
+        self._heard = True
         if reply:
             self.asked -= 1
             self._take(subject, reply, data, block)
