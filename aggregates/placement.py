@@ -43,9 +43,9 @@ def nowhere(request: ProvisionVolume, candidates: Iterable[Candidate]) -> Refuse
     codes = {candidate.code for candidate in against if candidate.code is not None}
     code = codes.pop() if len(codes) == 1 else Refusal.NO_PLACE
     if not against:
-        wish = f"pool {request.pool}" if request.pool else "a pool"
+        wish = f"pool {request.pool}" if request.pool else "pool"
         where = f" on {request.node}" if request.node else ""
-        return refuse(Refusal.NO_PLACE, f"there is not {wish}{where}")
+        return refuse(Refusal.NO_PLACE, f"there is no {wish}{where}")
     return refuse(code, "; ".join(candidate.because for candidate in against)[:1000])
 
 

@@ -23,7 +23,9 @@ from schemas.grammar import Event, Message, kind_and_verb
 ACTOR = "hwbus"
 GRACE_SHARE = 10
 GRACE_MAX_S = 30.0
-TICK_S = 0.5
+MARGIN_SHARE = 20
+MARGIN_MAX_S = 2.0
+TICK_S = 0.25
 AGAIN_S = (0.05, 0.2, 1.0, 5.0)
 LAST_RESORT_S = 5.0
 OWED_EVERY_S = 60.0
@@ -113,8 +115,10 @@ class _Running:
         self.traceparent = traceparent
         self.changed = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
-        grace = min((work.deadline - began).total_seconds() / GRACE_SHARE, GRACE_MAX_S)
-        self.turns_back = work.deadline - timedelta(seconds=grace)
+        span_s = (work.deadline - began).total_seconds()
+        self.turns_back = work.deadline - timedelta(seconds=min(span_s / GRACE_SHARE, GRACE_MAX_S))
+        # Said a little early, so that what remains to be written down is written in time.
+        self.ends = work.deadline - timedelta(seconds=min(span_s / MARGIN_SHARE, MARGIN_MAX_S))
         self.blocked_since: datetime | None = None
 
 
@@ -265,7 +269,7 @@ class Driver:
             await asyncio.sleep(TICK_S)
 
     async def _tell_time(self, operation: str, running: _Running, now: datetime) -> None:
-        for number, moment in enumerate((running.turns_back, running.work.deadline), start=1):
+        for number, moment in enumerate((running.turns_back, running.ends), start=1):
             if now >= moment:
                 told = self._script.expired(operation, now)
                 id_ = f"{operation}.expired.{number}"

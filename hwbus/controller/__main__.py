@@ -67,6 +67,7 @@ class ControlPlane:
         self.watch = Watch(self.desk, self.domain.world, wires.bus, clock)
         self.counter = Counter(self.desk, wires.bus, wires.inbox(), wires.outlet, clock)
         self._caught_up = asyncio.Event()
+        self._open = False
 
     def unready(self) -> list[str]:
         """Return why commands and questions cannot be trusted to be answered now."""
@@ -75,6 +76,8 @@ class ControlPlane:
             reasons.append("the broker cannot be reached")
         if not self._caught_up.is_set():
             reasons.append("the desk is still reading the past")
+        elif not self._open:
+            reasons.append("the desk does not take commands yet")
         if not self._projector.caught_up.is_set():
             reasons.append("the views are still reading the past")
         return reasons
@@ -92,6 +95,7 @@ class ControlPlane:
         stopping = asyncio.create_task(stop.wait())
         tasks = {follower, watcher, stopping}
         async with self.counter.open(version("hwbus")):
+            self._open = True
             _LOG.info("serving", position=self.desk.position, open=self.driver.open_operations)
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
