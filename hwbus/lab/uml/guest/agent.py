@@ -117,8 +117,9 @@ class Agent:
             return
         try:
             self.commands[request["id"]] = Command(self, request)
-        except OSError as error:  # no such program
-            self.send({"id": request["id"], "stream": "stderr", "data": f"{error}\n"})
+        except (OSError, ValueError, IndexError) as error:  # no such program, or no program at all
+            words = f"{error}\n".encode(errors="replace").decode("latin-1")
+            self.send({"id": request["id"], "stream": "stderr", "data": words})
             self.send({"id": request["id"], "exit": _NO_SUCH_PROGRAM})
 
     def serve(self) -> None:
