@@ -34,7 +34,7 @@ derive: ## Write what is derived: samples, AsyncAPI, the table of refusals
 	@scripts/bootstrap
 	@$(PY) -m schemas.sampling
 	@$(PY) -m schemas.asyncapi
-	@$(PY) -m scripts.refusals
+	@$(PY) -m schemas.explaining
 
 clean: ## Remove what was built, .venv included; your data stays
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.answers import Accepted, Answer
@@ -93,6 +93,7 @@ def test_a_word_knows_which_aggregate_it_is_about(word: type[Message]) -> None:
 
 
 @every_word_there_is
+@settings(max_examples=40)  # a word has a handful of fields, and there are more than a hundred
 @given(data=st.data())
 def test_a_word_survives_the_journey(word: type[Message], data: st.DataObject) -> None:
     said = data.draw(anything(word))
