@@ -1,0 +1,255 @@
+"""Logical volumes: made once, grown with what is on them, removed only when they are ours."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+
+from node_workers import lvm_report
+from node_workers.filesystems import Filesystems, require_room
+from node_workers.lvm_pools import our_group
+from node_workers.lvm_report import CAUSE_TAG, VOLUME_TAG, LogicalVolume, VolumeGroup, tag_value
+from node_workers.ports import (
+    THIN_POOL_NAME,
+    Filesystem,
+    Layout,
+    NotThereError,
+    Refusal,
+    RefusedToTouchError,
+    Runner,
+    VolumeSpec,
+    VolumeState,
+)
+from node_workers.tools import NameTakenError, Tools
+
+_STRIPE = "64k"
+_ACTIVATED_AT_ONCE_MAX = 100
+_RESERVED = ("snapshot", "pvmove", THIN_POOL_NAME)
+
+
+class _Known(msgspec.Struct, frozen=True, kw_only=True):
+    """What this process knows of a pool for certain: it looked, and nobody else makes volumes.
+
+    ``volumes`` are all uids seen or tried: only for one that is not among them may LVM be asked
+    to create without looking first, since then it cannot exist under another name.
+    """
+
+    uid: str
+    extent_bytes: int
+    volumes: set[str]
+
+
+class Volumes:
+    """Makes, grows, activates and removes the logical volumes that carry our tag."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._tools = Tools(runner)
+        self._filesystems = Filesystems(runner)
+        self._known: dict[str, _Known] = {}
+
+    def note(self, group: VolumeGroup) -> None:
+        """Remember what a look at one of our groups showed."""
+        before = self._known.get(group.name)
+        tried = before.volumes if before is not None and before.uid == group.uid else set()
+        self._known[group.name] = _Known(
+            uid=group.uid,
+            extent_bytes=group.extent_bytes,
+            volumes=tried | {lv.uid for lv in group.logical if lv.uid},
+        )
+
+    def forget(self, pool: str) -> None:
+        """Look again before the next volume in *pool* is made."""
+        self._known.pop(pool, None)
+
+    async def ensure(self, pool_uid: str, spec: VolumeSpec, *, cause: str) -> VolumeState:
+        """Have the volume with its filesystem, as ``Storage.ensure_volume`` promises.
+
+        The first time, in a pool this process has looked at, ``lvcreate`` itself is the look: it
+        refuses a name that exists, under LVM's own lock. In every other case we look first.
+        """
+        if spec.name.startswith(_RESERVED):
+            raise RefusedToTouchError(Refusal.RESERVED_NAME, f"LVM keeps {spec.name} to itself")
+        require_room(spec.filesystem, spec.size_bytes)
+        known = self._known.get(spec.pool)
+        if known is not None and known.uid == pool_uid and spec.uid not in known.volumes:
+            try:
+                return await self._make(spec, known, cause=cause)
+            except NameTakenError:
+                self.forget(spec.pool)
+        group = await self._look(pool_uid, spec.pool, cause=cause)
+        found = _ours(group, spec.uid, spec.name)
+        if found is None:
+            return await self._make(spec, self._known[spec.pool], cause=cause)
+        return await self._complete(group, found, spec, cause=cause)
+
+    async def ensure_size(self, pool_uid: str, spec: VolumeSpec, *, cause: str) -> VolumeState:
+        """Have the volume and its filesystem that large, as ``Storage`` promises."""
+        group = await self._look(pool_uid, spec.pool, cause=cause)
+        found = _ours(group, spec.uid, spec.name)
+        if found is None:
+            raise NotThereError("volume-missing", f"there is no volume {spec.pool}/{spec.name}")
+        return await self._complete(group, found, spec, cause=cause, growing=True)
+
+    async def ensure_removed(
+        self, pool_uid: str, pool: str, uid: str, name: str, *, cause: str
+    ) -> None:
+        """Have the volume gone, as ``Storage.ensure_volume_removed`` promises."""
+        report = await lvm_report.ask(self._runner, cause=cause)
+        group = next((one for one in report.groups if one.volume_with_uid(uid)), None)
+        found = None if group is None else group.volume_with_uid(uid)
+        if group is None or found is None:
+            return
+        if group.uid != pool_uid or group.name != pool or found.name != name:
+            raise _renamed(f"{group.name}/{found.name}", f"{pool}/{name}")
+        path = _path(pool, name)
+        if found.open:
+            await self._filesystems.ensure_released(path, found.device, cause=cause)
+        if Layout.THIN not in found.layout:
+            # What a thin volume held is unmapped with it; and a full thin pool cannot be written.
+            await self._activate((found,), pool, cause=cause)
+            await self._filesystems.wipe(path, found.size_bytes, cause=cause)
+        await self._tools.must("lvremove", "--yes", f"{pool}/{name}", cause=cause)
+
+    async def ensure_active(self, pools: Mapping[str, str], *, cause: str) -> tuple[str, ...]:
+        """Have all our volumes active; returns the uids of those that were not."""
+        report = await lvm_report.ask(self._runner, cause=cause)
+        activated: list[str] = []
+        for group in report.groups:
+            if not group.uid or pools.get(group.name) != group.uid:
+                continue
+            self.note(group)
+            sleeping = [lv for lv in group.logical if lv.uid and not lv.active]
+            await self._activate(sleeping, group.name, cause=cause)
+            activated.extend(lv.uid for lv in sleeping)
+        return tuple(activated)
+
+    async def _look(self, pool_uid: str, pool: str, *, cause: str) -> VolumeGroup:
+        group = await our_group(self._runner, pool_uid, pool, cause=cause)
+        self.note(group)
+        return group
+
+    async def _make(self, spec: VolumeSpec, known: _Known, *, cause: str) -> VolumeState:
+        known.volumes.add(spec.uid)
+        try:
+            await self._tools.must(
+                *_create_argv(spec, _extents(spec, known.extent_bytes), cause), cause=cause
+            )
+        except NotThereError:
+            self.forget(spec.pool)
+            raise
+        path = _path(spec.pool, spec.name)
+        if spec.filesystem is not Filesystem.NONE:
+            await self._filesystems.ensure_made(
+                path, spec.filesystem, spec.uid, mounted=False, cause=cause
+            )
+        size_bytes = _extents(spec, known.extent_bytes) * known.extent_bytes
+        return _state(spec, size_bytes, changed=True)
+
+    async def _complete(
+        self,
+        group: VolumeGroup,
+        found: LogicalVolume,
+        spec: VolumeSpec,
+        *,
+        cause: str,
+        growing: bool = False,
+    ) -> VolumeState:
+        """Bring a volume that exists to what it shall be; it may be half made or half grown.
+
+        *growing*: it was ready once, so a person may have made the filesystem anew, and only its
+        kind is held against it.
+        """
+        path, kind = _path(spec.pool, spec.name), spec.filesystem
+        await self._activate((found,), group.name, cause=cause)
+        mounts: tuple[str, ...] = ()
+        if kind is not Filesystem.NONE and found.open:
+            mounts = await self._filesystems.mounts(found.device, cause=cause)
+        made = False
+        if kind is not Filesystem.NONE and growing:
+            await self._filesystems.ensure_kind(path, kind, cause=cause)
+        elif kind is not Filesystem.NONE:
+            made = await self._filesystems.ensure_made(
+                path, kind, spec.uid, mounted=found.open, cause=cause
+            )
+        extents = _extents(spec, group.extent_bytes)
+        size_bytes = max(found.size_bytes, extents * group.extent_bytes)
+        grown = size_bytes > found.size_bytes
+        if grown:
+            await self._tools.must(
+                "lvextend", "--extents", str(extents), f"{spec.pool}/{spec.name}", cause=cause
+            )
+        if kind is not Filesystem.NONE and (grown or not made):
+            await self._filesystems.ensure_grown(path, kind, size_bytes, mounts, cause=cause)
+        return _state(spec, size_bytes, changed=made or grown or not found.active)
+
+    async def _activate(self, volumes: Sequence[LogicalVolume], pool: str, *, cause: str) -> None:
+        names = [f"{pool}/{lv.name}" for lv in volumes if not lv.active]
+        for batch in _batches(names):
+            await self._tools.must("lvchange", "--activate", "y", *batch, cause=cause)
+
+
+def _create_argv(spec: VolumeSpec, extents: int, cause: str) -> tuple[str, ...]:
+    tags = ("--addtag", f"{VOLUME_TAG}{spec.uid}", "--addtag", f"{CAUSE_TAG}{tag_value(cause)}")
+    named = ("--name", spec.name, *tags)
+    if spec.layout is Layout.THIN:
+        size = ("--virtualsize", f"{spec.size_bytes}b")
+        return (
+            "lvcreate",
+            "--type",
+            "thin",
+            *size,
+            *named,
+            "--thinpool",
+            THIN_POOL_NAME,
+            spec.pool,
+        )
+    # Free extents are nobody's: signatures that an earlier volume left there may go.
+    wiping = ("--yes", "--wipesignatures", "y", "--zero", "y")
+    stripes = ("--stripes", str(spec.stripes), "--stripesize", _STRIPE)
+    laid_out = stripes if spec.layout is Layout.STRIPED else ()
+    return ("lvcreate", *wiping, "--extents", str(extents), *laid_out, *named, spec.pool)
+
+
+def _extents(spec: VolumeSpec, extent_bytes: int) -> int:
+    """Return the extents for the size asked, in whole stripes."""
+    extents = -(-spec.size_bytes // extent_bytes)
+    stripes = spec.stripes if spec.layout is Layout.STRIPED else 1
+    return -(-extents // stripes) * stripes
+
+
+def _ours(group: VolumeGroup, uid: str, name: str) -> LogicalVolume | None:
+    """Return our volume. Raises ``RefusedToTouchError`` for its name with another's volume."""
+    found = group.volume_with_uid(uid)
+    if found is not None and found.name != name:
+        raise _renamed(f"{group.name}/{found.name}", f"{group.name}/{name}")
+    named = group.volume(name)
+    if named is not None and named.uid != uid:
+        whose = f"is the volume {named.uid}" if named.uid else "is not ours"
+        raise RefusedToTouchError(Refusal.FOREIGN_VOLUME, f"{group.name}/{name} {whose}")
+    return found
+
+
+def _renamed(found: str, wanted: str) -> RefusedToTouchError:
+    return RefusedToTouchError(
+        Refusal.RENAMED_VOLUME, f"{wanted} was renamed or moved to {found} by hand"
+    )
+
+
+def _state(spec: VolumeSpec, size_bytes: int, *, changed: bool) -> VolumeState:
+    return VolumeState(
+        uid=spec.uid,
+        name=spec.name,
+        pool=spec.pool,
+        size_bytes=size_bytes,
+        path=_path(spec.pool, spec.name),
+        changed=changed,
+    )
+
+
+def _path(pool: str, name: str) -> str:
+    return f"/dev/{pool}/{name}"
+
+
+def _batches(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(names), _ACTIVATED_AT_ONCE_MAX):
+        yield names[start : start + _ACTIVATED_AT_ONCE_MAX]

@@ -1,0 +1,119 @@
+"""What one look at a machine found: facts with our names on them, and no opinion about them."""
+
+from enum import StrEnum
+
+import msgspec
+
+from node_workers.ports import Bytes
+
+
+class DiskClass(StrEnum):
+    """What kind of medium a disk is, as far as the kernel can tell."""
+
+    HDD = "hdd"
+    SSD = "ssd"
+    NVME = "nvme"
+
+
+class ContentKind(StrEnum):
+    """What is on a disk. Only ``blank`` may be claimed."""
+
+    BLANK = "blank"
+    PARTITION_TABLE = "partition-table"
+    FILESYSTEM = "filesystem"
+    RAID = "raid"
+    LVM = "lvm"
+    MOUNTED = "mounted"
+    HELD = "held"
+    SYSTEM = "system"
+    UNREADABLE = "unreadable"
+
+
+class DiskContent(msgspec.Struct, frozen=True, kw_only=True):
+    """What is on a disk, with the detail a person wants to read.
+
+    ``detail`` is the signature's type, the mount point or the holders. ``pool`` is the volume
+    group's name, ``pool_uid`` our tag on it (empty: not ours), ``pv_uuid`` LVM's own identity.
+    """
+
+    kind: ContentKind
+    detail: str = ""
+    pool: str = ""
+    pool_uid: str = ""
+    pv_uuid: str = ""
+
+
+class ObservedDisk(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole disk that is plugged in."""
+
+    identity: str
+    path: str
+    size_bytes: Bytes
+    disk_class: DiskClass
+    content: DiskContent
+    serial: str = ""
+    wwn: str = ""
+    model: str = ""
+    removable: bool = False
+    read_only: bool = False
+    stamped: bool = False
+
+
+class PoolMember(msgspec.Struct, frozen=True, kw_only=True):
+    """A disk of a pool; ``disk`` is its stamp, ``path`` is empty while it is missing."""
+
+    disk: str
+    path: str
+    pv_uuid: str
+    size_bytes: Bytes
+    free_bytes: Bytes
+    missing: bool
+
+
+class ObservedPool(msgspec.Struct, frozen=True, kw_only=True):
+    """A volume group, ours when ``uid`` is not empty."""
+
+    name: str
+    uid: str
+    vg_uuid: str
+    size_bytes: Bytes
+    free_bytes: Bytes
+    extent_bytes: Bytes
+    metadata_bytes: Bytes
+    metadata_free_bytes: Bytes
+    missing_disks: int
+    members: tuple[PoolMember, ...]
+
+
+class ObservedVolume(msgspec.Struct, frozen=True, kw_only=True):
+    """A logical volume, ours when ``uid`` is not empty; ``layout`` is as LVM names it.
+
+    ``data_percent`` is None except for thin pools and thin volumes. ``mount_points`` are those
+    that this machine's own mount namespace shows; ``open`` knows of the others too.
+    """
+
+    pool: str
+    name: str
+    uid: str
+    cause: str
+    lv_uuid: str
+    size_bytes: Bytes
+    layout: str
+    stripes: int
+    thin_pool: str
+    is_thin_pool: bool
+    data_percent: float | None
+    metadata_percent: float | None
+    active: bool
+    open: bool
+    health: str
+    path: str
+    mount_points: tuple[str, ...] = ()
+
+
+class Observation(msgspec.Struct, frozen=True, kw_only=True):
+    """One consistent enough picture of a machine's storage: disks, pools and volumes."""
+
+    disks: tuple[ObservedDisk, ...]
+    pools: tuple[ObservedPool, ...]
+    volumes: tuple[ObservedVolume, ...]

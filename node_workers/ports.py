@@ -1,0 +1,277 @@
+"""What the hands ask of the machine: run a tool, and make storage so, whatever it is now."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Protocol
+
+import msgspec
+from msgspec import Meta
+
+Bytes = Annotated[int, Meta(ge=0, description="A size in bytes, never in GiB.")]
+
+THIN_POOL_NAME = "hwbus-thin"
+
+
+class Execution(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of one tool, as the audit keeps it.
+
+    ``exit_status`` is negative when a signal ended the tool, and 127 when there is no such tool.
+    """
+
+    argv: tuple[str, ...]
+    exit_status: int
+    stdout: str
+    stderr: str
+    duration_ms: float
+    cause: str
+    started_at: datetime
+
+
+class StorageError(Exception):
+    """A machine that is not as it must be; ``reason`` is the slug that travels on the wire."""
+
+    def __init__(self, reason: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+        self.sentence = sentence
+
+
+class ToolFailedError(StorageError):
+    """A tool said no and nothing better is known about why; repeating may help."""
+
+    def __init__(self, execution: Execution) -> None:
+        said = execution.stderr.strip() or execution.stdout.strip() or "it said nothing"
+        super().__init__(
+            "tool-failed",
+            f"{' '.join(execution.argv[:2])} ended with {execution.exit_status}: {said[-400:]}",
+        )
+        self.execution = execution
+
+
+class ToolTimedOutError(StorageError):
+    """A tool was killed because it took too long; what it did is unknown: look again."""
+
+    def __init__(self, execution: Execution, timeout_s: float) -> None:
+        super().__init__(
+            "tool-timed-out", f"{execution.argv[0]} took longer than {timeout_s:g} s: killed"
+        )
+        self.execution = execution
+
+
+class Refusal(StrEnum):
+    """Why a device was left alone. Slugs are permanent: add, never rename."""
+
+    DISK_MISSING = "disk-missing"
+    DISK_PARTITIONED = "disk-partitioned"
+    DISK_HAS_FILESYSTEM = "disk-has-filesystem"
+    DISK_HAS_RAID = "disk-has-raid"
+    DISK_HAS_FOREIGN_LVM = "disk-has-foreign-lvm"
+    DISK_IN_OTHER_POOL = "disk-in-other-pool"
+    DISK_MOUNTED = "disk-mounted"
+    DISK_IN_USE = "disk-in-use"
+    DISK_IS_SYSTEM = "disk-is-system"
+    DISK_UNREADABLE = "disk-unreadable"
+    FOREIGN_POOL = "foreign-pool"
+    RENAMED_POOL = "renamed-pool"
+    FOREIGN_VOLUME = "foreign-volume"
+    RENAMED_VOLUME = "renamed-volume"
+    FOREIGN_SIGNATURE = "foreign-signature"
+    RESERVED_NAME = "reserved-name"
+
+
+class RefusedToTouchError(StorageError):
+    """Something that is not ours, or may hold data, is in the way; nothing was changed."""
+
+    def __init__(self, reason: Refusal, sentence: str) -> None:
+        super().__init__(reason.value, sentence)
+        self.refusal = reason
+
+
+class InUseError(StorageError):
+    """Somebody uses it; ``mount_point`` names where, or is empty when only a holder is known."""
+
+    def __init__(self, sentence: str, mount_point: str = "") -> None:
+        super().__init__("in-use", sentence)
+        self.mount_point = mount_point
+
+
+class NoSpaceError(StorageError):
+    """The pool has no room: ``reason`` is no-space or no-metadata-space."""
+
+
+class NotThereError(StorageError):
+    """What the step builds on is gone: pool-missing, thin-pool-missing or volume-missing."""
+
+
+class UnsuitableError(StorageError):
+    """The machine can never do this as asked: too-few-disks or filesystem-too-small."""
+
+
+class Layout(StrEnum):
+    """How the extents of a volume lie on its disks."""
+
+    LINEAR = "linear"
+    STRIPED = "striped"
+    THIN = "thin"
+
+
+class Filesystem(StrEnum):
+    """What is made on a new volume."""
+
+    NONE = "none"
+    EXT4 = "ext4"
+    XFS = "xfs"
+
+
+class PoolDisk(msgspec.Struct, frozen=True, kw_only=True):
+    """A disk to be taken into a pool: its cluster-wide identity and where it is now."""
+
+    disk: str
+    path: str
+
+
+class VolumeSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A volume as it shall be. ``stripes`` counts only for the striped layout."""
+
+    uid: str
+    name: str
+    pool: str
+    size_bytes: Bytes
+    layout: Layout = Layout.LINEAR
+    stripes: int = 1
+    filesystem: Filesystem = Filesystem.NONE
+
+
+class PoolState(msgspec.Struct, frozen=True, kw_only=True):
+    """A pool as LVM has it; ``disks`` are the stamps of its members, in LVM's order."""
+
+    uid: str
+    name: str
+    size_bytes: Bytes
+    free_bytes: Bytes
+    extent_bytes: Bytes
+    metadata_bytes: Bytes
+    metadata_free_bytes: Bytes
+    disks: tuple[str, ...]
+
+
+class ThinPoolState(msgspec.Struct, frozen=True, kw_only=True):
+    """A thin pool; ``taken_bytes`` is what the pool gave for data, metadata and the spare."""
+
+    pool: str
+    size_bytes: Bytes
+    metadata_bytes: Bytes
+    taken_bytes: Bytes
+
+
+class VolumeState(msgspec.Struct, frozen=True, kw_only=True):
+    """A volume as LVM has it. It may be larger than asked: whole extents, and never shrunk."""
+
+    uid: str
+    name: str
+    pool: str
+    size_bytes: Bytes
+    path: str
+    changed: bool
+
+
+class BlockFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the kernel itself says about a disk; empty or None where it says nothing."""
+
+    serial: str = ""
+    wwn: str = ""
+    model: str = ""
+    rotational: bool | None = None
+    holders: tuple[str, ...] = ()
+
+
+class Sysfs(Protocol):
+    """The kernel's own facts about block devices, which lsblk only knows through udev."""
+
+    async def facts(self, names: Sequence[str]) -> Mapping[str, BlockFacts]:
+        """Return the facts of the named devices; a name that is gone is left out."""
+        ...
+
+
+class Runner(Protocol):
+    """Runs tools. Every execution has a cause, a bound, and ends up on the audit stream."""
+
+    async def run(
+        self, argv: Sequence[str], *, cause: str, timeout_s: float, stdin: bytes = b""
+    ) -> Execution:
+        """Run *argv* to its end and return what it left, whatever its exit status.
+
+        A program that does not exist gives exit status 127. When cancelled, the tool and all it
+        started are killed and reaped before the cancellation goes on.
+
+        Raises:
+            ToolTimedOutError: it took longer than *timeout_s*; it and all it started are killed.
+            ValueError: *cause* or *argv* is empty: no tool runs without a cause.
+        """
+        ...
+
+
+class Storage(Protocol):
+    """Storage on one machine, level-triggered: every method says *shall be*, never *do*.
+
+    Every method looks before it acts, may be repeated after a crash anywhere inside it, never
+    touches what does not carry our tags, and never destroys data except by ``removed``. All may
+    raise ``ToolFailedError`` and ``ToolTimedOutError`` (repeat later) and ``RefusedToTouchError``
+    (nothing was changed by the refusing step). The contract is executable:
+    ``tests/contract/test_storage_contract.py``.
+    """
+
+    async def ensure_pool(
+        self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
+    ) -> PoolState:
+        """Have a volume group *name*, tagged *uid*, on at least *disks*, each disk stamped."""
+        ...
+
+    async def ensure_pool_disks(
+        self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
+    ) -> PoolState:
+        """Have *disks* in the existing pool. Raises ``NotThereError`` if there is no pool."""
+        ...
+
+    async def ensure_pool_removed(
+        self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
+    ) -> None:
+        """Have no pool *uid*, and its *disks* blank. Raises ``InUseError`` if it has volumes."""
+        ...
+
+    async def ensure_thin_pool(
+        self, uid: str, pool: str, size_bytes: int, *, cause: str
+    ) -> ThinPoolState:
+        """Have a thin pool of at least *size_bytes* in the pool *uid* named *pool*.
+
+        Raises ``NoSpaceError`` and ``NotThereError``.
+        """
+        ...
+
+    async def ensure_volume(self, pool_uid: str, spec: VolumeSpec, *, cause: str) -> VolumeState:
+        """Have the volume, at least as large as asked, active, with its filesystem made.
+
+        A device is formatted only while it is blank. Raises ``NoSpaceError``, ``NotThereError``
+        and ``UnsuitableError``.
+        """
+        ...
+
+    async def ensure_volume_size(
+        self, pool_uid: str, spec: VolumeSpec, *, cause: str
+    ) -> VolumeState:
+        """Have the volume and its filesystem at least ``spec.size_bytes`` large, in use or not.
+
+        Raises ``NoSpaceError`` and ``NotThereError``.
+        """
+        ...
+
+    async def ensure_volume_removed(
+        self, pool_uid: str, pool: str, uid: str, name: str, *, cause: str
+    ) -> None:
+        """Have no volume *uid*, its signatures wiped. Raises ``InUseError`` while it is used."""
+        ...
+
+    async def ensure_active(self, pools: Mapping[str, str], *, cause: str) -> tuple[str, ...]:
+        """Have all our volumes in *pools* (uid by name) active; returns the uids it activated."""
+        ...

@@ -1,0 +1,143 @@
+"""Real processes, each in a group of its own so that none of its children outlives it."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+from node_workers.ports import Execution, Runner, ToolTimedOutError
+
+NO_SUCH_TOOL = 127
+_TOOL_FOLDERS = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
+_TERMINATE_TIMEOUT_S = 5.0
+_REAP_TIMEOUT_S = 10.0
+
+
+class RealRunner:
+    """Runs tools on this machine, in the C locale; *environment* is what they inherit."""
+
+    def __init__(self, now: Callable[[], datetime], environment: Mapping[str, str]) -> None:
+        self._now = now
+        # A service's PATH often lacks the sbin folders in which every tool of ours lives.
+        path = ":".join(filter(None, (environment.get("PATH"), _TOOL_FOLDERS)))
+        self._environment = {
+            **environment,
+            "PATH": path,
+            "LC_ALL": "C",
+            "LVM_SUPPRESS_FD_WARNINGS": "1",
+        }
+
+    async def run(
+        self, argv: Sequence[str], *, cause: str, timeout_s: float, stdin: bytes = b""
+    ) -> Execution:
+        """Run *argv* as ``Runner.run`` promises."""
+        refuse_without_cause(argv, cause)
+        started_at, clock_start_s = self._now(), time.monotonic()
+
+        def execution(status: int, stdout: bytes, stderr: bytes) -> Execution:
+            return Execution(
+                argv=tuple(argv),
+                exit_status=status,
+                stdout=stdout.decode(errors="replace"),
+                stderr=stderr.decode(errors="replace"),
+                duration_ms=round((time.monotonic() - clock_start_s) * 1000, 3),
+                cause=cause,
+                started_at=started_at,
+            )
+
+        try:
+            process = await self._start(argv)
+        except (FileNotFoundError, PermissionError) as error:
+            return execution(NO_SUCH_TOOL, b"", str(error).encode())
+        talk = asyncio.ensure_future(process.communicate(stdin))
+        try:
+            done, _ = await asyncio.wait((talk,), timeout=timeout_s)
+        except asyncio.CancelledError:
+            await _end_group(process, talk)
+            raise
+        if not done:
+            stdout, stderr = await _end_group(process, talk)
+            raise ToolTimedOutError(
+                execution(process.returncode or -signal.SIGKILL, stdout, stderr), timeout_s
+            )
+        stdout, stderr = talk.result()
+        return execution(process.returncode or 0, stdout, stderr)
+
+    async def _start(self, argv: Sequence[str]) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=self._environment,
+            process_group=0,
+            close_fds=True,
+        )
+
+
+class RecordingRunner:
+    """Tells *on_execution* of every execution of another runner, killed ones included."""
+
+    def __init__(
+        self,
+        inner: Runner,
+        on_execution: Callable[[Execution], None],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._inner = inner
+        self._on_execution = on_execution
+        self._now = now
+
+    async def run(
+        self, argv: Sequence[str], *, cause: str, timeout_s: float, stdin: bytes = b""
+    ) -> Execution:
+        """Run *argv* as ``Runner.run`` promises, and tell."""
+        started_at, clock_start_s = self._now(), time.monotonic()
+        try:
+            execution = await self._inner.run(argv, cause=cause, timeout_s=timeout_s, stdin=stdin)
+        except ToolTimedOutError as error:
+            self._on_execution(error.execution)
+            raise
+        except asyncio.CancelledError:
+            cut_short = Execution(
+                argv=tuple(argv),
+                exit_status=-signal.SIGKILL,
+                stdout="",
+                stderr="killed: the operation was cancelled",
+                duration_ms=round((time.monotonic() - clock_start_s) * 1000, 3),
+                cause=cause,
+                started_at=started_at,
+            )
+            self._on_execution(cut_short)
+            raise
+        self._on_execution(execution)
+        return execution
+
+
+def refuse_without_cause(argv: Sequence[str], cause: str) -> None:
+    """Raise ``ValueError`` for an execution that nobody would be able to explain later."""
+    if not argv:
+        raise ValueError("no tool was named")
+    if not cause.strip():
+        raise ValueError(f"no tool runs without a cause: {argv[0]}")
+
+
+async def _end_group(
+    process: asyncio.subprocess.Process, talk: asyncio.Future[tuple[bytes, bytes]]
+) -> tuple[bytes, bytes]:
+    """End the process and all it started; return what it had written once all is reaped.
+
+    Politely first: LVM holds SIGTERM back while devices are suspended, and dying there would
+    leave them so.
+    """
+    for ending in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, ending)
+        timeout_s = _TERMINATE_TIMEOUT_S if ending == signal.SIGTERM else _REAP_TIMEOUT_S
+        done, _ = await asyncio.wait((talk,), timeout=timeout_s)
+        if done:
+            return talk.result()
+    raise ChildProcessError(f"process {process.pid} survived SIGKILL: it hangs in the kernel")

@@ -1,0 +1,68 @@
+"""From a path to the thing behind it."""
+
+import msgspec
+
+from node_workers.simulated.arguments import ToolRefusal
+from node_workers.simulated.model import EXTENT_BYTES, Content, Disk, Lv, State, Vg
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """A device that can be opened: ``use`` is what mounts name, ``at`` where its content lies."""
+
+    name: str
+    use: str
+    at: str
+    size_bytes: int
+    held: bool
+    broken: bool
+
+
+class Devices:
+    """Finds disks and logical volumes by path."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def disk(self, path: str) -> Disk:
+        """Return the disk at *path*. Raises ``ToolRefusal`` as LVM words it."""
+        for disk in self._state.disks.values():
+            if f"/dev/{disk.name}" == path:
+                return disk
+        raise ToolRefusal(5, f"  No device found for {path}.\n")
+
+    def find(self, path: str) -> Device | None:
+        """Return the disk or active logical volume at *path*, or None."""
+        for disk in self._state.disks.values():
+            if f"/dev/{disk.name}" == path:
+                return Device(
+                    name=disk.name,
+                    use=disk.key,
+                    at=disk.key,
+                    size_bytes=disk.size_bytes,
+                    held=bool(disk.partitions) or self._state.pv_on(disk) is not None,
+                    broken=disk.broken,
+                )
+        for vg in self._state.vgs:
+            for lv in vg.lvs:
+                if f"/dev/{vg.name}/{lv.name}" == path and lv.active and lv.kind != "thin-pool":
+                    return self._volume(vg, lv)
+        return None
+
+    def content(self, device: Device) -> Content:
+        """Return what lies on the device; blank if nothing was ever written."""
+        return self._state.contents.get(device.at, Content())
+
+    def _volume(self, vg: Vg, lv: Lv) -> Device:
+        broken = any(
+            self._state.is_missing(self._state.pvs[piece.pv])
+            or self._state.disks[self._state.pvs[piece.pv].disk].broken
+            for piece in lv.pieces
+        )
+        return Device(
+            name=lv.name,
+            use=lv.uuid,
+            at=self._state.content_key(lv),
+            size_bytes=lv.extents * EXTENT_BYTES,
+            held=lv.held_open,
+            broken=broken or vg.lv(lv.name) is None,
+        )

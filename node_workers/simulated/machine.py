@@ -1,0 +1,238 @@
+"""One machine, in memory or in a folder, and the hands of somebody who does not ask us."""
+
+import copy
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from node_workers.ports import BlockFacts
+from node_workers.simulated.arguments import ToolRefusal, UnknownToolUseError
+from node_workers.simulated.block_tools import BlockTools
+from node_workers.simulated.lvm_tools import LvmTools
+from node_workers.simulated.model import Content, Disk, Lv, Mount, Pv, State, Vg
+from node_workers.simulated.report import full_report
+
+_STATE_FILE = "machine.json"
+_DISK_LETTERS = "bcdefghijklmnopqrstuvwxyz"
+
+
+class PulledDisk(msgspec.Struct, frozen=True, kw_only=True):
+    """A disk in somebody's hand, with all that is written on it, LVM's metadata included."""
+
+    disk: Disk
+    pv: Pv | None
+    group: Vg | None
+    companions: tuple[Pv, ...]
+    contents: dict[str, Content]
+
+
+class SimulatedMachine:
+    """Disks, LVM and filesystems of one machine; tools are run on it with ``execute``.
+
+    With a *folder* every change is on the host's disk before the tool has ended, and each disk
+    is a sparse file there.
+    """
+
+    def __init__(self, state: State, folder: Path | None = None) -> None:
+        self.state = state
+        self._folder = folder
+        self._lvm = LvmTools(state)
+        self._blocks = BlockTools(state)
+
+    @classmethod
+    def with_disks(cls, name: str, sizes_bytes: Sequence[int]) -> Self:
+        """Return a machine in memory: its system disk is sda, sdb, sdc and so on are blank."""
+        machine = cls(State(machine=name))
+        machine._furnish(sizes_bytes)
+        return machine
+
+    @classmethod
+    def in_folder(cls, folder: Path, name: str, sizes_bytes: Sequence[int]) -> Self:
+        """Return the machine kept in *folder*; the first time, one with disks of those sizes."""
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = folder / _STATE_FILE
+        if kept.exists():
+            return cls(msgspec.json.decode(kept.read_bytes(), type=State), folder)
+        machine = cls(State(machine=name), folder)
+        machine._furnish(sizes_bytes)
+        machine.save()
+        return machine
+
+    def execute(self, argv: Sequence[str], *, torn: bool = False) -> tuple[int, str, str]:
+        """Run a tool; returns exit status, standard output and standard error.
+
+        *torn*: it dies in the middle. Raises ``UnknownToolUseError`` for what the model does not
+        know.
+        """
+        commands = {**self._lvm.commands, **self._blocks.commands}
+        tool, rest = argv[0], argv[1:]
+        before = copy.deepcopy(self.state.contents) if torn else {}
+        try:
+            if tool == "lvm":
+                return 0, full_report(self.state, rest), ""
+            if tool not in commands:
+                raise UnknownToolUseError(f"the model knows no tool {tool}")
+            if torn and tool == "mkfs.ext4":
+                return -9, "", ""  # its superblock is the last thing it writes
+            output = commands[tool](rest)
+        except ToolRefusal as refusal:
+            return refusal.exit_status, "", refusal.stderr
+        if torn:
+            self._tear(before)
+        self.save()
+        return 0, output, ""
+
+    def save(self) -> None:
+        """Write the machine down, if it has a folder: wholly or not at all, and durably."""
+        if self._folder is None:
+            return
+        new = self._folder / f"{_STATE_FILE}.new"
+        with new.open("wb") as file:
+            file.write(msgspec.json.encode(self.state))
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self._folder / _STATE_FILE)
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    async def facts(self, names: Sequence[str]) -> dict[str, BlockFacts]:
+        """Answer as ``Sysfs.facts`` does."""
+        return {
+            disk.name: BlockFacts(
+                serial=disk.serial,
+                wwn=disk.wwn,
+                model=disk.model,
+                rotational=disk.rotational,
+            )
+            for disk in self.state.disks.values()
+            if disk.name in names
+        }
+
+    # What follows is done by somebody else's hands: no driver ever calls it.
+
+    def add_disk(self, disk: Disk, content: Content | None = None) -> Disk:
+        """Plug in a new disk, possibly with something on it."""
+        self.state.disks[disk.key] = disk
+        if content is not None:
+            self.state.contents[disk.key] = content
+        if self._folder is not None:
+            with (self._folder / f"{disk.name}.img").open("ab") as file:
+                file.truncate(disk.size_bytes)
+        self.save()
+        return disk
+
+    def pull(self, name: str) -> PulledDisk:
+        """Pull a disk out, in use or not; it can be plugged in again, here or elsewhere."""
+        disk = self._disk(name)
+        pv = self.state.pv_on(disk)
+        vg = None if pv is None else self.state.vg_of(pv.uuid)
+        del self.state.disks[disk.key]
+        if pv is not None and vg is None:
+            del self.state.pvs[pv.uuid]
+        extents = disk.key if pv is None else f"{pv.uuid}:"
+        contents = {
+            key: content
+            for key, content in self.state.contents.items()
+            if key == disk.key or key.startswith(extents)
+        }
+        companions = () if vg is None else tuple(self.state.pvs[uuid] for uuid in vg.pvs)
+        self.save()
+        return copy.deepcopy(
+            PulledDisk(disk=disk, pv=pv, group=vg, companions=companions, contents=contents)
+        )
+
+    def plug(self, pulled: PulledDisk, name: str = "") -> Disk:
+        """Plug a pulled disk in, under another *name* if given."""
+        pulled = copy.deepcopy(pulled)
+        disk = pulled.disk
+        disk.name = name or disk.name
+        self.state.disks[disk.key] = disk
+        self.state.contents.update(pulled.contents)
+        if pulled.pv is not None:
+            self.state.pvs[pulled.pv.uuid] = pulled.pv
+        if pulled.group is not None and all(vg.uuid != pulled.group.uuid for vg in self.state.vgs):
+            for companion in pulled.companions:
+                self.state.pvs.setdefault(companion.uuid, companion)
+            for lv in pulled.group.lvs:
+                lv.active = False
+            self.state.vgs.append(pulled.group)
+        self.save()
+        return disk
+
+    def reboot(self) -> None:
+        """Start the machine again: nothing is mounted, and no volume is active."""
+        self.state.mounts = [mount for mount in self.state.mounts if mount.target == "/"]
+        for vg in self.state.vgs:
+            for lv in vg.lvs:
+                lv.active = lv.held_open = False
+        self.save()
+
+    def volume(self, path: str) -> Lv:
+        """Return the logical volume "group/name", to be changed by hand."""
+        group, _, name = path.partition("/")
+        vg = self.state.vg(group)
+        lv = None if vg is None else vg.lv(name)
+        if lv is None:
+            raise KeyError(path)
+        return lv
+
+    def remove_volume(self, path: str) -> None:
+        """Remove a logical volume behind our back, signatures left where they are."""
+        vg = self.state.vg(path.partition("/")[0])
+        lv = self.volume(path)
+        if vg is not None:
+            vg.lvs.remove(lv)
+        self.save()
+
+    def write(self, path: str, data: str) -> None:
+        """Leave a mark on a volume "group/name" that only destroying its data removes."""
+        content = self.state.contents.setdefault(self._content_key(path), Content())
+        content.data = data
+        self.save()
+
+    def read(self, path: str) -> str:
+        """Return the mark on a volume, or nothing if its data is gone."""
+        return self.state.contents.get(self._content_key(path), Content()).data
+
+    def content(self, path: str) -> Content:
+        """Return what lies on the volume "group/name"."""
+        return self.state.contents.get(self._content_key(path), Content())
+
+    def mount(self, path: str, target: str) -> None:
+        """Mount the volume "group/name" as a consumer would."""
+        self.state.mounts.append(Mount(device=self.volume(path).uuid, target=target))
+        self.save()
+
+    def unmount(self, target: str) -> None:
+        """Unmount what is at *target*."""
+        self.state.mounts = [mount for mount in self.state.mounts if mount.target != target]
+        self.save()
+
+    def _furnish(self, sizes_bytes: Sequence[int]) -> None:
+        root = Disk(key=f"{self.state.machine}-a", name="sda", size_bytes=8 << 30, serial="root")
+        self.add_disk(root, Content(kind="ext4", data="the system"))
+        self.state.mounts.append(Mount(device=root.key, target="/"))
+        for letter, size_bytes in zip(_DISK_LETTERS, sizes_bytes, strict=False):
+            key = f"{self.state.machine}-{letter}"
+            self.add_disk(
+                Disk(key=key, name=f"sd{letter}", size_bytes=size_bytes, serial=key.upper())
+            )
+
+    def _disk(self, name: str) -> Disk:
+        return next(disk for disk in self.state.disks.values() if disk.name == name)
+
+    def _content_key(self, path: str) -> str:
+        return self.state.content_key(self.volume(path))
+
+    def _tear(self, before: dict[str, Content]) -> None:
+        """Undo what the tool did last: wiping (lvcreate), or clearing the mark of mkfs.xfs."""
+        contents = self.state.contents
+        for key, content in contents.items():
+            content.finished = content.finished and before.get(key) == content
+        contents.update({key: one for key, one in before.items() if key not in contents})

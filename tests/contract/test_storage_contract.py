@@ -1,0 +1,57 @@
+"""The storage contract on a simulated machine; ``tests/lab/test_lvm_driver.py`` has real ones."""
+
+import pytest
+
+from node_workers.ports import Execution, ToolFailedError
+from node_workers.simulated.machine import SimulatedMachine
+from node_workers.simulated.model import Content
+from node_workers.simulated.runner import SimulatedRunner
+from tests.support.clock import ManualClock
+from tests.support.storage_contract import Play, StorageContract, play_on
+
+GIB = 1 << 30
+
+
+class SimulatedBench:
+    def __init__(self) -> None:
+        self.machine = SimulatedMachine.with_disks("n1", [GIB] * 4)
+        self.runner = SimulatedRunner(self.machine, ManualClock().now)
+        self.sysfs = self.machine
+        self.disks = [f"/dev/sd{letter}" for letter in "bcde"]
+
+    async def console(self, *argv: str) -> Execution:
+        execution = await self.runner.run(argv, cause="a person", timeout_s=60)
+        if execution.exit_status != 0:
+            raise ToolFailedError(execution)
+        return execution
+
+    async def put_partition_table(self, disk: str) -> None:
+        self._disk(disk, "gpt")
+
+    async def put_raid(self, disk: str) -> None:
+        self._disk(disk, "linux_raid_member")
+
+    async def write(self, volume: str, data: str) -> None:
+        self.machine.write(volume, data)
+
+    async def read(self, volume: str) -> str:
+        return self.machine.read(volume)
+
+    async def mounted_bytes(self, target: str) -> int:
+        state = self.machine.state
+        device = next(mount.device for mount in state.mounts if mount.target == target)
+        names = {lv.uuid: f"{vg.name}/{lv.name}" for vg in state.vgs for lv in vg.lvs}
+        return self.machine.content(names[device]).size_bytes
+
+    async def reboot(self) -> None:
+        self.machine.reboot()
+
+    def _disk(self, path: str, kind: str) -> None:
+        disk = next(one for one in self.machine.state.disks.values() if f"/dev/{one.name}" == path)
+        self.machine.state.contents[disk.key] = Content(kind=kind)
+
+
+class TestStorageOnASimulatedMachine(StorageContract):
+    @pytest.fixture
+    def play(self) -> Play:
+        return play_on(SimulatedBench())

@@ -1,0 +1,228 @@
+"""The storage contract on a real kernel: real LVM, real filesystems, real refusals."""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+
+import pytest
+
+from hwbus.lab.client import LabClient
+from node_workers.inventory import observe
+from node_workers.ports import BlockFacts, Execution, Filesystem, ToolFailedError
+from tests.lab.conftest import LabFactory
+from tests.support.clock import NOON
+from tests.support.storage_contract import (
+    CAUSE,
+    POOL,
+    UID,
+    Play,
+    StorageContract,
+    Story,
+    play_on,
+    spec,
+)
+
+pytestmark = pytest.mark.lab
+
+# The table of a disk with one partition, as a PC's firmware knows it.
+_PUT_PARTITION_TABLE = """
+import struct, sys
+entry = struct.pack("<BBBBBBBBII", 0, 0, 2, 0, 0x83, 255, 255, 255, 2048, 4096)
+with open(sys.argv[1], "r+b") as disk:
+    disk.seek(446); disk.write(entry); disk.seek(510); disk.write(b"\\x55\\xaa")
+"""
+_PUT_RAID = """
+import struct, sys
+block = bytearray(256)
+struct.pack_into("<III", block, 0, 0xA92B4EFC, 1, 0)
+block[16:32] = bytes(range(16)); block[32:36] = b"n9:0"
+struct.pack_into("<iiQIi", block, 72, 1, 0, 1 << 20, 0, 2)
+struct.pack_into("<QQQ", block, 128, 2048, 1 << 20, 8)
+total = sum(struct.unpack("<64I", block))
+struct.pack_into("<I", block, 216, ((total & 0xFFFFFFFF) + (total >> 32)) & 0xFFFFFFFF)
+with open(sys.argv[1], "r+b") as disk:
+    disk.seek(4096); disk.write(block)
+"""
+_READ_SYSFS = """
+import json, pathlib, sys
+facts = {}
+for name in sys.argv[1:]:
+    folder = pathlib.Path("/sys/block", name)
+    serial = folder / "serial"
+    if folder.is_dir():
+        facts[name] = serial.read_text().strip() if serial.exists() else ""
+print(json.dumps(facts))
+"""
+_CLEAN = """
+export LVM_SUPPRESS_FD_WARNINGS=1
+for target in /mnt/mine /mnt/v1; do umount "$target" 2>/dev/null || true; done
+for group in $(vgs --noheadings -o vg_name); do
+    vgchange -q -an "$group" >/dev/null; vgremove -q -ff -y "$group" >/dev/null
+done
+for disk in $DISKS; do
+    wipefs -qaf "$disk"; blkdiscard -f -z -l 2097152 "$disk"
+    blockdev --rereadpt "$disk"; wipefs -J -n "$disk"
+done
+"""
+_DATA_AT_BYTES = 12 << 20
+_DISKS = tuple(f"/dev/ubd{letter}" for letter in "bcde")
+
+
+class LabBench:
+    """A node of a lab, its tools run from outside."""
+
+    disks = _DISKS
+
+    def __init__(self, lab: LabClient, node: str = "n1") -> None:
+        self.lab = lab
+        self.node = node
+        self.runner = self
+        self.sysfs = self
+
+    async def run(
+        self, argv: Sequence[str], *, cause: str, timeout_s: float, stdin: bytes = b""
+    ) -> Execution:
+        if not cause.strip():
+            raise ValueError("no tool runs without a cause")
+        start_s = time.monotonic()
+        result = await self.lab.exec(
+            *(self.node, "env", "LC_ALL=C", "LVM_SUPPRESS_FD_WARNINGS=1", *argv),
+            stdin=stdin,
+            timeout_s=timeout_s,
+            check=False,
+        )
+        return Execution(
+            argv=tuple(argv),
+            exit_status=result.status,
+            stdout=result.stdout,
+            stderr=result.stderr,
+            duration_ms=(time.monotonic() - start_s) * 1000,
+            cause=cause,
+            started_at=datetime.fromtimestamp(NOON.timestamp(), UTC),
+        )
+
+    async def facts(self, names: Sequence[str]) -> Mapping[str, BlockFacts]:
+        execution = await self.console("python3", "-c", _READ_SYSFS, *names)
+        serials = json.loads(execution.stdout)
+        return {name: BlockFacts(serial=serial) for name, serial in serials.items()}
+
+    async def console(self, *argv: str) -> Execution:
+        execution = await self.run(argv, cause="a person", timeout_s=60)
+        if execution.exit_status != 0:
+            raise ToolFailedError(execution)
+        return execution
+
+    async def put_partition_table(self, disk: str) -> None:
+        await self.console("python3", "-c", _PUT_PARTITION_TABLE, disk)
+        await self.console("blockdev", "--rereadpt", disk)
+
+    async def put_raid(self, disk: str) -> None:
+        await self.console("python3", "-c", _PUT_RAID, disk)
+
+    async def write(self, volume: str, data: str) -> None:
+        # At a place where a fresh filesystem keeps nothing, within the smallest volume used here.
+        script = "d = open(f'/dev/{v}', 'r+b', 0); d.seek(at); d.write(w.encode().ljust(512))"
+        await self._python(script, volume, data)
+
+    async def read(self, volume: str) -> str:
+        script = "d = open(f'/dev/{v}', 'rb', 0); d.seek(at); print(d.read(512).decode())"
+        return (await self._python(script, volume)).stdout.strip().strip("\x00")
+
+    async def _python(self, script: str, volume: str, data: str = "") -> Execution:
+        names = f"v, w, at = {volume!r}, {data!r}, {_DATA_AT_BYTES}; "
+        return await self.console("python3", "-c", names + script)
+
+    async def mounted_bytes(self, target: str) -> int:
+        execution = await self.console("stat", "-f", "-c", "%b %S", target)
+        blocks, block_bytes = execution.stdout.split()
+        return int(blocks) * int(block_bytes)
+
+    async def reboot(self) -> None:
+        await self.lab.shutdown(self.node)
+        await self.lab.boot(self.node)
+
+    async def clean(self) -> None:
+        await self.lab.shell(self.node, f"DISKS='{' '.join(self.disks)}'\n{_CLEAN}")
+
+
+@pytest.fixture(scope="module")
+def machine(lab: LabFactory) -> Iterator[LabBench]:
+    machine = LabBench(lab(nodes=2, disks=4, disk_size="1G"))
+    yield machine
+    asyncio.run(machine.clean())
+
+
+@pytest.fixture
+def bench(machine: LabBench) -> LabBench:
+    asyncio.run(machine.clean())
+    return machine
+
+
+class TestStorageOnARealKernel(StorageContract):
+    @pytest.fixture
+    def play(self, bench: LabBench) -> Play:
+        return play_on(bench)
+
+
+def test_a_disk_keeps_its_identity_when_it_moves_to_another_machine(bench: LabBench) -> None:
+    async def story() -> None:
+        (disk,) = await Story(bench).pool(0)
+        await bench.console("vgchange", "--activate", "n", POOL)
+        moved = await bench.lab.move_disk("n1", "b", "n2", "h")
+        there = LabBench(bench.lab, "n2")
+        try:
+            seen = await observe(there, there, node="n2", cause=CAUSE)
+            found = next(one for one in seen.disks if one.path == "/dev/ubdh")
+            assert (found.identity, found.stamped) == (disk.disk, True)
+            assert found.content.pool_uid == UID
+            here = await Story(bench).look()
+            assert all(one.identity != disk.disk for one in here.disks)
+        finally:
+            await bench.lab.move_disk("n2", "h", "n1", "b")
+        assert moved is not None
+
+    asyncio.run(story())
+
+
+def test_half_a_filesystem_is_made_again(bench: LabBench) -> None:
+    async def story(on: Story) -> None:
+        await on.pool()
+        wanted = spec(mib=320, filesystem=Filesystem.XFS)
+        await on.volume(wanted)
+        # What a mkfs.xfs leaves that died before its last write: its mark of being in progress.
+        await on.bench.console(
+            *("xfs_db", "-x", "-c", "sb 0", "-c", "write inprogress 1", "/dev/fast/v1")
+        )
+        assert (await on.storage.ensure_volume(UID, wanted, cause=CAUSE)).changed
+        await on.bench.console("mount", "-o", "X-mount.mkdir", "/dev/fast/v1", "/mnt/v1")
+
+    play_on(bench)(story)
+
+
+@pytest.mark.slow
+def test_a_volume_is_ready_within_the_time_of_the_bare_tool(bench: LabBench) -> None:
+    """Prints the figures; the bound is loose because the lab shares two cores with everybody."""
+
+    async def story(on: Story) -> None:
+        await on.pool()
+        ours, bare = [], []
+        for number in range(5):
+            ours.append(await _seconds(partial(on.volume, spec(f"o{number}", mib=20))))
+            bare.append(await _seconds(partial(_bare, on, number)))
+        print(f"ensure_volume {min(ours):.3f} s, bare lvcreate {min(bare):.3f} s")
+        assert min(ours) < min(bare) + 0.1
+
+    play_on(bench)(story)
+
+
+async def _bare(on: Story, number: int) -> None:
+    await on.bench.console(*("lvcreate", "--yes", "--extents", "5", "--name", f"b{number}", POOL))
+
+
+async def _seconds(do: Callable[[], Awaitable[object]]) -> float:
+    start_s = time.monotonic()
+    await do()
+    return time.monotonic() - start_s

@@ -1,0 +1,241 @@
+"""Crash after every execution, start anew: the end is the same, and no data is lost."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node_workers.inventory import observe
+from node_workers.lvm import LvmStorage
+from node_workers.ports import (
+    Filesystem,
+    Layout,
+    PoolDisk,
+    RefusedToTouchError,
+    StorageError,
+    VolumeSpec,
+)
+from node_workers.simulated.faults import Faults, SimulatedCrash
+from node_workers.simulated.machine import SimulatedMachine
+from node_workers.simulated.runner import SimulatedRunner
+from tests.support.clock import ManualClock
+
+GIB, MIB = 1 << 30, 1 << 20
+NODE, UID, POOL, CAUSE = "n1", "01pool", "fast", "01command"
+Step = Callable[[LvmStorage, list[PoolDisk]], Awaitable[object]]
+
+
+def volume(name: str, mib: int = 320, **more: Any) -> VolumeSpec:
+    return VolumeSpec(uid=f"uid-{name}", name=name, pool=POOL, size_bytes=mib * MIB, **more)
+
+
+def pool(disks: int) -> Step:
+    return lambda storage, all_disks: storage.ensure_pool(UID, POOL, all_disks[:disks], cause=CAUSE)
+
+
+def wider_pool(storage: LvmStorage, disks: list[PoolDisk]) -> Awaitable[object]:
+    return storage.ensure_pool_disks(UID, POOL, disks, cause=CAUSE)
+
+
+def no_pool(storage: LvmStorage, disks: list[PoolDisk]) -> Awaitable[object]:
+    return storage.ensure_pool_removed(UID, POOL, disks[:2], cause=CAUSE)
+
+
+def thin_pool(mib: int) -> Step:
+    return lambda storage, _: storage.ensure_thin_pool(UID, POOL, mib * MIB, cause=CAUSE)
+
+
+def made(wanted: VolumeSpec) -> Step:
+    return lambda storage, _: storage.ensure_volume(UID, wanted, cause=CAUSE)
+
+
+def sized(wanted: VolumeSpec) -> Step:
+    return lambda storage, _: storage.ensure_volume_size(UID, wanted, cause=CAUSE)
+
+
+def removed(name: str) -> Step:
+    return lambda storage, _: storage.ensure_volume_removed(
+        UID, POOL, f"uid-{name}", name, cause=CAUSE
+    )
+
+
+def active(storage: LvmStorage, _: list[PoolDisk]) -> Awaitable[object]:
+    return storage.ensure_active({POOL: UID}, cause=CAUSE)
+
+
+EXT4: dict[str, Any] = {"filesystem": Filesystem.EXT4}
+XFS: dict[str, Any] = {"filesystem": Filesystem.XFS}
+STRIPED: dict[str, Any] = {"layout": Layout.STRIPED, "stripes": 2}
+THIN: dict[str, Any] = {"layout": Layout.THIN}
+KEPT = made(volume("kept", 40, **EXT4))
+
+# What was there before, what is done; every case keeps the data of the volume "kept", if any.
+CASES: dict[str, tuple[list[Step], Step]] = {
+    "form a pool": ([], pool(2)),
+    "extend a pool": ([pool(1), KEPT], wider_pool),
+    "remove a pool": ([pool(2), thin_pool(100)], no_pool),
+    "make a thin pool": ([pool(2), KEPT], thin_pool(200)),
+    "grow a thin pool": ([pool(2), KEPT, thin_pool(200)], thin_pool(300)),
+    "make a linear volume": ([pool(2), KEPT], made(volume("v1"))),
+    "make an ext4 volume": ([pool(2), KEPT], made(volume("v1", **EXT4))),
+    "make an xfs volume": ([pool(2), KEPT], made(volume("v1", **XFS))),
+    "make a striped volume": ([pool(2), KEPT], made(volume("v1", **STRIPED, **EXT4))),
+    "make a thin volume": ([pool(2), KEPT, thin_pool(200)], made(volume("v1", **THIN, **XFS))),
+    "make a larger volume than there is": ([pool(2), KEPT], made(volume("kept", 80, **EXT4))),
+    "grow an ext4 volume": (
+        [pool(2), KEPT, made(volume("v1", **EXT4))],
+        sized(volume("v1", 400, **EXT4)),
+    ),
+    "grow an xfs volume": (
+        [pool(2), KEPT, made(volume("v1", **XFS))],
+        sized(volume("v1", 400, **XFS)),
+    ),
+    "remove a volume": ([pool(2), KEPT, made(volume("v1", **EXT4))], removed("v1")),
+    "remove a thin volume": (
+        [pool(2), KEPT, thin_pool(200), made(volume("v1", **THIN))],
+        removed("v1"),
+    ),
+    "activate": ([pool(2), KEPT, made(volume("v1"))], active),
+}
+
+
+class Run:
+    """A machine on which the steps before were done, and a driver as fresh as after a crash."""
+
+    def __init__(self, name: str) -> None:
+        self.machine = SimulatedMachine.with_disks("n1", [2 * GIB] * 3)
+        self.before, self.step = CASES[name]
+        self.disks = asyncio.run(self._disks())
+        for step in self.before:
+            asyncio.run(self._do(step, self.fresh()))
+        if KEPT in self.before:
+            self.machine.write("fast/kept", "precious")
+        if name == "activate":
+            self.machine.reboot()
+
+    def fresh(self, faults: Faults | None = None) -> SimulatedRunner:
+        faults = faults or Faults(seed=0)
+        return SimulatedRunner(self.machine, ManualClock().now, faults)
+
+    def act(self, runner: SimulatedRunner) -> None:
+        asyncio.run(self._do(self.step, runner))
+
+    def end(self) -> object:
+        """Return all there is but what differs every time, having checked that no data went."""
+        if KEPT in self.before:
+            assert self.machine.read("fast/kept") == "precious"
+        seen = asyncio.run(observe(self.fresh(), self.machine, node=NODE, cause=CAUSE))
+        disks = [(disk.identity, disk.content.kind, disk.stamped) for disk in seen.disks]
+        pools = [(one.name, one.uid, one.free_bytes) for one in seen.pools]
+        filesystems = [
+            (one.pool, one.name, content.kind, content.uuid, content.size_bytes, content.finished)
+            for one in seen.volumes
+            if not one.is_thin_pool
+            for content in [self.machine.content(f"{one.pool}/{one.name}")]
+        ]
+        volumes = [
+            (one.name, one.uid, one.size_bytes, one.layout, one.stripes, one.active, one.open)
+            for one in seen.volumes
+        ]
+        return disks, pools, volumes, filesystems, self.machine.state.mounts
+
+    async def _disks(self) -> list[PoolDisk]:
+        seen = await observe(self.fresh(), self.machine, node=NODE, cause=CAUSE)
+        return [PoolDisk(disk=one.identity, path=one.path) for one in seen.disks[1:]]
+
+    async def _do(self, step: Step, runner: SimulatedRunner) -> None:
+        await step(LvmStorage(runner, self.machine, node=NODE), self.disks)
+
+
+def undisturbed(name: str) -> tuple[object, int]:
+    run = Run(name)
+    runner = run.fresh()
+    run.act(runner)
+    return run.end(), runner.executions
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_crash_after_any_execution_changes_nothing_in_the_end(name: str) -> None:
+    expected, executions = undisturbed(name)
+    assert executions > 0
+    for count in range(1, executions + 1):
+        run = Run(name)
+        dying = run.fresh()
+        dying.crash_after_execution(count)
+        with pytest.raises(SimulatedCrash):
+            run.act(dying)
+        run.act(run.fresh())
+        assert run.end() == expected, f"crashed after execution {count} of {executions}"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_crashes_in_a_row_change_nothing_in_the_end(name: str) -> None:
+    expected, executions = undisturbed(name)
+    for count in range(1, executions + 1):
+        run = Run(name)
+        for _ in range(2):
+            dying = run.fresh()
+            dying.crash_after_execution(count)
+            try:
+                run.act(dying)
+            except SimulatedCrash:
+                continue
+        run.act(run.fresh())
+        assert run.end() == expected, f"crashed twice after execution {count} of {executions}"
+
+
+@given(seed=st.integers(0, 10_000), name=st.sampled_from(sorted(CASES)))
+def test_any_bad_day_ends_as_a_good_one(seed: int, name: str) -> None:
+    expected, _ = undisturbed(name)
+    run = Run(name)
+    bad_day = Faults(
+        seed=seed, fail_before=0.2, fail_after=0.15, time_out=0.1, crash_before=0.1, crash_after=0.2
+    )
+    runner = run.fresh(bad_day)
+    for _ in range(bad_day.faults_max + 1):
+        try:
+            run.act(runner)
+            break
+        except SimulatedCrash:
+            # The next life has the rest of the day before it, and fewer faults left.
+            bad_day = Faults(seed=seed + runner.executions + 1, fail_before=0.2, faults_max=3)
+            runner = run.fresh(bad_day)
+        except StorageError:
+            continue
+    else:
+        pytest.fail("never done")
+    assert run.end() == expected
+
+
+def test_a_filesystem_that_was_half_made_is_made_again() -> None:
+    expected, _ = undisturbed("make an xfs volume")
+    run = Run("make an xfs volume")
+    for torn in ("lvcreate", "mkfs.xfs"):
+        with pytest.raises(SimulatedCrash, match=torn):
+            run.act(run.fresh(Faults(seed=1, torn=1.0, faults_max=1)))
+    assert not run.machine.content("fast/v1").finished
+    run.act(run.fresh())
+    assert run.end() == expected
+
+
+def test_what_an_earlier_volume_left_behind_is_never_taken_for_ours() -> None:
+    run = Run("make an ext4 volume")
+    run.act(run.fresh())
+    run.machine.remove_volume("fast/v1")
+    torn = run.fresh(Faults(seed=1, torn=1.0, faults_max=1))
+    other = volume("v2", **EXT4)
+    with pytest.raises(SimulatedCrash):
+        asyncio.run(run._do(made(other), torn))
+    torn_again = asyncio.run(_refusal(run, other))
+    assert torn_again == "foreign-signature"
+
+
+async def _refusal(run: Run, wanted: VolumeSpec) -> str:
+    try:
+        await run._do(made(wanted), run.fresh())
+    except RefusedToTouchError as refusal:
+        return refusal.reason
+    return "none"

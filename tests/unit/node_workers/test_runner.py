@@ -1,0 +1,119 @@
+"""Real processes: their output, their ends, and that nothing of them stays behind."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from node_workers.ports import Execution, ToolTimedOutError
+from node_workers.runner import RealRunner, RecordingRunner
+from tests.support.clock import NOON, ManualClock
+
+CAUSE = "01command"
+
+
+def runner() -> RealRunner:
+    return RealRunner(ManualClock().now, {"PATH": "/nowhere", "LANG": "de_DE.UTF-8"})
+
+
+def run(*argv: str, timeout_s: float = 10, stdin: bytes = b"") -> Execution:
+    return asyncio.run(runner().run(argv, cause=CAUSE, timeout_s=timeout_s, stdin=stdin))
+
+
+def test_an_execution_says_all_there_is_to_say() -> None:
+    execution = run("sh", "-c", "cat; echo bad >&2; exit 3", stdin=b"good")
+    assert (execution.exit_status, execution.stdout, execution.stderr) == (3, "good", "bad\n")
+    assert execution.argv == ("sh", "-c", "cat; echo bad >&2; exit 3")
+    assert (execution.cause, execution.started_at) == (CAUSE, NOON)
+    assert execution.duration_ms > 0
+
+
+def test_tools_speak_english_and_are_found_in_sbin() -> None:
+    seen = run("sh", "-c", "echo $LC_ALL $LVM_SUPPRESS_FD_WARNINGS $PATH").stdout
+    assert seen.startswith("C 1 /nowhere:")
+    assert "/usr/sbin" in seen
+
+
+def test_a_signal_is_a_negative_exit_status() -> None:
+    assert run("sh", "-c", "kill -9 $$").exit_status == -signal.SIGKILL
+
+
+def test_a_missing_tool_is_exit_status_127() -> None:
+    execution = run("no-such-tool")
+    assert execution.exit_status == 127
+    assert "no-such-tool" in execution.stderr
+
+
+@pytest.mark.parametrize("cause", ["", "  "])
+def test_no_tool_runs_without_a_cause(cause: str) -> None:
+    with pytest.raises(ValueError, match="no tool runs without a cause"):
+        asyncio.run(runner().run(["true"], cause=cause, timeout_s=1))
+
+
+def test_output_that_is_no_text_does_not_break_anything() -> None:
+    assert run("printf", r"\377").stdout == "�"
+
+
+def test_a_tool_that_takes_too_long_is_killed_with_its_children(tmp_path: Path) -> None:
+    script = f"trap 'echo asked' TERM; sleep 1000 & echo $! > {tmp_path}/child; wait; exit 9"
+    with pytest.raises(ToolTimedOutError, match="sh took longer") as caught:
+        run("sh", "-c", script, timeout_s=0.5)
+    assert caught.value.execution.stdout == "asked\n"
+    assert_gone(int((tmp_path / "child").read_text()))
+
+
+def test_cancelling_ends_the_tool_before_the_cancellation_goes_on(tmp_path: Path) -> None:
+    async def story() -> None:
+        script = f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; sleep 1000"
+        task = asyncio.create_task(runner().run(["sh", "-c", script], cause=CAUSE, timeout_s=1000))
+        async with asyncio.timeout(10):
+            while not (tmp_path / "pid").exists():  # noqa: ASYNC110 - no event in a file
+                await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert_gone(int((tmp_path / "pid").read_text()))
+
+    asyncio.run(story())
+
+
+def test_every_execution_is_told_also_the_killed_ones() -> None:
+    told: list[Execution] = []
+    recording = RecordingRunner(runner(), told.append, ManualClock().now)
+
+    async def story() -> None:
+        await recording.run(["true"], cause="one", timeout_s=10)
+        with pytest.raises(ToolTimedOutError):
+            await recording.run(["sleep", "1000"], cause="two", timeout_s=0.05)
+        task = asyncio.create_task(recording.run(["sleep", "99"], cause="three", timeout_s=100))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(story())
+    assert [one.cause for one in told] == ["one", "two", "three"]
+    assert [one.exit_status < 0 for one in told] == [False, True, True]
+
+
+def test_no_file_of_ours_is_open_in_a_tool() -> None:
+    with Path("/dev/null").open() as mine:
+        os.set_inheritable(mine.fileno(), True)
+        listing = run(sys.executable, "-c", "import os; print(os.listdir('/proc/self/fd'))")
+        assert f"'{mine.fileno()}'" not in listing.stdout or mine.fileno() <= 3
+
+
+def assert_gone(pid: int) -> None:
+    deadline_s = time.monotonic() + 10
+    while time.monotonic() < deadline_s:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            return  # ended, and waiting for the machine's init to reap it
+    pytest.fail(f"process {pid} is still there")
