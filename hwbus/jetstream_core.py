@@ -4,6 +4,7 @@ import asyncio
 import re
 import secrets
 import ssl
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ _LOG = structlog.get_logger("hwbus.jetstream")
 _FORBIDDEN = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE)
 _TURNED_AWAY = "authorization violation"
 _PING_S = 10
+_SAME_TROUBLE_S = 30.0
 Answered = TypeVar("Answered")
 
 
@@ -88,6 +90,7 @@ class Core:
         self._closing = False
         self._refused: asyncio.Future[None] | None = None
         self._last_error: Exception | None = None
+        self._logged = ("", 0.0)
         self._on_change: set[Callable[[], None]] = set()
 
     @property
@@ -199,7 +202,14 @@ class Core:
             self.counters["forbidden"] += 1
             if self._asker is not None:
                 self._asker.forbid(forbidden[1])
-        _LOG.warning("broker trouble", client=self.name, error=repr(error))
+        self._log_seldom(repr(error))
+
+    def _log_seldom(self, error: str) -> None:
+        """Log the same trouble once in a while: a broker that is down is tried often."""
+        now = time.monotonic()
+        if error != self._logged[0] or now - self._logged[1] > _SAME_TROUBLE_S:
+            self._logged = (error, now)
+            _LOG.warning("broker trouble", client=self.name, error=error)
 
     def _note_refused(self) -> None:
         if self._refused is not None and not self._refused.done():

@@ -36,6 +36,14 @@ class _Created(msgspec.Struct):
     name: str
 
 
+class _State(msgspec.Struct):
+    last_seq: int
+
+
+class _Info(msgspec.Struct):
+    state: _State
+
+
 def stamp(reply: bytes) -> tuple[int, int, int, int]:
     """Return (delivered, stream sequence, consumer sequence, nanoseconds) of an ack subject.
 
@@ -144,6 +152,7 @@ class Follower:
         await pull.open()
         try:
             await self._create(name)
+            await self._compare()
             self._pull = pull
             await self._refill()
             await pull.watch()
@@ -153,6 +162,20 @@ class Follower:
             self._pull = None
             await pull.close()
             await self._delete(name)
+
+    async def _compare(self) -> None:
+        """Say so if the log ends before what was read already: it was restored, or lost its tail.
+
+        No error: a new leader may need a moment to know its own end.
+        """
+        if self._seq == 0:
+            return
+        head = (await self._core.api(f"STREAM.INFO.{self._stream}", {}, _Info)).state.last_seq
+        if head < self._seq:
+            self._core.counters["log_behind_reader"] += 1
+            _LOG.error(
+                "the log ends before what was read", stream=self._stream, head=head, read=self._seq
+            )
 
     async def _create(self, name: str) -> None:
         filters = (_EVERYTHING,) if self._sift else self._subjects

@@ -151,7 +151,8 @@ class JetStreamInbox:
         except NobodyThereError as error:
             raise OutcomeUnknownError("the consumer is not there at the moment") from error
         finally:
-            self._held -= 1
+            # One that was taken in an earlier context is no longer counted.
+            self._held = max(0, self._held - 1)
             await self._refill()
 
     async def keep_aside(self, delivery: JetStreamDelivery, seq: int, because: str) -> None:
@@ -175,13 +176,14 @@ class JetStreamInbox:
 
     async def _give_back(self) -> None:
         """Return what was fetched and never taken, so that others get it at once."""
-        for delivery in (*self._ready, *self._worn):
-            try:
-                await delivery.later(0)
-            except OutcomeUnknownError as error:
-                _LOG.info("not given back", subject=delivery.subject, error=str(error))
+        rest = [*self._ready, *self._worn]
         self._ready.clear()
         self._worn.clear()
+        ends = await asyncio.gather(*(d.later(0) for d in rest), return_exceptions=True)
+        lost = [end for end in ends if isinstance(end, BaseException)]
+        if lost:
+            _LOG.info("not given back, comes again by itself", count=len(lost), error=str(lost[0]))
+        self._held = 0
 
     async def _refill(self) -> None:
         pull = self._pull

@@ -4,18 +4,33 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import UTC, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
 from hwbus.filters import matches
-from hwbus.jetstream import Wires
+from hwbus.jetstream import ApiError, Wires, connect
 from hwbus.memory import MemoryLog
-from hwbus.ports import EventLog, LogFullError, OutcomeUnknownError, StaleError, Stored
+from hwbus.ports import (
+    EventLog,
+    LogFullError,
+    NobodyThereError,
+    OutcomeUnknownError,
+    StaleError,
+    Stored,
+)
 from hwbus.server import Broker
 from hwbus.streams import EVENTS, Stream
 from tests.support.clock import ManualClock
-from tests.support.nats import fresh_broker, fresh_wires, until, wires_to
+from tests.support.nats import (
+    fresh_broker,
+    fresh_cluster,
+    fresh_wires,
+    until,
+    until_async,
+    wires_to,
+)
 
 A = "hwbus.evt.volume.-.a"
 B = "hwbus.evt.volume.-.b"
@@ -480,6 +495,103 @@ def test_a_follower_whose_consumer_vanishes_makes_a_new_one() -> None:
                 assert seen == [2, 3]
 
     asyncio.run(story())
+
+
+def test_a_follower_says_so_when_the_connection_is_closed_for_good() -> None:
+    async def story() -> None:
+        async with fresh_broker() as broker, wires_to(broker) as wires:
+            await wires.ensure_streams()
+            async with wires.log.follow(after=0) as batches:
+                await write(wires.log, A, "1")
+                await anext(batches)
+                # nats-py does this by itself, for example when a login has expired.
+                await wires._core.client.close()
+                with pytest.raises(ConnectionError, match="closed for good"):
+                    await anext(batches)
+            await wires.until_gone()
+            with pytest.raises(OutcomeUnknownError):
+                await wires.log.append(A, b"2", after=1, message_id="2")
+
+    asyncio.run(story())
+
+
+@pytest.mark.slow
+def test_of_three_brokers_the_leader_may_die_without_loss_gap_or_repetition() -> None:
+    async def story() -> None:
+        async with fresh_cluster() as brokers:
+            urls = [broker.url for broker in brokers]
+            async with connect(urls, name="writer") as wires, connect(urls, name="reader") as other:
+                await until_async(partial(_replicated, wires), within_s=60)
+                seen: list[int] = []
+                watching = asyncio.create_task(_watch(other, seen))
+                after = await _append_through(wires, 0, 200)
+                (await _leader_of(brokers)).kill()
+                after = await _append_through(wires, after, 200)
+                history = await wires.log.history(A)
+                assert [s.seq for s in history] == list(range(1, after + 1))
+                await until(lambda: len(seen) >= after, within_s=30)
+                watching.cancel()
+                await asyncio.wait({watching})
+                assert seen == list(range(1, after + 1))
+
+    asyncio.run(story())
+
+
+async def _replicated(wires: Wires) -> bool:
+    try:
+        await wires.ensure_streams((EVENTS,), replicas=3)
+    except (ApiError, OutcomeUnknownError, NobodyThereError):
+        return False
+    return True
+
+
+async def _watch(wires: Wires, seen: list[int]) -> None:
+    async with wires.log.follow(after=0) as batches:
+        async for batch in batches:
+            seen.extend(s.seq for s in batch)
+
+
+async def _append_through(wires: Wires, after: int, count: int) -> int:
+    """Append, and when an outcome is unknown do as the desk does: look what became of it."""
+    for number in range(count):
+        mine = b"%d-%d" % (after, number)
+        stored = False
+        async with asyncio.timeout(60):
+            while not stored:
+                try:
+                    after = await wires.log.append(A, mine, after=after, message_id=mine.decode())
+                    stored = True
+                except (OutcomeUnknownError, StaleError):
+                    last = await _last_at_last(wires)
+                    stored = last.data == mine
+                    after = last.seq
+    return after
+
+
+async def _last_at_last(wires: Wires) -> Stored:
+    found: list[Stored] = []
+
+    async def look() -> bool:
+        try:
+            last = await wires.log.last(A)
+        except OutcomeUnknownError:
+            return False
+        assert last is not None
+        found.append(last)
+        return True
+
+    await until_async(look, within_s=60)
+    return found[0]
+
+
+async def _leader_of(brokers: list[Broker]) -> Broker:
+    import nats
+
+    client = await nats.connect(brokers[0].url)
+    info = await client.jetstream().stream_info(EVENTS.name)
+    await client.close()
+    assert info.cluster is not None
+    return brokers[int(str(info.cluster.leader)[1:])]
 
 
 async def _delete_consumers(broker: Broker) -> None:

@@ -1,15 +1,16 @@
 """A real broker for tests: a fresh server takes 15 ms, so every test has its own.
 
-    with a_broker() as broker:                      # a server, no event loop needed
-    async with fresh_wires() as wires:              # a server, a connection, our streams
-    async with fresh_wires(stock=True) as wires:    # the same on nats-py's own paths
+with a_broker() as broker:                      # a server, no event loop needed
+async with fresh_wires() as wires:              # a server, a connection, our streams
+async with fresh_wires(stock=True) as wires:    # the same on nats-py's own paths
 """
 
 import asyncio
 import shutil
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -53,6 +54,38 @@ def a_broker(settings: ServerSettings | None = None) -> Iterator[Broker]:
             yield broker
         finally:
             asyncio.run(broker.stop())
+
+
+@asynccontextmanager
+async def fresh_cluster() -> AsyncIterator[list[Broker]]:
+    """Three running servers with empty stores that know each other; takes some seconds to agree."""
+    with a_store() as store:
+        ports = _free_ports(3)
+        routes = ", ".join(f"nats://127.0.0.1:{port}" for port in ports)
+        brokers = [
+            Broker(
+                ServerSettings(
+                    store=store / f"n{i}",
+                    name=f"n{i}",
+                    sync_always=False,
+                    extra=(f"cluster {{ name: c, listen: 127.0.0.1:{port}, routes: [{routes}] }}",),
+                )
+            )
+            for i, port in enumerate(ports)
+        ]
+        try:
+            await asyncio.gather(*(broker.start() for broker in brokers))
+            yield brokers
+        finally:
+            await asyncio.gather(*(broker.stop() for broker in brokers))
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for taken in sockets:
+            taken.bind(("127.0.0.1", 0))
+        return [int(taken.getsockname()[1]) for taken in sockets]
 
 
 @asynccontextmanager
