@@ -1,6 +1,7 @@
 """A connection to JetStream that knows its own answers: stored, refused, overtaken or unknown."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -132,7 +133,7 @@ class Link:
         try:
             async with asyncio.timeout(self.settings.timeout_s):
                 await self.client.connect(
-                    self.settings.url,
+                    [server.strip() for server in self.settings.url.split(",")],
                     name="hwbus.eventstore",
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=1,
@@ -146,7 +147,9 @@ class Link:
                 self._inbox = self.client.new_inbox()
                 await self.client.subscribe(f"{self._inbox}.*", cb=self._take_page)
         except (OSError, nats.errors.Error) as error:
-            await self.client.close()
+            # With an address it cannot read the client has not begun, and cannot be closed.
+            with contextlib.suppress(AssertionError):
+                await self.client.close()
             raise OperationalError(
                 f"no connection to {self.settings.url}: {self._complaint or error!r}"
             ) from error

@@ -325,8 +325,9 @@ def test_events_of_many_pages_come_back_complete_and_in_order(
     assert [one.originator_version for one in recorder.select_events(ids[0])] == [*range(1, 7)]
 
 
-def test_a_broker_that_is_not_there_is_said_at_once() -> None:
-    env = Environment("shop", {"NATS_URL": "nats://127.0.0.1:1", "NATS_TIMEOUT_S": "0.3"})
+@pytest.mark.parametrize("url", ["nats://127.0.0.1:1", "nats://127.0.0.1:1,nats://[", "ftp://x"])
+def test_a_broker_that_is_not_there_is_said_at_once(url: str) -> None:
+    env = Environment("shop", {"NATS_URL": url, "NATS_TIMEOUT_S": "0.3"})
     before = threading.active_count()
     with pytest.raises(OperationalError, match="no connection"):
         Factory(env).application_recorder()
