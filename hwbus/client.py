@@ -9,15 +9,10 @@ from typing import Any
 import msgspec
 
 from hwbus import subjects
+from hwbus.asking import ACTOR, CAUSE, COMMAND_ID, CORRELATION, EXPECTED_VERSION
 from hwbus.ports import Bus, EventLog, OutcomeUnknownError, Stored
 from schemas.answers import Accepted, Answer, Refused, Undecided
 from schemas.grammar import Message, kind_and_verb
-
-COMMAND_ID = "Hwbus-Command-Id"
-ACTOR = "Hwbus-Actor"
-EXPECTED_VERSION = "Hwbus-Expected-Version"
-CORRELATION = "Hwbus-Correlation"
-CAUSE = "Hwbus-Cause"
 
 # The one word of long work that the wires must know: after it nothing follows.
 ENDED = "operation.ended.v1"

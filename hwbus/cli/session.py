@@ -67,7 +67,7 @@ def _unreachable(here: World, server: str, error: Exception) -> FailureError:
     where = f" (context {context!r})" if context else ""
     return FailureError(
         Exit.UNREACHABLE,
-        f"nothing answers at {server}{where}: {error.__cause__ or error}",
+        f"nothing answers at {server}{where} ({error})",
         fix="hwbus up starts one on this machine; hwbus context ls shows others; "
         "--server names one.",
     )

@@ -1,0 +1,212 @@
+"""The one process behind everything on one machine: starts, watches, stops in order."""
+
+import asyncio
+import contextlib
+import importlib.metadata
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+
+import structlog
+
+from hwbus.embedded.child import Child, python
+from hwbus.embedded.health import get
+from hwbus.embedded.layout import Layout, Process, Report, Settings
+from hwbus.ports import Clock
+from hwbus.server import Broker, BrokerError, ServerSettings
+
+_LOG = structlog.get_logger("hwbus.embedded")
+_READY_S = 60.0
+_POLL_S = 0.05
+_WATCH_S = 0.5
+_CONTROL = "control plane"
+
+
+class NotReadyError(Exception):
+    """Something did not come up; the message says what, and where its log is."""
+
+
+class Supervisor:
+    """Runs a broker, a control plane and simulated nodes for as long as it lives."""
+
+    def __init__(
+        self, layout: Layout, settings: Settings, clock: Clock, progress: Callable[[str], None]
+    ) -> None:
+        self._layout = layout
+        self._settings = settings
+        self._progress = progress
+        self._started_at = clock.now().isoformat()
+        self._down = asyncio.Event()
+        self._control: Child | None = None
+        self._workers: list[Child] = []
+        self._http = f"127.0.0.1:{_free_port()}"
+        self._broker = Broker(
+            ServerSettings(
+                store=layout.nats,
+                name="hwbus-local",
+                port=settings.port if _is_free(settings.port) else 0,
+            )
+        )
+        self._broker_starts = 0
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Start everything, call *ready*, and serve until SIGTERM or SIGINT.
+
+        Raises:
+            BrokerError, NotReadyError: it did not come up; nothing is left running.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._down.set)
+        try:
+            await self._start()
+            ready()
+            await self._watch()
+        finally:
+            await self._stop()
+
+    async def _start(self) -> None:
+        await self._start_broker()
+        self._keep_port()
+        self._progress(f"nats-server on {self._broker.url}")
+        url = self._broker.url
+        self._control = self._child(
+            _CONTROL,
+            "control",
+            "hwbus.controller",
+            "--nats-url",
+            url,
+            "--state",
+            str(self._layout.control),
+            "--http",
+            self._http,
+        )
+        await self._control.start()
+        await self._until_ready()
+        self._progress(f"control plane on http://{self._http}")
+        for node in self._settings.node_names:
+            await self._start_worker(node, url)
+
+    async def _start_worker(self, node: str, url: str) -> None:
+        state = self._layout.node(node)
+        worker = self._child(
+            f"node worker {node}",
+            f"node-{node}",
+            "node_workers",
+            "--node",
+            node,
+            "--nats-url",
+            url,
+            "--state",
+            str(state),
+            "--simulated",
+            str(state / "disks"),
+            "--disks",
+            str(self._settings.disks),
+            "--disk-size",
+            str(self._settings.disk_size_bytes),
+        )
+        self._workers.append(worker)
+        await worker.start()
+
+    def _child(self, name: str, log: str, *module: str) -> Child:
+        return Child(name, python(*module), self._layout.logs / f"{log}.log", self._tell)
+
+    async def _start_broker(self) -> None:
+        await self._broker.start()
+        self._broker_starts += 1
+        self._tell()
+
+    def _keep_port(self) -> None:
+        port = int(self._broker.url.rpartition(":")[2])
+        self._layout.keep_settings(
+            Settings(
+                nodes=self._settings.nodes,
+                disks=self._settings.disks,
+                disk_size_bytes=self._settings.disk_size_bytes,
+                port=port,
+            )
+        )
+
+    async def _until_ready(self) -> None:
+        deadline = time.monotonic() + _READY_S
+        said = ""
+        while time.monotonic() < deadline and not self._down.is_set():
+            try:
+                status, said = await get(f"http://{self._http}/readyz")
+            except ConnectionError as error:
+                said = str(error)
+            else:
+                if status == 200:  # noqa: PLR2004
+                    return
+            await asyncio.sleep(_POLL_S)
+        raise NotReadyError(
+            f"the control plane was not ready within {_READY_S:.0f} s ({said.strip()[:200]}); "
+            f"its log: {self._layout.logs / 'control.log'}"
+        )
+
+    async def _watch(self) -> None:
+        """Start the broker again when it dies; the children have keepers of their own."""
+        while not self._down.is_set():
+            if self._broker.pid is None:
+                _LOG.error("the broker ended by itself and is started again")
+                try:
+                    await self._start_broker()
+                except BrokerError as error:
+                    _LOG.error("the broker does not start", error=str(error))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_WATCH_S):
+                    await self._down.wait()
+
+    async def _stop(self) -> None:
+        """Hands first, then the head, then the wires: nobody is left talking to nobody."""
+        await asyncio.gather(*(worker.stop() for worker in self._workers))
+        if self._control is not None:
+            await self._control.stop()
+        await self._broker.stop()
+        self._layout.withdraw_report()
+
+    def _tell(self) -> None:
+        broker = Process(
+            name="nats-server",
+            pid=self._broker.pid,
+            starts=self._broker_starts,
+            log=str(self._broker.log_path),
+        )
+        children = [child for child in (self._control, *self._workers) if child is not None]
+        self._layout.keep_report(
+            Report(
+                pid=os.getpid(),
+                version=_version(),
+                started_at=self._started_at,
+                nats_url=self._broker.url,
+                http_url=f"http://{self._http}",
+                nodes=self._settings.node_names,
+                processes=(broker, *(child.process for child in children)),
+            )
+        )
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("hwbus")
+    except importlib.metadata.PackageNotFoundError:
+        return "0+source"
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _is_free(port: int) -> bool:
+    if port == 0:
+        return False
+    try:
+        with socket.create_server(("127.0.0.1", port)):
+            return True
+    except OSError:
+        return False
