@@ -172,13 +172,14 @@ def test_a_command_streams_its_output_and_returns_its_status(pair: LabClient) ->
         result = await pair.exec(
             "n1",
             *("sh", "-c", "cat; echo no >&2; exit $WITH"),
-            stdin=b"yes\xff",
+            stdin=b"yes\xff" * 1000,
             env={"WITH": "3"},
             check=False,
             on_output=lambda stream, data: seen.append((stream, data)),
         )
         assert result.status == 3
-        assert sorted(seen) == [("stderr", b"no\n"), ("stdout", b"yes\xff")]
+        assert b"".join(data for stream, data in seen if stream == "stdout") == b"yes\xff" * 1000
+        assert ("stderr", b"no\n") in seen
         with pytest.raises(LabError, match="no node 'n9'; there are n1, n2"):
             await pair.exec("n9", "true")
 
@@ -288,7 +289,30 @@ def test_a_node_that_lost_power_comes_back_with_its_disks_and_services(pair: Lab
         after = await pair.service("ticker", "n1")
         assert (after.state, after.starts) == ("running", before.starts + 1)
         assert await pair.shell("n1", "cat /etc/kept") == "kept\n"
+        await pair.remove_disk("n1", (await pair.add_disk("n1", "32M")).letter)
         assert "ubdc" in await pair.shell("n1", "pvs --noheadings -o pv_name")
+
+    asyncio.run(scene())
+
+
+def test_a_kernel_that_crashes_is_seen_at_once_and_its_broken_disk_stays_broken(
+    pair: LabClient,
+) -> None:
+    async def scene() -> None:
+        disk = await pair.add_disk("n2", "32M")
+        device = await pair.wrap_disk("n2", disk.letter)
+        await pair.fail_disk("n2", disk.letter)
+        with pytest.raises(NodeDownError, match="n2 went down"):
+            await pair.shell("n2", "echo c > /proc/sysrq-trigger", timeout_s=5)
+        assert not (await node_of(pair, "n2")).running
+        with pytest.raises(NodeDownError, match="n2 is down"):
+            await pair.exec("n2", "true")
+        await pair.boot("n2")
+        read = ("dd", f"if={device}", "of=/dev/null", "bs=4k", "count=1", "iflag=direct")
+        assert (await pair.exec("n2", *read, check=False)).status == 1
+        await pair.mend_disk("n2", disk.letter)
+        await pair.exec("n2", *read)
+        await pair.remove_disk("n2", disk.letter)
 
     asyncio.run(scene())
 

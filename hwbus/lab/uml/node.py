@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import os
 import shlex
+import shutil
 import signal
 import sys
 from asyncio.subprocess import Process
@@ -116,6 +117,9 @@ class Node:
         """
         if self._kernel:
             raise LabError(f"{self.name} is running already")
+        # A kernel that died left its console here, with a process id that the next one, in a PID
+        # namespace of its own, has as well: that one would take the place for occupied.
+        shutil.rmtree(self.directory / "uml", ignore_errors=True)
         self._link.expect()
         self.frozen = False
         env = {} if in_shm else {"TMPDIR": str(self.directory)}

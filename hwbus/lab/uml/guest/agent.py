@@ -92,7 +92,7 @@ class Agent:
         self.connection = connection
         self.selector = selectors.DefaultSelector()
         self.commands: dict[int, Command] = {}
-        self.received = b""
+        self.received: list[bytes] = []  # the pieces of a line that is not whole yet
 
     def send(self, message: dict[str, object]) -> None:
         """Say something to the host."""
@@ -103,7 +103,11 @@ class Agent:
         data = connection.recv(65536)
         if not data:
             sys.exit()
-        *requests, self.received = (self.received + data).split(b"\n")
+        self.received.append(data)
+        if b"\n" not in data:
+            return
+        *requests, rest = b"".join(self.received).split(b"\n")
+        self.received = [rest]
         for request in requests:
             self.handle(json.loads(request))
 
