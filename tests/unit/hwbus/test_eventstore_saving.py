@@ -325,13 +325,15 @@ def test_events_of_many_pages_come_back_complete_and_in_order(
     assert [one.originator_version for one in recorder.select_events(ids[0])] == [*range(1, 7)]
 
 
-@pytest.mark.parametrize("url", ["nats://127.0.0.1:1", "nats://127.0.0.1:1,nats://[", "ftp://x"])
+@pytest.mark.parametrize(
+    "url", ["nats://127.0.0.1:1", "nats://127.0.0.1:1,nats://[", "ftp://127.0.0.1:1"]
+)
 def test_a_broker_that_is_not_there_is_said_at_once(url: str) -> None:
     env = Environment("shop", {"NATS_URL": url, "NATS_TIMEOUT_S": "0.3"})
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with pytest.raises(OperationalError, match="no connection"):
         Factory(env).application_recorder()
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
 
 
 class Opened(msgspec.Struct, frozen=True, kw_only=True, tag="account.opened.v1"):
