@@ -40,6 +40,14 @@ class LvmStorage:
         self._volumes.note(group)
         return pool_state(group)
 
+    async def ensure_pool_disks_removed(
+        self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
+    ) -> PoolState:
+        """Have *disks* outside of the pool, blank."""
+        group = await self._pools.ensure_disks_removed(uid, name, disks, cause=cause)
+        self._volumes.note(group)
+        return pool_state(group)
+
     async def ensure_pool_removed(
         self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
     ) -> None:

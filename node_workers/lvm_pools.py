@@ -8,7 +8,7 @@ import msgspec
 
 from node_workers import lvm_report
 from node_workers.inventory import observe
-from node_workers.lvm_report import DISK_TAG, POOL_TAG, VolumeGroup
+from node_workers.lvm_report import DISK_TAG, POOL_TAG, PhysicalVolume, VolumeGroup
 from node_workers.observation import ContentKind, Observation, ObservedDisk
 from node_workers.ports import (
     THIN_POOL_NAME,
@@ -84,6 +84,30 @@ class Pools:
         for disk, path in found.unstamped.items():
             await self._tools.must("pvchange", "--addtag", f"{DISK_TAG}{disk}", path, cause=cause)
         return await our_group(self._runner, uid, name, cause=cause)
+
+    async def ensure_disks_removed(
+        self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
+    ) -> VolumeGroup:
+        """Have *disks* outside of the group, as ``Storage.ensure_pool_disks_removed`` promises."""
+        report = await lvm_report.ask(self._runner, cause=cause)
+        group = next((one for one in report.groups if one.uid == uid), None)
+        if group is None:
+            raise NotThereError("pool-missing", f"there is no pool {name} on {self._node}")
+        _refuse_renamed(group.name, name)
+        derived = {physical_uuid(uid, disk.disk) for disk in disks}
+        stamps = {disk.disk for disk in disks}
+        # A crash may have come before the stamp, or after it was taken off with the membership.
+        leaving = [pv for pv in group.physical if pv.uuid in derived or pv.disk in stamps]
+        for pv in leaving:
+            _refuse_needed(pv, group)
+        blank = [pv.path for pv in report.orphans if pv.uuid in derived]
+        if leaving:
+            paths = [pv.path for pv in leaving]
+            await self._tools.must("vgreduce", name, *paths, cause=cause)
+            blank += paths
+        if blank:
+            await self._tools.must("pvremove", *blank, cause=cause)
+        return await our_group(self._runner, uid, name, cause=cause) if leaving else group
 
     async def ensure_removed(
         self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
@@ -185,6 +209,15 @@ def _refuse_renamed(found: str, wanted: str) -> None:
         raise RefusedToTouchError(
             Refusal.RENAMED_POOL, f"the pool {wanted} was renamed to {found} by hand"
         )
+
+
+def _refuse_needed(pv: PhysicalVolume, group: VolumeGroup) -> None:
+    if pv.missing:
+        raise RefusedToTouchError(
+            Refusal.DISK_MISSING, f"the disk {pv.disk} of {group.name} is not here to be blanked"
+        )
+    if pv.free_bytes < pv.size_bytes:
+        raise InUseError(f"{pv.path} carries volumes of {group.name}")
 
 
 def _refuse_used(group: VolumeGroup) -> None:

@@ -51,12 +51,16 @@ class HaveNoPool(Step, frozen=True, kw_only=True):
 
 
 class HaveReplica(Step, frozen=True, kw_only=True):
-    """The logical volume shall be there with all that its spec asks for."""
+    """The logical volume shall be there with all that its spec asks for.
+
+    ``may_create`` is false for one that was there once; ``withdrawn``: it may be gone already.
+    """
 
     volume: str
     pool_uid: str
     spec: ReplicaSpec
     may_create: bool
+    withdrawn: bool = False
 
 
 class HaveNoReplica(Step, frozen=True, kw_only=True):
@@ -172,4 +176,5 @@ def _replica_step(replica: WantedReplica, everything: Mapping[str, Wanted]) -> S
         pool_uid=pool_uid,
         spec=replica.spec,
         may_create=replica.may_create,
+        withdrawn=replica.withdrawn,
     )

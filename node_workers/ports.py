@@ -101,7 +101,11 @@ class NoSpaceError(StorageError):
 
 
 class NotThereError(StorageError):
-    """What the step builds on is gone: pool-missing, thin-pool-missing or volume-missing."""
+    """What the step builds on is gone.
+
+    ``reason`` is pool-missing, thin-pool-missing, volume-missing, or disk-missing for a pool of
+    which a disk is gone: nothing is made or grown in it until the disk is back or given up.
+    """
 
 
 class UnsuitableError(StorageError):
@@ -232,6 +236,15 @@ class Storage(Protocol):
         self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
     ) -> PoolState:
         """Have *disks* in the existing pool. Raises ``NotThereError`` if there is no pool."""
+        ...
+
+    async def ensure_pool_disks_removed(
+        self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
+    ) -> PoolState:
+        """Have *disks* outside of the pool and blank again, nothing of the pool being on them.
+
+        Raises ``InUseError`` if something is, and ``NotThereError`` if there is no pool.
+        """
         ...
 
     async def ensure_pool_removed(

@@ -6,7 +6,7 @@ import msgspec
 
 from hwbus import subjects
 from node_workers.observation import ContentKind, DiskContent, ObservedDisk
-from node_workers.plan import HaveNoPool, HavePool, HaveReplica, Step
+from node_workers.plan import HaveNoPool, HavePool, Step
 from node_workers.ports import (
     InUseError,
     NoSpaceError,
@@ -176,16 +176,6 @@ def sighting(disk: ObservedDisk) -> Sighting:
         serial=disk.serial,
         wwn=disk.wwn,
         model=disk.model,
-    )
-
-
-def missing_replica(step: HaveReplica) -> Trouble:
-    """Return why a volume that was there once is not made again."""
-    lv = f"{step.group}/{step.volume}"
-    return Trouble(
-        code=Refusal.UNKNOWN_REPLICA,
-        because=f"{lv} was there once and is missing; it is never made anew, because empty",
-        permanent=False,
     )
 
 

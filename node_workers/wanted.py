@@ -87,11 +87,15 @@ class WantedPool(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag="po
 
 
 class WantedReplica(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag="replica"):
-    """A leg of a volume; ``size_bytes`` is what was last reported of it, 0 before."""
+    """A leg of a volume; ``size_bytes`` is what was last reported of it, 0 before.
+
+    ``withdrawn``: it was to go and shall stay, if it is still there.
+    """
 
     volume: str
     spec: ReplicaSpec
     size_bytes: int = 0
+    withdrawn: bool = False
 
     @property
     def key(self) -> str:
@@ -193,14 +197,14 @@ def _wish_replica(
         )
     if replica is None or replica.uid != event.uid:
         return replica
-    replica = replace(replica, origin=origin, present=True)
+    replica = replace(replica, origin=origin, present=True, withdrawn=False)
     match event:
         case ReplicaResizeWanted():
             return replace(replica, spec=replace(replica.spec, size_bytes=event.size_bytes))
         case ReplicaRemovalWanted():
             return replace(replica, present=False)
         case ReplicaRemovalWithdrawn():
-            return replace(replica, may_create=False)
+            return replace(replica, may_create=False, withdrawn=True)
         case _:
             assert_never(event)
 

@@ -44,6 +44,7 @@ class LvmTools:
             "pvchange": self._pvchange,
             "vgcreate": self._vgcreate,
             "vgextend": self._vgextend,
+            "vgreduce": self._vgreduce,
             "vgremove": self._vgremove,
             "lvcreate": self._lvcreate,
             "lvextend": self._lvextend,
@@ -105,6 +106,22 @@ class LvmTools:
         self._require_whole(vg)
         vg.pvs.extend(pv.uuid for pv in [self._joining(path) for path in paths])
         return f'  Volume group "{name}" successfully extended\n'
+
+    def _vgreduce(self, argv: Sequence[str]) -> str:
+        name, *paths = read_arguments(argv, flags=frozenset()).words
+        vg = self._vg(name)
+        self._require_whole(vg)
+        for path in paths:
+            pv = self._state.pv_on(self._devices.disk(path))
+            if pv is None or pv.uuid not in vg.pvs:
+                raise ToolRefusal(_FAILED, f"  Physical Volume {path} not found in {name}.\n")
+            if any(piece.pv == pv.uuid for piece in vg.pieces()):
+                raise ToolRefusal(_FAILED, f'  Physical volume "{path}" still in use\n')
+            if vg.pvs == [pv.uuid]:
+                raise ToolRefusal(_FAILED, f"  Can't remove final physical volume {path}.\n")
+            vg.pvs.remove(pv.uuid)
+            pv.tags = []
+        return "".join(f'  Removed "{path}" from volume group "{name}"\n' for path in paths)
 
     def _vgremove(self, argv: Sequence[str]) -> str:
         vg = self._vg(read_arguments(argv, flags=frozenset()).word())
@@ -199,8 +216,7 @@ class LvmTools:
 
     def _lvremove(self, argv: Sequence[str]) -> str:
         given = read_arguments(argv, flags=frozenset({"--yes"}))
-        vg, lv = self._lv(given.word())
-        self._require_whole(vg)
+        vg, lv = self._lv(given.word())  # a missing disk is no hindrance to this one
         going = [lv, *(thin for thin in vg.lvs if thin.thin_pool == lv.name)]
         for one in going:
             if self._state.mounts_of(one.uuid) or one.held_open:
@@ -264,7 +280,8 @@ class LvmTools:
     def _require_whole(self, vg: Vg) -> None:
         if any(self._state.is_missing(self._state.pvs[pv]) for pv in vg.pvs):
             sentence = f"  Cannot change VG {vg.name} while PVs are missing.\n"
-            raise ToolRefusal(_FAILED, f"{sentence}  Consider vgreduce --removemissing.\n")
+            sentence += "  See vgreduce --removemissing and vgextend --restoremissing.\n"
+            raise ToolRefusal(_FAILED, f"{sentence}  Cannot process volume group {vg.name}\n")
 
     def _joining(self, path: str) -> Pv:
         disk = self._devices.disk(path)

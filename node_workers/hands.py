@@ -1,0 +1,103 @@
+"""One step, one report: ensure it, and say what is."""
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from node_workers.plan import HaveNoPool, HaveNoReplica, HavePool, HaveReplica, Step
+from node_workers.ports import (
+    Filesystem,
+    Layout,
+    NotThereError,
+    PoolDisk,
+    Storage,
+    VolumeSpec,
+)
+from node_workers.reports import pool_facts
+from schemas.grammar import Report
+from schemas.pool import ReportPoolAbsent, ReportPoolBuilt
+from schemas.replica import ReplicaSpec, ReportReplicaAbsent, ReportReplicaPresent
+
+
+class Hands(msgspec.Struct, frozen=True):
+    """Ensures steps on one machine. ``paths`` tells where each disk was seen last."""
+
+    storage: Storage
+    node: str
+    paths: Callable[[], Mapping[str, str]]
+
+    async def ensure(self, step: Step, cause: str) -> Report:
+        """Have it so, and return the report of what is then there.
+
+        Safe to call again after a crash anywhere inside. Raises ``StorageError``.
+        """
+        match step:
+            case HavePool():
+                return await self._pool(step, cause)
+            case HaveNoPool():
+                await self.storage.ensure_pool_removed(
+                    step.uid, step.group, self._disks(step.disks), cause=cause
+                )
+                return ReportPoolAbsent(pool=step.group, node=self.node, uid=step.uid)
+            case HaveReplica():
+                return await self._replica(step, cause)
+            case HaveNoReplica():
+                await self.storage.ensure_volume_removed(
+                    step.pool_uid, step.group, step.uid, step.volume, cause=cause
+                )
+                return ReportReplicaAbsent(volume=step.volume, node=self.node, uid=step.uid)
+            case _:
+                raise TypeError(f"no hand knows {type(step).__name__}")
+
+    async def _pool(self, step: HavePool, cause: str) -> ReportPoolBuilt:
+        ensure = self.storage.ensure_pool if step.may_create else self.storage.ensure_pool_disks
+        state = await ensure(step.uid, step.group, self._disks(step.disks), cause=cause)
+        if step.dropped:
+            state = await self.storage.ensure_pool_disks_removed(
+                step.uid, step.group, self._disks(step.dropped), cause=cause
+            )
+        thin = None
+        if step.thin_bytes:
+            thin = await self.storage.ensure_thin_pool(
+                step.uid, step.group, step.thin_bytes, cause=cause
+            )
+        return ReportPoolBuilt(
+            pool=step.group, node=self.node, uid=step.uid, facts=pool_facts(state, thin)
+        )
+
+    async def _replica(
+        self, step: HaveReplica, cause: str
+    ) -> ReportReplicaPresent | ReportReplicaAbsent:
+        spec = _volume(step.volume, step.spec)
+        try:
+            if step.may_create:
+                state = await self.storage.ensure_volume(step.pool_uid, spec, cause=cause)
+            else:
+                state = await self.storage.ensure_volume_size(step.pool_uid, spec, cause=cause)
+        except NotThereError as error:
+            if step.withdrawn and error.reason == "volume-missing":
+                return ReportReplicaAbsent(volume=step.volume, node=self.node, uid=step.uid)
+            raise
+        return ReportReplicaPresent(
+            volume=step.volume,
+            node=self.node,
+            uid=step.uid,
+            size_bytes=state.size_bytes,
+            device=state.path,
+        )
+
+    def _disks(self, disks: tuple[str, ...]) -> list[PoolDisk]:
+        paths = self.paths()
+        return [PoolDisk(disk=disk, path=paths.get(disk, "")) for disk in disks]
+
+
+def _volume(name: str, spec: ReplicaSpec) -> VolumeSpec:
+    return VolumeSpec(
+        uid=spec.uid,
+        name=name,
+        pool=spec.pool,
+        size_bytes=spec.size_bytes,
+        layout=Layout(spec.layout.value),
+        stripes=spec.stripes,
+        filesystem=Filesystem(spec.filesystem.value),
+    )

@@ -1,0 +1,104 @@
+"""Being there: saying so every other second, and saying once what this node can do."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+import msgspec
+import structlog
+
+from hwbus import subjects
+from hwbus.ports import Clock
+from node_workers.outbox import Link
+from node_workers.ports import Runner
+from node_workers.reports import command_id, letter
+from node_workers.state import State
+from schemas.node import Capability, ReportNodeJoined
+
+_LOG = structlog.get_logger("node_workers.presence")
+HEARTBEAT_S = 2.0
+_PROBE_TIMEOUT_S = 10.0
+
+
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
+    """What is heard of a living worker."""
+
+    node: str
+    at: str
+    worker_version: str
+
+
+class Presence(msgspec.Struct, frozen=True, kw_only=True):
+    """Tells who is here."""
+
+    node: str
+    address: str
+    zone: str
+    capabilities: tuple[Capability, ...]
+    state: State
+    clock: Clock
+
+    async def join(self) -> None:
+        """Report, now or when somebody listens, that the node is here and what it can do."""
+        number = await self.state.next_number("join")
+        report = ReportNodeJoined(
+            node=self.node,
+            address=self.address,
+            zone=self.zone,
+            capabilities=self.capabilities,
+            worker_version=worker_version(),
+        )
+        about = letter(
+            report,
+            node=self.node,
+            command_id=command_id(self.node, f"join-{number}", "report-joined"),
+            lane="node",
+            cause=f"start:{number}",
+        )
+        await self.state.say((about,), {})
+
+    async def beat(self, link: Link, on_return: Callable[[], Awaitable[None]]) -> None:
+        """Be heard until cancelled; call *on_return* each time the broker was away and is back."""
+        subject = subjects.live("heartbeat", self.node)
+        was_connected = True
+        while True:
+            connected = link.connected
+            if connected and not was_connected:
+                await on_return()
+            was_connected = connected
+            beat = Heartbeat(
+                node=self.node,
+                at=self.clock.now().isoformat(),
+                worker_version=worker_version(),
+            )
+            if connected:
+                await link.bus.publish(subject, msgspec.json.encode(beat))
+            await asyncio.sleep(HEARTBEAT_S)
+
+
+def worker_version() -> str:
+    """Return the version of this program, or ``dev`` when it was never installed."""
+    try:
+        return version("hwbus")
+    except PackageNotFoundError:
+        return "dev"
+
+
+async def probe(runner: Runner) -> tuple[Capability, ...]:
+    """Return what the tools of this machine can do."""
+    found: list[Capability] = []
+    segments = await _ask(runner, ("lvm", "segtypes"))
+    if segments is not None:
+        found.append(Capability.LVM)
+        if "thin-pool" in segments.split():
+            found.append(Capability.THIN)
+    if await _ask(runner, ("mkfs.ext4", "-V")) is not None:
+        found.append(Capability.EXT4)
+    if await _ask(runner, ("mkfs.xfs", "-V")) is not None:
+        found.append(Capability.XFS)
+    return tuple(found)
+
+
+async def _ask(runner: Runner, argv: Sequence[str]) -> str | None:
+    execution = await runner.run(argv, cause="start:probe", timeout_s=_PROBE_TIMEOUT_S)
+    return execution.stdout if execution.exit_status == 0 else None

@@ -1,0 +1,186 @@
+"""Looking around: rescans are the truth, hints only say when to look sooner."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Set as AbstractSet
+
+import msgspec
+import structlog
+
+from node_workers.drift import drift, merge
+from node_workers.figures import Figures
+from node_workers.observation import Observation
+from node_workers.ports import THIN_POOL_NAME, StorageError
+from node_workers.reports import Letter, command_id, letter, sighting
+from node_workers.state import State
+from node_workers.wanted import WantedPool
+from schemas.disk import ReportDiskGone, ReportDiskSeen
+from schemas.grammar import Report, kind_and_verb
+from schemas.node import Finding, ReportDrift
+from schemas.pool import ReportThinFill
+
+_LOG = structlog.get_logger("node_workers.scans")
+_FINDINGS: msgspec.json.Decoder[tuple[Finding, ...]] = msgspec.json.Decoder(tuple[Finding, ...])
+_MARKS_PERCENT = (100, 95, 90, 80)
+_DISK, _THIN, _DRIFT = "disk/", "thin/", "drift"
+_NOTHING = b"[]"
+_NODE_LANE = "node"
+
+
+class Rhythm(msgspec.Struct, frozen=True, kw_only=True):
+    """When to look: at least every ``every_s``, and sooner after a hint.
+
+    Then ``settle_s`` later, so that a burst of hints is one look, and never sooner than
+    ``apart_s`` after the last one.
+    """
+
+    every_s: float = 60.0
+    settle_s: float = 0.5
+    apart_s: float = 3.0
+
+
+class Scans:
+    """Looks at the machine, says what changed on it, and hands the picture to *on_seen*."""
+
+    def __init__(
+        self,
+        state: State,
+        observe: Callable[[str], Awaitable[Observation]],
+        on_seen: Callable[[Observation, str, AbstractSet[str]], Awaitable[None]],
+        busy: Callable[[], frozenset[str]],
+        *,
+        node: str,
+        figures: Figures,
+        rhythm: Rhythm,
+    ) -> None:
+        self._state = state
+        self._observe = observe
+        self._on_seen = on_seen
+        self._busy = busy
+        self._node = node
+        self._figures = figures
+        self._rhythm = rhythm
+        self._hinted = asyncio.Event()
+        self._repeat = True
+        self._paths: dict[str, str] = {}
+
+    def hint(self) -> None:
+        """Look soon: something may have changed."""
+        self._hinted.set()
+
+    def repeat(self) -> None:
+        """Say everything again at the next look, changed or not: somebody may have forgotten."""
+        self._repeat = True
+        self.hint()
+
+    def paths(self) -> Mapping[str, str]:
+        """Return where each disk was seen last."""
+        return self._paths
+
+    async def run(self) -> None:
+        """Look around until cancelled."""
+        while True:
+            started_s = time.monotonic()
+            await self.once()
+            try:
+                async with asyncio.timeout(self._rhythm.every_s):
+                    await self._hinted.wait()
+            except TimeoutError:
+                continue
+            gone_s = time.monotonic() - started_s
+            await asyncio.sleep(max(self._rhythm.settle_s, self._rhythm.apart_s - gone_s))
+
+    async def once(self) -> Observation | None:
+        """Look now; None if the machine could not be looked at."""
+        self._hinted.clear()
+        cause = f"scan:{await self._state.next_number('scan')}"
+        before, busy = dict(self._state.wanted), self._busy()
+        try:
+            seen = await self._observe(cause)
+        except StorageError as error:
+            self._figures.count("scans_failed_total")
+            _LOG.warning("could not look at the machine", because=error.sentence)
+            return None
+        self._figures.count("scans_total")
+        self._paths = {disk.identity: disk.path for disk in seen.disks}
+        now = self._state.wanted
+        moved = {key for key in {*before, *now} if before.get(key) is not now.get(key)}
+        unsure = moved | busy | self._busy()
+        if not self._state.removed:
+            await self._say(seen, cause, unsure)
+        await self._on_seen(seen, cause, unsure)
+        return seen
+
+    async def _say(self, seen: Observation, cause: str, unsure: AbstractSet[str]) -> None:
+        letters: list[Letter] = []
+        said: dict[str, bytes | None] = {}
+        for key, value, report in (
+            *self._disks(seen),
+            *self._fills(seen),
+            self._drift(seen, unsure),
+        ):
+            known = self._state.said.get(key, _NOTHING if key == _DRIFT else b"")
+            if (value or b"") == known and not (self._repeat and value):
+                continue
+            said[key] = value
+            letters.append(self._letter(report, key, cause))
+        await self._state.say(letters, said)
+        self._repeat = False
+
+    def _disks(self, seen: Observation) -> list[tuple[str, bytes | None, Report]]:
+        now = {disk.identity: sighting(disk) for disk in seen.disks}
+        told = {key.removeprefix(_DISK) for key in self._state.said if key.startswith(_DISK)}
+        return [
+            *(
+                (
+                    _DISK + disk,
+                    msgspec.json.encode(what),
+                    ReportDiskSeen(disk=disk, node=self._node, sighting=what),
+                )
+                for disk, what in sorted(now.items())
+            ),
+            *(
+                (_DISK + disk, None, ReportDiskGone(disk=disk, node=self._node))
+                for disk in sorted(told - now.keys())
+            ),
+        ]
+
+    def _fills(self, seen: Observation) -> list[tuple[str, bytes | None, Report]]:
+        pools = [one for one in self._state.wanted.values() if isinstance(one, WantedPool)]
+        fills: list[tuple[str, bytes | None, Report]] = []
+        for pool in pools:
+            if not any(one.uid == pool.uid and one.name == pool.name for one in seen.pools):
+                continue
+            thin = next(
+                (v for v in seen.volumes if v.pool == pool.name and v.name == THIN_POOL_NAME), None
+            )
+            percent = int(thin.data_percent) if thin and thin.data_percent is not None else 0
+            mark = next((mark for mark in _MARKS_PERCENT if percent >= mark), 0)
+            report = ReportThinFill(pool=pool.name, node=self._node, data_percent=percent)
+            value = str(mark).encode() if mark else None
+            fills.append((_THIN + pool.name, value, report))
+        return fills
+
+    def _drift(
+        self, seen: Observation, unsure: AbstractSet[str]
+    ) -> tuple[str, bytes | None, Report]:
+        before = _FINDINGS.decode(self._state.said.get(_DRIFT, _NOTHING))
+        now = drift(self._node, self._state.wanted, seen)
+        findings = merge(before, now, unsure, self._node)
+        self._figures.show("drift_findings", len(findings))
+        report = ReportDrift(node=self._node, findings=findings)
+        return _DRIFT, msgspec.json.encode(findings), report
+
+    def _letter(self, report: Report, key: str, cause: str) -> Letter:
+        # Drift waits behind the report that the node has joined: nobody listens to strangers.
+        lane = _NODE_LANE if key == _DRIFT else key
+        verb = kind_and_verb(report)[1]
+        return letter(
+            report,
+            node=self._node,
+            command_id=command_id(self._node, cause.replace(":", "-"), verb, key),
+            lane=lane,
+            cause=cause,
+            newest_only=True,
+        )

@@ -1,0 +1,230 @@
+"""What the worker knows, in memory and on disk at once: each change is one transaction."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import structlog
+from msgspec.structs import replace
+
+from hwbus.ports import Clock, Stored
+from hwbus.subjects import BadNameError, parse_event
+from node_workers.figures import Figures
+from node_workers.outbox import Outbox, parked
+from node_workers.plan import Step
+from node_workers.reports import Letter, Trouble, command_id, letter, trouble_report
+from node_workers.store import Change, Kept, Record, Store
+from node_workers.wanted import Origin, Wanted, WantedPool, WantedReplica, fold
+from schemas.commit import Commit
+from schemas.grammar import Report, kind_and_verb
+from schemas.node import NODES, NodeAdmitted, NodeEvent, NodeRemoved
+from schemas.pool import POOLS, PoolEvent, ReportPoolBuilt
+from schemas.replica import REPLICAS, ReplicaEvent, ReportReplicaPresent
+
+_LOG = structlog.get_logger("node_workers.state")
+_COMMIT: msgspec.json.Decoder[Commit[PoolEvent | ReplicaEvent | NodeEvent]] = msgspec.json.Decoder(
+    Commit[PoolEvent | ReplicaEvent | NodeEvent]
+)
+_REMOVED = "removed"
+
+
+class _StrangeCommitError(Exception):
+    """A commit that is not about what its subject says, or not about this node."""
+
+
+class News(msgspec.Struct, frozen=True, kw_only=True):
+    """What a batch of commits changed: which objects, and whether the node was let in again."""
+
+    keys: tuple[str, ...] = ()
+    admitted: bool = False
+
+
+class State:
+    """The fold of the node's events, and what was said about the machine."""
+
+    def __init__(
+        self,
+        kept: Kept,
+        store: Store,
+        outbox: Outbox,
+        *,
+        node: str,
+        clock: Clock,
+        figures: Figures,
+    ) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._node = node
+        self._clock = clock
+        self._figures = figures
+        self._meta = dict(kept.meta)
+        self._one_at_a_time = asyncio.Lock()
+        self._position = kept.position
+        self._wanted = dict(kept.wanted)
+        self._said = dict(kept.said)
+
+    @property
+    def position(self) -> int:
+        """The sequence up to which the log has been folded."""
+        return self._position
+
+    @property
+    def wanted(self) -> Mapping[str, Wanted]:
+        """What is wanted of this node, by lane."""
+        return self._wanted
+
+    @property
+    def said(self) -> Mapping[str, bytes]:
+        """What was last reported of the machine itself: disks, drift, fill."""
+        return self._said
+
+    @property
+    def removed(self) -> bool:
+        """Whether the node is out of the cluster, and its inventory nobody's business."""
+        return self._meta.get(_REMOVED) == "yes"
+
+    async def next_number(self, what: str) -> int:
+        """Return a number that was never given out for *what* before, not even before a crash."""
+        async with self._one_at_a_time:
+            number = int(self._meta.get(what, "0")) + 1
+            await self._commit(Change(meta={what: str(number)}))
+            return number
+
+    async def take(self, batch: Sequence[Stored]) -> News:
+        """Fold *batch* and remember how far we are. What cannot be read is set aside."""
+        async with self._one_at_a_time:
+            changed: dict[str, Wanted | None] = {}
+            records: list[Record] = []
+            meta: dict[str, str] = {}
+            for stored in batch:
+                if stored.seq <= self._position:
+                    continue
+                try:
+                    self._fold(stored, changed, meta)
+                except (msgspec.MsgspecError, UnicodeDecodeError, _StrangeCommitError) as error:
+                    records.append(self._set_aside(stored, str(error)))
+            last = max(self._position, batch[-1].seq)
+            await self._commit(
+                Change(position=last, wanted=changed, meta=meta, records=tuple(records))
+            )
+        self._figures.show("position", self._position)
+        return News(keys=tuple(changed), admitted=meta.get(_REMOVED) == "no")
+
+    async def answered(self, step: Step, report: Report, *, cause: str, traceparent: str) -> None:
+        """Know that *step* is done, and say so."""
+        about = self._letter(step, report, self._id(cause, report), cause, traceparent)
+        async with self._one_at_a_time:
+            await self._commit(Change(wanted=self._after(step, report), letters=(about,)))
+
+    async def troubled(
+        self, step: Step, trouble: Trouble, *, attempt: int, traceparent: str
+    ) -> None:
+        """Say that *step* met *trouble*; if it is permanent, nothing more is tried."""
+        report = trouble_report(step, trouble, self._node)
+        cause = step.origin.cause
+        id_ = command_id(self._node, str(step.origin.seq), kind_and_verb(report)[1], str(attempt))
+        about = self._letter(step, report, id_, cause, traceparent)
+        async with self._one_at_a_time:
+            now = self._current(step)
+            given_up = {}
+            if trouble.permanent and now is not None:
+                given_up = {step.key: replace(now, given_up_seq=step.origin.seq)}
+            await self._commit(Change(wanted=given_up, letters=(about,)))
+
+    async def say(self, letters: Sequence[Letter], said: Mapping[str, bytes | None]) -> None:
+        """Send *letters* about the machine, and remember what was *said*."""
+        if letters or said:
+            async with self._one_at_a_time:
+                await self._commit(Change(said=said, letters=tuple(letters)))
+
+    def _fold(
+        self, stored: Stored, changed: dict[str, Wanted | None], meta: dict[str, str]
+    ) -> None:
+        try:
+            where = parse_event(stored.subject)
+        except BadNameError as error:
+            raise _StrangeCommitError(str(error)) from error
+        if where.kind not in {POOLS, REPLICAS, NODES}:
+            return
+        commit = _COMMIT.decode(stored.data)
+        if any(kind_and_verb(e)[0] != where.kind or e.node != self._node for e in commit.events):
+            raise _StrangeCommitError(f"not about {where}")
+        if where.kind == NODES:
+            for event in commit.events:
+                if isinstance(event, NodeRemoved | NodeAdmitted):
+                    meta[_REMOVED] = "yes" if isinstance(event, NodeRemoved) else "no"
+            return
+        key = f"{where.kind}/{where.id}"
+        origin = Origin(
+            seq=stored.seq, correlation=commit.correlation, traceparent=commit.traceparent
+        )
+        before = changed[key] if key in changed else self._wanted.get(key)
+        changed[key] = fold(before, commit.events, origin, commit.cause)
+
+    def _set_aside(self, stored: Stored, because: str) -> Record:
+        self._figures.count("messages_parked_total")
+        _LOG.error("message parked", seq=stored.seq, subject=stored.subject, because=because)
+        return parked(
+            self._node,
+            self._clock,
+            subject=stored.subject,
+            seq=stored.seq,
+            because=because,
+            data=stored.data,
+        )
+
+    def _current(self, step: Step) -> Wanted | None:
+        now = self._wanted.get(step.key)
+        return now if now is not None and now.uid == step.uid else None
+
+    def _after(self, step: Step, report: Report) -> dict[str, Wanted | None]:
+        now = self._current(step)
+        if now is None:
+            return {}
+        now = replace(now, answered_seq=max(now.answered_seq, step.origin.seq))
+        if isinstance(now, WantedPool) and isinstance(report, ReportPoolBuilt):
+            now = replace(now, facts=report.facts, may_create=False)
+        if isinstance(now, WantedReplica) and isinstance(report, ReportReplicaPresent):
+            now = replace(now, size_bytes=report.size_bytes, may_create=False)
+        return {step.key: now}
+
+    def _id(self, cause: str, report: Report) -> str:
+        kind, verb = kind_and_verb(report)
+        source = cause.removeprefix("event:")
+        # A scan may speak of many pools; an event concerns one object only.
+        name = getattr(report, kind) if source.startswith("scan") else ""
+        return command_id(self._node, *filter(None, (source, verb, name)))
+
+    def _letter(self, step: Step, report: Report, id_: str, cause: str, traceparent: str) -> Letter:
+        return letter(
+            report,
+            node=self._node,
+            command_id=id_,
+            lane=step.key,
+            cause=cause,
+            correlation=step.origin.correlation if cause == step.origin.cause else "",
+            traceparent=traceparent or step.origin.traceparent,
+        )
+
+    async def _commit(self, change: Change) -> None:
+        # Shielded, so that what is on disk and what is in memory never part.
+        await asyncio.shield(self._commit_both(change))
+
+    async def _commit_both(self, change: Change) -> None:
+        numbers = await self._store.commit(change)
+        _apply(self._wanted, change.wanted)
+        _apply(self._said, change.said)
+        self._meta.update(change.meta)
+        self._position = change.position if change.position is not None else self._position
+        if change.letters:
+            self._outbox.post(change.letters, numbers)
+        if change.records:
+            await self._outbox.added(len(change.records))
+
+
+def _apply(known: dict, change: Mapping) -> None:  # type: ignore[type-arg]
+    for key, value in change.items():
+        if value is None:
+            known.pop(key, None)
+        else:
+            known[key] = value

@@ -1,0 +1,231 @@
+"""Hands: new events and a fresh start take the same path; fold, plan, ensure, report."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Set as AbstractSet
+from random import Random
+from typing import Any
+
+import structlog
+
+from hwbus.telemetry import current_traceparent, remote_span
+from node_workers.feed import Feed, Links
+from node_workers.figures import Figures
+from node_workers.hands import Hands
+from node_workers.keeping import CORRELATION
+from node_workers.lanes import Gates, Lane, Lanes, backoff_s
+from node_workers.observation import Observation
+from node_workers.outbox import Outbox
+from node_workers.plan import (
+    HavePool,
+    Step,
+    figures,
+    plan,
+    pools_to_activate,
+    sleeping_pools,
+    step_for,
+)
+from node_workers.ports import Storage, StorageError
+from node_workers.presence import Presence
+from node_workers.reports import Trouble, trouble_of
+from node_workers.scans import Rhythm, Scans
+from node_workers.state import State
+from schemas.refusals import Refusal
+
+_LOG = structlog.get_logger("node_workers.worker")
+_BECAUSE_CHARACTERS_MAX = 1000
+FINISH_S = 20.0
+
+
+class Worker:
+    """One node's hands. ``run`` is its whole life."""
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        state: State,
+        outbox: Outbox,
+        storage: Storage,
+        observe: Callable[[str], Awaitable[Observation]],
+        presence: Presence,
+        rng: Random,
+        figures: Figures,
+        rhythm: Rhythm,
+    ) -> None:
+        self._node = node
+        self._state = state
+        self._outbox = outbox
+        self._storage = storage
+        self._presence = presence
+        self._rng = rng
+        self._figures = figures
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._lanes = Lanes(self._work, self._fail)
+        self._gates = Gates()
+        self._scans = Scans(
+            state,
+            observe,
+            self._on_seen,
+            self._lanes.busy,
+            node=node,
+            figures=figures,
+            rhythm=rhythm,
+        )
+        self._hands = Hands(storage, node, self._scans.paths)
+        self._feed = Feed(
+            state,
+            outbox,
+            presence,
+            self._scans,
+            self._on_news,
+            node=node,
+            rng=rng,
+            figures=figures,
+        )
+        self._changed_pools: dict[str, tuple[HavePool, str]] = {}
+        self._confirmed: dict[str, object] = {}
+
+    @property
+    def scans(self) -> Scans:
+        """The looks at the machine, for whoever has a hint for them."""
+        return self._scans
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether the node knows all that is wanted of it."""
+        return self._feed.caught_up
+
+    async def run(self, links: Links, stop: asyncio.Event) -> None:
+        """Work until *stop* is set, with the bus or without, then end what was begun.
+
+        Raises whatever broke the worker's own memory: without it nothing may be done.
+        """
+        await self._activate(pools_to_activate(self._state.wanted), "start:boot")
+        jobs: list[asyncio.Task[None]] = [
+            asyncio.create_task(self._scans.run(), name="scans"),
+            asyncio.create_task(self._feed.run(links), name="feed"),
+        ]
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        tasks: set[asyncio.Future[Any]] = {*jobs, stopping}
+        try:
+            await asyncio.wait({*tasks, self._failed}, return_when=asyncio.FIRST_COMPLETED)
+            await self._lanes.close(within_s=0.0 if self._failed.done() else FINISH_S)
+        finally:
+            await self._lanes.close(within_s=0.0)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        for done in (self._failed, *jobs):
+            if done.done() and not done.cancelled() and (error := done.exception()) is not None:
+                raise error
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._failed.done():
+            self._failed.set_exception(error)
+
+    async def _activate(self, pools: dict[str, str], cause: str) -> None:
+        if not pools:
+            return
+        try:
+            activated = await self._storage.ensure_active(pools, cause=cause)
+        except StorageError as error:
+            _LOG.error(
+                "volumes could not be activated", pools=sorted(pools), because=error.sentence
+            )
+            return
+        if activated:
+            _LOG.info("volumes activated", volumes=len(activated), cause=cause)
+
+    def _on_news(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self._lanes.kick(key)
+
+    async def _on_seen(self, seen: Observation, cause: str, unsure: AbstractSet[str]) -> None:
+        for step in plan(self._state.wanted, seen):
+            if isinstance(step, HavePool) and not step.fresh:
+                self._note_changed_pool(step, seen, cause, unsure)
+            elif self._feed.caught_up:
+                self._lanes.kick(step.key)
+        await self._activate(sleeping_pools(self._state.wanted, seen), cause)
+
+    def _note_changed_pool(
+        self, step: HavePool, seen: Observation, cause: str, unsure: AbstractSet[str]
+    ) -> None:
+        found = next(pool for pool in seen.pools if pool.uid == step.uid)
+        now = figures(found, seen)
+        # Once for each change: if the log does not take it over, saying it again will not help.
+        if step.key not in unsure and self._confirmed.get(step.key) != now:
+            self._confirmed[step.key] = now
+            self._changed_pools[step.key] = (step, cause)
+            self._lanes.kick(step.key)
+
+    async def _work(self, key: str, lane: Lane) -> None:
+        """Bring one object to where it shall be; return when there is nothing left to do."""
+        attempt, told, origin_seq = 0, None, 0
+        while self._feed.caught_up and not self._lanes.closing:
+            lane.kicked.clear()
+            step, cause = self._next(key)
+            if step is None:
+                return
+            if step.origin.seq != origin_seq:
+                attempt, told, origin_seq = 0, None, step.origin.seq
+            if step.destructive and not await self._feed.is_news_free(step.key):
+                await lane.pause(backoff_s(attempt, self._rng))
+                attempt += 1
+                continue
+            trouble = await self._try(step, cause)
+            if trouble is None or not self._is_current(step):
+                continue
+            if trouble != told and cause == step.origin.cause:
+                await self._state.troubled(
+                    step, trouble, attempt=attempt, traceparent=step.origin.traceparent
+                )
+                told = trouble
+            if not trouble.permanent:
+                await lane.pause(backoff_s(attempt, self._rng))
+            attempt += 1
+
+    def _next(self, key: str) -> tuple[Step | None, str]:
+        wanted = self._state.wanted.get(key)
+        changed = self._changed_pools.pop(key, None)
+        if wanted is None:
+            return None, ""
+        step = step_for(wanted, self._state.wanted)
+        if step is not None:
+            return step, step.origin.cause
+        if changed is not None and changed[0].origin == wanted.origin:
+            return changed
+        return None, ""
+
+    def _is_current(self, step: Step) -> bool:
+        wanted = self._state.wanted.get(step.key)
+        return wanted is not None and wanted.origin == step.origin
+
+    async def _try(self, step: Step, cause: str) -> Trouble | None:
+        async with self._gates.of(step.group).enter(alone=step.alone):
+            if not self._is_current(step):
+                return None
+            CORRELATION.set(step.origin.correlation)
+            about = {"hwbus.object": step.key, "hwbus.node": self._node, "hwbus.cause": cause}
+            with remote_span(f"ensure {step.key}", step.origin.traceparent, about):
+                try:
+                    report = await self._hands.ensure(step, cause)
+                except StorageError as error:
+                    _LOG.warning("trouble", key=step.key, cause=cause, because=error.sentence)
+                    self._figures.count("troubles_total")
+                    return trouble_of(error)
+                except Exception as error:  # noqa: BLE001 -- told to whoever waits
+                    # A fault of ours must not stop the other lanes; and whoever waits must know.
+                    _LOG.exception("a step broke", key=step.key, cause=cause)
+                    self._figures.count("faults_total")
+                    because = f"{type(error).__name__}: {error}"[:_BECAUSE_CHARACTERS_MAX]
+                    return Trouble(code=Refusal.TOOL_FAILED, because=because, permanent=False)
+                await self._state.answered(
+                    step, report, cause=cause, traceparent=current_traceparent()
+                )
+        self._figures.count("steps_total")
+        _LOG.info("ensured", key=step.key, cause=cause, report=type(report).__name__)
+        if step.alone:
+            self._scans.hint()
+        return None
