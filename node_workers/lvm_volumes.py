@@ -22,6 +22,7 @@ from node_workers.ports import (
 from node_workers.tools import NameTakenError, Tools
 
 _STRIPE = "64k"
+_PARTIAL = "partial"
 _ACTIVATED_AT_ONCE_MAX = 100
 _RESERVED = ("snapshot", "pvmove", THIN_POOL_NAME)
 
@@ -104,21 +105,26 @@ class Volumes:
         path = _path(pool, name)
         if found.open:
             await self._filesystems.ensure_released(path, found.device, cause=cause)
-        if Layout.THIN not in found.layout:
-            # What a thin volume held is unmapped with it; and a full thin pool cannot be written.
+        if Layout.THIN not in found.layout and found.health != _PARTIAL:
+            # What a thin volume held is unmapped with it, and a full thin pool cannot be written.
+            # Nor can what lies on a missing disk: but nobody shall have to keep it for that.
             await self._activate((found,), pool, cause=cause)
             await self._filesystems.wipe(path, found.size_bytes, cause=cause)
         await self._tools.must("lvremove", "--yes", f"{pool}/{name}", cause=cause)
 
     async def ensure_active(self, pools: Mapping[str, str], *, cause: str) -> tuple[str, ...]:
-        """Have all our volumes active; returns the uids of those that were not."""
+        """Have all our volumes active; returns the uids of those that were not.
+
+        One on a missing disk would keep LVM from activating the others, and is left out.
+        """
         report = await lvm_report.ask(self._runner, cause=cause)
         activated: list[str] = []
         for group in report.groups:
             if not group.uid or pools.get(group.name) != group.uid:
                 continue
             self.note(group)
-            sleeping = [lv for lv in group.logical if lv.uid and not lv.active]
+            ours = [lv for lv in group.logical if lv.uid and lv.health != _PARTIAL]
+            sleeping = [lv for lv in ours if not lv.active]
             await self._activate(sleeping, group.name, cause=cause)
             activated.extend(lv.uid for lv in sleeping)
         return tuple(activated)

@@ -52,6 +52,10 @@ _MEANINGS: tuple[tuple[re.Pattern[str], Callable[[str], StorageError]], ...] = (
         lambda said: NotThereError("thin-pool-missing", said),
     ),
     (
+        re.compile(r"while PVs are missing|Refusing activation of partial LV"),
+        lambda said: NotThereError("disk-missing", said),
+    ),
+    (
         re.compile(r'Volume group "\S+" not found'),
         lambda said: NotThereError("pool-missing", said),
     ),

@@ -76,7 +76,7 @@ def _lv(state: State, vg: Vg, lv: Lv) -> dict[str, str]:
     row |= {"metadata_percent": "10.40" if pool and lv.active else ""}
     row |= {"lv_active": "active" if lv.active else "", "lv_path": _path(vg, lv)}
     row |= {"lv_health_status": "partial" if partial else ""}
-    row |= {"lv_device_open": "open" if is_open else ""}
+    row |= {"lv_device_open": ("open" if is_open else "") if lv.active else "unknown"}
     row |= {"lv_kernel_major": "254" if lv.active else "-1"}
     row |= {"lv_kernel_minor": str(lv.minor) if lv.active else "-1"}
     row |= {"lv_metadata_size": str(_count(lv.metadata) * EXTENT_BYTES) if pool else ""}

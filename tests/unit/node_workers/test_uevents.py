@@ -8,8 +8,8 @@ import pytest
 from node_workers.uevents import Uevent, UeventsUnavailableError, block_uevents, parse
 
 ADDED = b"\x00".join(
-    [b"add@/devices/ubd/block/ubdh", b"ACTION=add", b"DEVPATH=/devices/ubd/block/ubdh"]
-    + [b"SUBSYSTEM=block", b"MAJOR=98", b"DEVNAME=ubdh", b"DEVTYPE=disk", b"SEQNUM=9"]
+    b"add@/devices/ubd/block/ubdh ACTION=add DEVPATH=/devices/ubd/block/ubdh "
+    b"SUBSYSTEM=block MAJOR=98 DEVNAME=ubdh DEVTYPE=disk SEQNUM=9".split(b" ")
 )
 
 
@@ -45,10 +45,10 @@ def test_listening_hears_what_the_kernel_says(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_where_nobody_may_listen_it_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> socket.socket:
+    def refuse() -> socket.socket:
         raise PermissionError("not permitted")
 
-    monkeypatch.setattr("node_workers.uevents.socket.socket", refuse)
+    monkeypatch.setattr("node_workers.uevents._open", refuse)
 
     async def story() -> None:
         with pytest.raises(UeventsUnavailableError, match="not permitted"):
