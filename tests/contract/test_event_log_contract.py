@@ -1,6 +1,8 @@
 """What a log promises, held against the one in memory and the real one, on both client paths."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import UTC, timedelta
@@ -398,6 +400,27 @@ def test_an_append_during_a_disconnection_is_unknown_and_last_tells_the_truth(
             assert last is not None
             assert last.data == b"1"
             assert await wires.log.append(A, b"2", after=1, message_id="lost") == 2
+
+    asyncio.run(story())
+
+
+def test_an_append_that_a_frozen_broker_stores_later_is_unknown_and_then_found() -> None:
+    async def story() -> None:
+        async with fresh_broker() as broker, wires_to(broker, answer_within_s=0.3) as wires:
+            await wires.ensure_streams()
+            assert broker.pid is not None
+            os.kill(broker.pid, signal.SIGSTOP)
+            try:
+                with pytest.raises(OutcomeUnknownError, match=r"no answer .* in 0\.3 s"):
+                    await wires.log.append(A, b"mine", after=0, message_id="1")
+            finally:
+                os.kill(broker.pid, signal.SIGCONT)
+            last = await wires.log.last(A)
+            assert last is not None
+            assert last.data == b"mine"
+            with pytest.raises(StaleError):
+                await wires.log.append(A, b"mine", after=0, message_id="1")
+            assert await wires.log.head() == 1
 
     asyncio.run(story())
 
