@@ -30,11 +30,12 @@ bench: ## Print the figures, each beside what bare JetStream or bare LVM does in
 lab-packages: ## Install the Debian packages of the kernel lab (as root)
 	@scripts/bootstrap --lab
 
-derive: ## Write what is derived: samples, AsyncAPI, the table of refusals
+derive: ## Write what is derived: samples, AsyncAPI, tables of refusals and decisions
 	@scripts/bootstrap
 	@$(PY) -m schemas.sampling
 	@$(PY) -m schemas.asyncapi
 	@$(PY) -m schemas.explaining
+	@$(PY) scripts/index_decisions.py
 
 clean: ## Remove what was built, .venv included; your data stays
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
