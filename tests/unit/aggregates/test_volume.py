@@ -1,5 +1,6 @@
 from msgspec.structs import replace
 
+from schemas.answers import Refused
 from schemas.grammar import Event
 from schemas.node import NodeCordoned, NodeFellSilent
 from schemas.pool import RoomReserved
@@ -51,7 +52,9 @@ def full(node: str, left_bytes: int) -> RoomReserved:
 
 
 def began(*past: Event, wish: ProvisionVolume = PROVISION) -> VolumeProvisioningBegan:
-    (event,) = given(*past).when(wish).decision
+    decision = given(*past).when(wish).decision
+    assert not isinstance(decision, Refused), decision
+    (event,) = decision
     assert isinstance(event, VolumeProvisioningBegan)
     return event
 

@@ -1,0 +1,294 @@
+"""The control plane in memory, and nodes that act from a script: for stories about operations."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from random import Random
+
+import msgspec
+
+from aggregates.world import World
+from hwbus.asking import Asked
+from hwbus.codec import commit_codec
+from hwbus.controller.storage import StorageDomain, StorageScript
+from hwbus.desk import CommandDesk
+from hwbus.driver import Driver
+from hwbus.memory import MemoryLog, MemoryOutlet
+from hwbus.ports import Clock
+from hwbus.subjects import of_node, parse_event
+from schemas.answers import Accepted, Answer, Refused
+from schemas.disk import Content, DiskClass, ReportDiskSeen, Sighting
+from schemas.grammar import Event, Message, kind_and_verb
+from schemas.node import ReportNodeJoined
+from schemas.pool import (
+    FormPool,
+    PoolBuildWanted,
+    PoolExtensionWanted,
+    PoolFacts,
+    PoolGrowthAbandoned,
+    PoolRemovalWanted,
+    ReportPoolAbsent,
+    ReportPoolBuilt,
+    ReportPoolTrouble,
+)
+from schemas.refusals import Refusal
+from schemas.replica import (
+    ReplicaRemovalWanted,
+    ReplicaRemovalWithdrawn,
+    ReplicaResizeWanted,
+    ReplicaSpec,
+    ReplicaWanted,
+    ReportReplicaAbsent,
+    ReportReplicaPresent,
+    ReportReplicaTrouble,
+)
+from schemas.words import AnyEvent
+from tests.support.given import GIB, MIB
+
+EXTENT = 4 * MIB
+CODEC = commit_codec(AnyEvent)
+
+
+class Counting:
+    """Gives out identities that are easy to tell apart and the same in every run."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+
+    def __call__(self) -> str:
+        return f"{next(self._numbers):026d}"
+
+
+class Stage:
+    """A log, and whatever control plane is alive just now."""
+
+    def __init__(self, clock: Clock, mint: Callable[[], str] | None = None) -> None:
+        self.clock = clock
+        self.mint = mint or Counting()
+        self.log = MemoryLog(clock)
+        self.outlet = MemoryOutlet()
+        self.desk: CommandDesk | None = None
+        self.world = World()
+
+    @asynccontextmanager
+    async def control_plane(self) -> AsyncIterator["Driver"]:
+        """A control plane that reads the past, lives, and dies with the context."""
+        domain = StorageDomain()
+        desk = CommandDesk(domain, self.log, self.outlet, CODEC, self.clock, self.mint)
+        encode = msgspec.json.Encoder().encode
+        driver = Driver(desk, StorageScript(domain.world), self.clock, encode)
+        caught_up = asyncio.Event()
+        head = await self.log.head()
+
+        async def follow() -> None:
+            if head == 0:
+                caught_up.set()
+            async for seen in desk.follow():
+                await driver.take(seen)
+                if desk.position >= head:
+                    caught_up.set()
+
+        follower = asyncio.create_task(follow())
+        await caught_up.wait()
+        driver.go_live()
+        self.desk, self.world = desk, domain.world
+        try:
+            yield driver
+        finally:
+            self.desk = None
+            await driver.close()
+            follower.cancel()
+            await asyncio.gather(follower, return_exceptions=True)
+
+    async def say(
+        self, command: Message, *, id_: str = "", correlation: str = "", actor: str = "tester"
+    ) -> Answer:
+        """Say *command* to the desk that is alive, waiting for one if need be."""
+        async with asyncio.timeout(3600):
+            while self.desk is None:  # noqa: ASYNC110 -- virtual time costs nothing
+                await asyncio.sleep(0.1)
+        kind, verb = kind_and_verb(command)
+        wish = Asked(
+            id=id_ or self.mint(),
+            actor=actor,
+            kind=kind,
+            verb=verb,
+            data=msgspec.json.encode(command),
+            correlation=correlation,
+        )
+        return await self.desk.handle(wish)
+
+    async def accepted(self, command: Message) -> Accepted:
+        """Say *command* and insist."""
+        answer = await self.say(command)
+        assert isinstance(answer, Accepted), answer
+        return answer
+
+    async def refused(self, command: Message, code: Refusal) -> Refused:
+        """Say *command* and expect it to be refused."""
+        answer = await self.say(command)
+        assert isinstance(answer, Refused), answer
+        assert answer.code is code, answer
+        return answer
+
+    async def until(self, true: Callable[[World], bool], within_s: float = 3600) -> None:
+        """Wait until *true* holds of the world."""
+        async with asyncio.timeout(within_s):
+            while not true(self.world):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+    async def settled(self, within_s: float = 3600) -> None:
+        """Wait until every operation has ended."""
+        await self.until(_at_rest, within_s)
+
+    async def events(self) -> list[Event]:
+        """Return all that was ever recorded, in order."""
+        found: list[Event] = []
+        for seq in range(1, await self.log.head() + 1):
+            stored = await self.log.get(seq)
+            assert stored is not None
+            found += CODEC.decode(stored.data).events
+        return found
+
+
+class ScriptedNode:
+    """Does what is wanted of it, in its own time; its disks are a dictionary.
+
+    *troubles* is asked before each piece of work; what it returns is reported instead of done.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        name: str,
+        chance: Random,
+        troubles: Callable[[Event], Refusal | None] = lambda _: None,
+    ) -> None:
+        self.name = name
+        self.pools: dict[str, tuple[str, ...]] = {}
+        self.volumes: dict[str, ReplicaSpec] = {}
+        self.slow_s = 0.01
+        self._stage = stage
+        self._chance = chance
+        self._troubles = troubles
+        self._position = 0
+
+    async def join(self, disks: int = 2, size_bytes: int = 20 * GIB) -> None:
+        """Join with blank disks."""
+        await self._stage.accepted(ReportNodeJoined(node=self.name))
+        seen = Sighting(
+            path="/dev/sdb", size_bytes=size_bytes, media=DiskClass.SSD, content=Content.BLANK
+        )
+        for number in range(disks):
+            disk = f"{self.name}-d{number}"
+            await self._stage.accepted(ReportDiskSeen(disk=disk, node=self.name, sighting=seen))
+
+    def form(self, disks: int = 1, thin_bytes: int = 0, deadline_s: int = 600) -> FormPool:
+        """Return the wish for a pool of its first disks."""
+        return FormPool(
+            pool="fast",
+            node=self.name,
+            disks=tuple(f"{self.name}-d{n}" for n in range(disks)),
+            thin_bytes=thin_bytes,
+            deadline_s=deadline_s,
+        )
+
+    async def work(self) -> None:
+        """Work until cancelled; begun anew it goes on where the log stands."""
+        async with self._stage.log.follow(
+            after=self._position, subjects=(of_node(self.name),)
+        ) as batches:
+            async for batch in batches:
+                for stored in batch:
+                    assert parse_event(stored.subject).place == self.name
+                    commit = CODEC.decode(stored.data)
+                    for event in commit.events:
+                        await asyncio.sleep(self._chance.random() * self.slow_s)
+                        report = self._do(event)
+                        if report is not None:
+                            await self._stage.say(report, correlation=commit.correlation)
+                    self._position = stored.seq
+
+    def _do(self, event: Event) -> Message | None:  # noqa: C901
+        trouble = self._troubles(event)
+        match event:
+            case PoolBuildWanted() | PoolExtensionWanted() | PoolGrowthAbandoned():
+                if trouble is not None:
+                    return ReportPoolTrouble(
+                        pool=event.pool,
+                        node=self.name,
+                        uid=event.uid,
+                        code=trouble,
+                        because="as the script has it",
+                        permanent=True,
+                    )
+                self.pools[event.pool] = event.disks
+                return ReportPoolBuilt(
+                    pool=event.pool, node=self.name, uid=event.uid, facts=self._facts(event.pool)
+                )
+            case PoolRemovalWanted():
+                self.pools.pop(event.pool, None)
+                return ReportPoolAbsent(pool=event.pool, node=self.name, uid=event.uid)
+            case ReplicaWanted():
+                if trouble is None:
+                    self.volumes[event.volume] = event.spec
+                return self._said(event.volume, event.spec.uid, trouble)
+            case ReplicaResizeWanted() if event.volume in self.volumes:
+                spec = self.volumes[event.volume]
+                size_bytes = max(spec.size_bytes, event.size_bytes)
+                if trouble is None:
+                    self.volumes[event.volume] = msgspec.structs.replace(
+                        spec, size_bytes=size_bytes
+                    )
+                return self._said(event.volume, event.uid, trouble)
+            case ReplicaRemovalWanted():
+                if trouble is None:
+                    self.volumes.pop(event.volume, None)
+                return self._said(event.volume, event.uid, trouble)
+            case ReplicaRemovalWithdrawn():
+                return self._said(event.volume, event.uid, None)
+            case _:
+                return None
+
+    def _said(self, volume: str, uid: str, trouble: Refusal | None) -> Message:
+        if trouble is not None:
+            return ReportReplicaTrouble(
+                volume=volume,
+                node=self.name,
+                uid=uid,
+                code=trouble,
+                because="as the script has it",
+                permanent=True,
+            )
+        spec = self.volumes.get(volume)
+        if spec is None:
+            return ReportReplicaAbsent(volume=volume, node=self.name, uid=uid)
+        return ReportReplicaPresent(
+            volume=volume,
+            node=self.name,
+            uid=uid,
+            size_bytes=taken_bytes(spec),
+            device=f"/dev/{spec.pool}/{volume}",
+        )
+
+    def _facts(self, pool: str) -> PoolFacts:
+        disks = self.pools[pool]
+        return PoolFacts(
+            size_bytes=20 * GIB * len(disks),
+            extent_bytes=EXTENT,
+            metadata_bytes=8 * MIB,
+            disks=disks,
+        )
+
+
+def _at_rest(world: World) -> bool:
+    objects = (*world.nodes.values(), *world.pools.values(), *world.volumes.values())
+    begun = any(thing.operation for thing in objects)
+    return not begun and all(o.outcome is not None for o in world.operations.values())
+
+
+def taken_bytes(spec: ReplicaSpec) -> int:
+    """Return what a leg takes of its pool."""
+    unit = EXTENT * spec.stripes
+    return -(-spec.size_bytes // unit) * unit
