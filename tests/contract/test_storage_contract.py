@@ -7,7 +7,9 @@ from node_workers.simulated.machine import SimulatedMachine
 from node_workers.simulated.model import Content
 from node_workers.simulated.runner import SimulatedRunner
 from tests.support.clock import ManualClock
-from tests.support.storage_contract import Play, StorageContract, play_on
+from tests.support.pool_contract import PoolContract
+from tests.support.storage_bench import Play, play_on
+from tests.support.volume_contract import VolumeContract
 
 GIB = 1 << 30
 
@@ -51,7 +53,7 @@ class SimulatedBench:
         self.machine.state.contents[disk.key] = Content(kind=kind)
 
 
-class TestStorageOnASimulatedMachine(StorageContract):
+class TestStorageOnASimulatedMachine(PoolContract, VolumeContract):
     @pytest.fixture
     def play(self) -> Play:
         return play_on(SimulatedBench())

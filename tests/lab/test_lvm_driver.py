@@ -2,28 +2,37 @@
 
 import asyncio
 import json
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from hwbus.lab.client import LabClient
 from node_workers.inventory import observe
-from node_workers.ports import BlockFacts, Execution, Filesystem, ToolFailedError
+from node_workers.lvm import LvmStorage
+from node_workers.observation import ContentKind
+from node_workers.ports import BlockFacts, Execution, Filesystem, Runner, ToolFailedError
+from node_workers.simulated.faults import SimulatedCrash
 from tests.lab.conftest import LabFactory
 from tests.support.clock import NOON
-from tests.support.storage_contract import (
+from tests.support.pool_contract import PoolContract
+from tests.support.storage_bench import (
     CAUSE,
+    MIB,
+    NODE,
     POOL,
     UID,
+    Bench,
     Play,
-    StorageContract,
     Story,
     play_on,
     spec,
 )
+from tests.support.volume_contract import VolumeContract
 
 pytestmark = pytest.mark.lab
 
@@ -161,7 +170,7 @@ def bench(machine: LabBench) -> LabBench:
     return machine
 
 
-class TestStorageOnARealKernel(StorageContract):
+class TestStorageOnARealKernel(PoolContract, VolumeContract):
     @pytest.fixture
     def play(self, bench: LabBench) -> Play:
         return play_on(bench)
@@ -200,6 +209,120 @@ def test_half_a_filesystem_is_made_again(bench: LabBench) -> None:
         await on.bench.console("mount", "-o", "X-mount.mkdir", "/dev/fast/v1", "/mnt/v1")
 
     play_on(bench)(story)
+
+
+class DyingRunner:
+    """Dies right after an execution, as a worker does that is killed."""
+
+    def __init__(self, inner: Runner, executions: int) -> None:
+        self._inner = inner
+        self._left = executions
+
+    async def run(
+        self, argv: Sequence[str], *, cause: str, timeout_s: float, stdin: bytes = b""
+    ) -> Execution:
+        execution = await self._inner.run(argv, cause=cause, timeout_s=timeout_s, stdin=stdin)
+        self._left -= 1
+        if self._left == 0:
+            raise SimulatedCrash(f"after {argv[0]}")
+        return execution
+
+
+@pytest.mark.slow
+def test_a_crash_between_any_two_tools_ends_well_on_a_real_kernel(bench: LabBench) -> None:
+    wanted = spec(mib=320, filesystem=Filesystem.XFS)
+    grown = spec(mib=400, filesystem=Filesystem.XFS)
+
+    async def story(on: Story) -> None:
+        disks = await on.disks(0, 1)
+        steps: list[Callable[[LvmStorage], Awaitable[object]]] = [
+            lambda storage: storage.ensure_pool(UID, POOL, disks, cause=CAUSE),
+            lambda storage: storage.ensure_volume(UID, wanted, cause=CAUSE),
+            lambda storage: storage.ensure_volume_size(UID, grown, cause=CAUSE),
+        ]
+        for step in steps:
+            await _until_it_ends(on.bench, step)
+        await on.bench.console("mount", "-o", "X-mount.mkdir", "/dev/fast/v1", "/mnt/v1")
+        assert await on.bench.mounted_bytes("/mnt/v1") > 300 * MIB
+        await on.bench.console("umount", "/mnt/v1")
+        ends: list[Callable[[LvmStorage], Awaitable[object]]] = [
+            lambda storage: storage.ensure_volume_removed(UID, POOL, "uid-v1", "v1", cause=CAUSE),
+            lambda storage: storage.ensure_pool_removed(UID, POOL, disks, cause=CAUSE),
+        ]
+        for step in ends:
+            await _until_it_ends(on.bench, step)
+        assert [await on.content(index) for index in (0, 1)] == [ContentKind.BLANK] * 2
+
+    play_on(bench)(story)
+
+
+async def _until_it_ends(
+    bench: Bench, step: Callable[[LvmStorage], Awaitable[object]], attempts_max: int = 20
+) -> None:
+    """Take the step, dying after one, two, three executions and so on, until it comes to its end.
+
+    What one life has done the next one finds done, so this passes through every state there is.
+    """
+    for executions in range(1, attempts_max):
+        storage = LvmStorage(DyingRunner(bench.runner, executions), bench.sysfs, node=NODE)
+        try:
+            await step(storage)
+        except SimulatedCrash:
+            continue
+        return
+    pytest.fail("it never ended")
+
+
+_IN_THE_NODE = """
+import asyncio, os, sys
+from datetime import UTC, datetime
+from node_workers.inventory import RealSysfs, observe
+from node_workers.runner import RealRunner, RecordingRunner
+from node_workers.uevents import block_uevents
+
+async def main():
+    told, now = [], lambda: datetime.fromtimestamp(0, UTC)
+    runner = RecordingRunner(RealRunner(now, os.environ), told.append, now)
+    async with block_uevents() as events:
+        print("listening", flush=True)
+        async with asyncio.timeout(30):
+            event = await anext(events)
+    seen = await observe(runner, RealSysfs(), node="n1", cause="a test")
+    print(event.action, event.name, [one.exit_status for one in told])
+    print(*(f"{one.path}={one.serial}={one.content.kind}" for one in seen.disks))
+asyncio.run(main())
+"""
+
+
+def test_a_worker_inside_the_node_hears_a_disk_come_and_sees_it(bench: LabBench) -> None:
+    async def story() -> None:
+        heard = asyncio.Event()
+        output = bytearray()
+
+        def on_output(_: str, data: bytes) -> None:
+            output.extend(data)
+            heard.set()
+
+        root = str(Path(__file__).parents[2])
+        program = asyncio.create_task(
+            bench.lab.exec(
+                *("n1", sys.executable, "-c", _IN_THE_NODE),
+                env={"PYTHONPATH": root},
+                on_output=on_output,
+            )
+        )
+        await asyncio.wait_for(heard.wait(), 30)
+        await bench.lab.add_disk("n1", "64M", serial="HOT", letter="k")
+        try:
+            await program
+        finally:
+            await bench.lab.remove_disk("n1", "k")
+        said = output.decode()
+        assert "add ubdk [0, 0, 0]" in said
+        assert "/dev/ubdk=HOT=blank" in said
+        assert "/dev/ubda=" in said
+
+    asyncio.run(story())
 
 
 @pytest.mark.slow

@@ -8,7 +8,15 @@ import pytest
 from node_workers.inventory import observe
 from node_workers.lvm import LvmStorage
 from node_workers.observation import ContentKind, Observation
-from node_workers.ports import PoolDisk, ToolTimedOutError, VolumeSpec
+from node_workers.ports import (
+    Filesystem,
+    InUseError,
+    NoSpaceError,
+    NotThereError,
+    PoolDisk,
+    ToolTimedOutError,
+    VolumeSpec,
+)
 from node_workers.simulated.arguments import UnknownToolUseError
 from node_workers.simulated.faults import Faults, SimulatedCrash
 from node_workers.simulated.machine import SimulatedMachine
@@ -36,6 +44,58 @@ def with_volume(machine: SimulatedMachine, disks: int = 1) -> None:
         await storage.ensure_volume("01pool", spec, cause="c")
 
     asyncio.run(story())
+
+
+def storage(machine: SimulatedMachine) -> LvmStorage:
+    return LvmStorage(runner(machine), machine, node="n1")
+
+
+def test_a_volume_on_a_lost_disk_can_be_removed_and_keeps_nobody_asleep() -> None:
+    machine = SimulatedMachine.with_disks("n1", [GIB, GIB])
+    with_volume(machine, disks=2)
+    large = VolumeSpec(uid="u2", name="v2", pool="fast", size_bytes=1200 * MIB)
+    asyncio.run(storage(machine).ensure_volume("01pool", large, cause="c"))
+    machine.pull("sdc")
+    machine.reboot()
+    assert asyncio.run(storage(machine).ensure_active({"fast": "01pool"}, cause="c")) == ("u1",)
+    with pytest.raises(NotThereError) as caught:
+        asyncio.run(storage(machine).ensure_volume_size("01pool", large, cause="c"))
+    assert caught.value.reason == "disk-missing"
+    removal = storage(machine).ensure_volume_removed("01pool", "fast", "u2", "v2", cause="c")
+    asyncio.run(removal)
+    assert [one.uid for one in look(machine).volumes] == ["u1"]
+
+
+def test_no_filesystem_is_made_on_a_blank_volume_that_somebody_has_open() -> None:
+    machine = SimulatedMachine.with_disks("n1", [GIB])
+    with_volume(machine)
+    machine.volume("fast/v1").held_open = True
+    spec = VolumeSpec(
+        uid="u1", name="v1", pool="fast", size_bytes=100 * MIB, filesystem=Filesystem.EXT4
+    )
+    with pytest.raises(InUseError):
+        asyncio.run(storage(machine).ensure_volume("01pool", spec, cause="c"))
+    assert machine.content("fast/v1").kind == ""
+
+
+def test_volumes_made_side_by_side_share_out_what_there_is() -> None:
+    machine = SimulatedMachine.with_disks("n1", [GIB])
+    with_volume(machine)
+    hands = storage(machine)
+
+    async def one(number: int) -> bool:
+        spec = VolumeSpec(uid=f"x{number}", name=f"x{number}", pool="fast", size_bytes=200 * MIB)
+        try:
+            await hands.ensure_volume("01pool", spec, cause="c")
+        except NoSpaceError:
+            return False
+        return True
+
+    async def story() -> list[bool]:
+        return await asyncio.gather(*(one(number) for number in range(10)))
+
+    assert asyncio.run(story()).count(True) == 4
+    assert len(look(machine).volumes) == 5
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,134 @@
+"""A machine to try the storage contract on, and the words in which its tests are told."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+import pytest
+
+from node_workers.inventory import observe
+from node_workers.lvm import LvmStorage
+from node_workers.observation import ContentKind, Observation, ObservedVolume
+from node_workers.ports import (
+    Execution,
+    PoolDisk,
+    Refusal,
+    RefusedToTouchError,
+    Runner,
+    Sysfs,
+    VolumeSpec,
+)
+
+T = TypeVar("T")
+
+MIB = 1 << 20
+EXTENT = 4 * MIB
+NODE = "n1"
+POOL, UID = "fast", "01pool"
+CAUSE = "01command"
+
+
+class Bench(Protocol):
+    """A machine with at least four blank disks of about 1 GiB, and a person at its console."""
+
+    @property
+    def runner(self) -> Runner: ...
+
+    @property
+    def sysfs(self) -> Sysfs: ...
+
+    @property
+    def disks(self) -> Sequence[str]: ...
+
+    async def console(self, *argv: str) -> Execution:
+        """Run a tool as a person would; it must succeed."""
+        ...
+
+    async def put_partition_table(self, disk: str) -> None: ...
+
+    async def put_raid(self, disk: str) -> None: ...
+
+    async def write(self, volume: str, data: str) -> None:
+        """Write beyond the reach of signatures, straight on the device of "pool/name"."""
+        ...
+
+    async def read(self, volume: str) -> str: ...
+
+    async def mounted_bytes(self, target: str) -> int:
+        """Return the size of the filesystem mounted at *target*."""
+        ...
+
+    async def reboot(self) -> None: ...
+
+
+def spec(name: str = "v1", mib: int = 100, **more: Any) -> VolumeSpec:
+    wanted: dict[str, Any] = {"uid": f"uid-{name}", "name": name, "pool": POOL}
+    return VolumeSpec(**{**wanted, "size_bytes": mib * MIB, **more})
+
+
+class Story:
+    """One test's view of a bench: a storage, and shorthand for what is asked of it."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.storage = LvmStorage(bench.runner, bench.sysfs, node=NODE)
+
+    async def look(self) -> Observation:
+        return await observe(self.bench.runner, self.bench.sysfs, node=NODE, cause=CAUSE)
+
+    async def disks(self, *indices: int) -> list[PoolDisk]:
+        seen = {disk.path: disk.identity for disk in (await self.look()).disks}
+        paths = [self.bench.disks[index] for index in indices]
+        return [PoolDisk(disk=seen[path], path=path) for path in paths]
+
+    async def pool(self, *indices: int) -> list[PoolDisk]:
+        disks = await self.disks(*(indices or (0, 1)))
+        await self.storage.ensure_pool(UID, POOL, disks, cause=CAUSE)
+        return disks
+
+    async def volume(self, wanted: VolumeSpec) -> None:
+        await self.storage.ensure_volume(UID, wanted, cause=CAUSE)
+
+    async def remove(self, name: str = "v1", uid: str = "") -> None:
+        uid = uid or f"uid-{name}"
+        await self.storage.ensure_volume_removed(UID, POOL, uid, name, cause=CAUSE)
+
+    async def seen(self, name: str = "v1") -> ObservedVolume | None:
+        volumes = (await self.look()).volumes
+        return next((one for one in volumes if (one.pool, one.name) == (POOL, name)), None)
+
+    async def refused(self, asked: Awaitable[object]) -> Refusal:
+        with pytest.raises(RefusedToTouchError) as caught:
+            await asked
+        return caught.value.refusal
+
+    async def content(self, index: int) -> ContentKind:
+        path = self.bench.disks[index]
+        return next(one for one in (await self.look()).disks if one.path == path).content.kind
+
+
+Play = Callable[[Callable[[Story], Awaitable[None]]], None]
+
+
+def play_on(bench: Bench) -> Play:
+    def play(story: Callable[[Story], Awaitable[None]]) -> None:
+        async def act() -> None:
+            await story(Story(bench))
+
+        asyncio.run(act())
+
+    return play
+
+
+class CountingRunner:
+    """Remembers which tools another runner ran."""
+
+    def __init__(self, inner: Runner) -> None:
+        self._inner = inner
+        self.tools: list[str] = []
+
+    async def run(
+        self, argv: Sequence[str], *, cause: str, timeout_s: float, stdin: bytes = b""
+    ) -> Execution:
+        self.tools.append(argv[0])
+        return await self._inner.run(argv, cause=cause, timeout_s=timeout_s, stdin=stdin)
