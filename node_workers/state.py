@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 import structlog
 from msgspec.structs import replace
 
+from hwbus.codec import UnreadableError, commit_codec
 from hwbus.ports import Clock, Stored
 from hwbus.subjects import BadNameError, parse_event
 from node_workers.figures import Figures
@@ -15,17 +17,16 @@ from node_workers.plan import Step
 from node_workers.reports import Letter, Trouble, command_id, letter, trouble_report
 from node_workers.store import Change, Kept, Record, Store
 from node_workers.wanted import Origin, Wanted, WantedPool, WantedReplica, fold
-from schemas.commit import Commit
 from schemas.grammar import Report, kind_and_verb
 from schemas.node import NODES, NodeAdmitted, NodeEvent, NodeRemoved
 from schemas.pool import POOLS, PoolEvent, ReportPoolBuilt
 from schemas.replica import REPLICAS, ReplicaEvent, ReportReplicaPresent
+from schemas.upcasts import UPCASTS
 
 _LOG = structlog.get_logger("node_workers.state")
-_COMMIT: msgspec.json.Decoder[Commit[PoolEvent | ReplicaEvent | NodeEvent]] = msgspec.json.Decoder(
-    Commit[PoolEvent | ReplicaEvent | NodeEvent]
-)
+_COMMITS = commit_codec(PoolEvent | ReplicaEvent | NodeEvent, UPCASTS)
 _REMOVED = "removed"
+T = TypeVar("T")
 
 
 class _StrangeCommitError(Exception):
@@ -101,7 +102,7 @@ class State:
                     continue
                 try:
                     self._fold(stored, changed, meta)
-                except (msgspec.MsgspecError, UnicodeDecodeError, _StrangeCommitError) as error:
+                except (UnreadableError, _StrangeCommitError) as error:
                     records.append(self._set_aside(stored, str(error)))
             last = max(self._position, batch[-1].seq)
             await self._commit(
@@ -146,7 +147,7 @@ class State:
             raise _StrangeCommitError(str(error)) from error
         if where.kind not in {POOLS, REPLICAS, NODES}:
             return
-        commit = _COMMIT.decode(stored.data)
+        commit = _COMMITS.decode(stored.data)
         if any(kind_and_verb(e)[0] != where.kind or e.node != self._node for e in commit.events):
             raise _StrangeCommitError(f"not about {where}")
         if where.kind == NODES:
@@ -222,7 +223,7 @@ class State:
             await self._outbox.added(len(change.records))
 
 
-def _apply(known: dict, change: Mapping) -> None:  # type: ignore[type-arg]
+def _apply(known: dict[str, T], change: Mapping[str, T | None]) -> None:
     for key, value in change.items():
         if value is None:
             known.pop(key, None)

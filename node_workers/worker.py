@@ -57,7 +57,6 @@ class Worker:
         self._state = state
         self._outbox = outbox
         self._storage = storage
-        self._presence = presence
         self._rng = rng
         self._figures = figures
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -95,6 +94,16 @@ class Worker:
     def caught_up(self) -> bool:
         """Whether the node knows all that is wanted of it."""
         return self._feed.caught_up
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is left to be done, told or kept, as far as the node knows."""
+        return (
+            self.caught_up
+            and not self._lanes.busy()
+            and self._outbox.letters_waiting == 0
+            and self._outbox.records_waiting == 0
+        )
 
     async def run(self, links: Links, stop: asyncio.Event) -> None:
         """Work until *stop* is set, with the bus or without, then end what was begun.

@@ -1,0 +1,126 @@
+"""Start the hands of one node: remember, look, follow and do until told to stop."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from random import SystemRandom
+
+import structlog
+
+from hwbus import telemetry
+from hwbus.identity import Mint, SystemClock
+from hwbus.jetstream import connect
+from hwbus.logs import configure_logs
+from node_workers import hints, monitor
+from node_workers.assembly import SIMULATED, Place, assemble
+from node_workers.figures import Figures
+from node_workers.inventory import RealSysfs
+from node_workers.outbox import Link
+from node_workers.runner import RealRunner
+from node_workers.scans import Rhythm
+from node_workers.settings import Settings, read
+from node_workers.store import NotOursError, open_store
+
+STORE_FILE = "worker.sqlite"
+_NOT_OURS = 2
+_LOG = structlog.get_logger("node_workers")
+
+
+def main() -> int:
+    """Run the worker; return its exit status."""
+    settings = read(sys.argv[1:])
+    configure_logs()
+    structlog.contextvars.bind_contextvars(node=settings.node)
+    end_traces = telemetry.configure("hwbus-worker", os.environ)
+    try:
+        asyncio.run(_live(settings))
+    except NotOursError as error:
+        _LOG.critical("cannot start", because=str(error))
+        return _NOT_OURS
+    finally:
+        end_traces()
+    return 0
+
+
+async def _live(settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for one in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(one, stop.set)
+    settings.state.mkdir(parents=True, exist_ok=True)
+    figures, clock = Figures(), SystemClock()
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(
+            open_store(settings.state / STORE_FILE, node=settings.node, identity=Mint()())
+        )
+        if settings.http_port:
+            window = monitor.serving(figures, settings.node, settings.http_host, settings.http_port)
+            await stack.enter_async_context(window)
+        worker = await assemble(
+            _place(settings, clock),
+            store,
+            clock=clock,
+            rng=SystemRandom(),
+            figures=figures,
+            rhythm=Rhythm(every_s=settings.scan_every_s),
+        )
+        await stack.enter_async_context(_beside(_hints(settings, worker.scans.hint)))
+        _LOG.info("working", nats_url=settings.nats_url, state=str(settings.state))
+        await worker.run(lambda: _link(settings), stop)
+    _LOG.info("stopped")
+
+
+def _place(settings: Settings, clock: SystemClock) -> Place:
+    if settings.simulated is None:
+        return Place(
+            node=settings.node,
+            address=settings.address,
+            zone=settings.zone,
+            runner=RealRunner(clock.now, os.environ),
+            sysfs=RealSysfs(),
+        )
+    # Late: on a real node nobody needs to pay for a machine made of rules.
+    from node_workers.simulated.machine import SimulatedMachine  # noqa: PLC0415
+    from node_workers.simulated.runner import SimulatedRunner  # noqa: PLC0415
+
+    machine = SimulatedMachine.in_folder(
+        settings.simulated, settings.node, [settings.disk_bytes] * settings.disks
+    )
+    return Place(
+        node=settings.node,
+        address=settings.address,
+        zone=settings.zone,
+        runner=SimulatedRunner(machine, clock.now, latency_s=settings.latency_ms / 1000),
+        sysfs=machine,
+        capabilities=SIMULATED,
+    )
+
+
+def _hints(settings: Settings, hint: Callable[[], None]) -> Awaitable[None]:
+    if settings.simulated is not None:
+        return hints.watch(settings.simulated, hint, suffix=".img")
+    return hints.listen(hint)
+
+
+@asynccontextmanager
+async def _link(settings: Settings) -> AsyncIterator[Link]:
+    name = f"worker-{settings.node}"
+    async with connect(settings.nats_url, name=name) as wires:
+        yield wires
+
+
+@asynccontextmanager
+async def _beside(work: Awaitable[None]) -> AsyncIterator[None]:
+    task = asyncio.ensure_future(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

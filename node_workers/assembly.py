@@ -1,0 +1,89 @@
+"""A worker put together from finished things: the same one for a node, a laptop and a test."""
+
+from random import Random
+
+import msgspec
+
+from hwbus.ports import Clock
+from node_workers.figures import Figures
+from node_workers.inventory import observe
+from node_workers.keeping import KeepingRunner
+from node_workers.lvm import LvmStorage
+from node_workers.observation import Observation
+from node_workers.outbox import Outbox
+from node_workers.ports import Runner, Sysfs
+from node_workers.presence import Presence, probe
+from node_workers.scans import Rhythm
+from node_workers.state import State
+from node_workers.store import Store
+from node_workers.worker import Worker
+from schemas.node import Capability
+
+SIMULATED = (
+    Capability.LVM,
+    Capability.THIN,
+    Capability.EXT4,
+    Capability.XFS,
+    Capability.SIMULATED,
+)
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a worker works: the node, how it is reached, and the machine under it.
+
+    ``capabilities`` None: the machine's tools are asked.
+    """
+
+    node: str
+    runner: Runner
+    sysfs: Sysfs
+    address: str = ""
+    zone: str = ""
+    capabilities: tuple[Capability, ...] | None = None
+
+
+async def assemble(
+    place: Place,
+    store: Store,
+    *,
+    clock: Clock,
+    rng: Random,
+    figures: Figures,
+    rhythm: Rhythm | None = None,
+) -> Worker:
+    """Return a worker with the memory that *store* holds."""
+    kept = await store.load()
+    outbox = Outbox(
+        store,
+        node=place.node,
+        identity=kept.meta["identity"],
+        clock=clock,
+        rng=rng,
+        figures=figures,
+    )
+    await outbox.load(kept.letters)
+    state = State(kept, store, outbox, node=place.node, clock=clock, figures=figures)
+    runner = KeepingRunner(place.runner, outbox.keep, node=place.node, clock=clock, figures=figures)
+    capabilities = place.capabilities if place.capabilities is not None else await probe(runner)
+
+    async def look(cause: str) -> Observation:
+        return await observe(runner, place.sysfs, node=place.node, cause=cause)
+
+    return Worker(
+        node=place.node,
+        state=state,
+        outbox=outbox,
+        storage=LvmStorage(runner, place.sysfs, node=place.node),
+        observe=look,
+        presence=Presence(
+            node=place.node,
+            address=place.address,
+            zone=place.zone,
+            capabilities=capabilities,
+            state=state,
+            clock=clock,
+        ),
+        rng=rng,
+        figures=figures,
+        rhythm=rhythm or Rhythm(),
+    )

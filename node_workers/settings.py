@@ -1,0 +1,70 @@
+"""What a worker is told at its start."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from hwbus.subjects import BadNameError, token
+
+_DISKS = 4
+_DISK_BYTES = 10 << 30
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The command line, checked. ``simulated`` None: the real machine. ``http_port`` 0: none."""
+
+    node: str
+    nats_url: str
+    state: Path
+    simulated: Path | None
+    disks: int
+    disk_bytes: int
+    address: str
+    zone: str
+    http_host: str
+    http_port: int
+    scan_every_s: float
+    latency_ms: float
+
+
+def read(argv: Sequence[str]) -> Settings:
+    """Return what *argv* (without the program) says; ends the program if it makes no sense."""
+    parser = argparse.ArgumentParser(
+        prog="python -m node_workers", description="The hands of one hwbus node."
+    )
+    add = parser.add_argument
+    add("--node", required=True, help="name of this node: a-z, 0-9 and '-'")
+    add("--nats-url", required=True, help="where the bus is, nats://HOST:PORT")
+    add("--state", required=True, type=Path, help="directory for what the worker remembers")
+    add("--simulated", type=Path, help="keep a simulated machine in this directory instead")
+    add("--disks", type=int, default=_DISKS, help="how many disks a new simulated machine has")
+    add("--disk-size", type=int, default=_DISK_BYTES, help="their size in bytes")
+    add("--latency-ms", type=float, default=0.0, help="how long each simulated tool takes")
+    add("--address", default="", help="address of this node in the storage network")
+    add("--zone", default="", help="what fails together with this node")
+    add("--http", default="", help="HOST:PORT for /livez and /metrics; nothing by default")
+    add("--scan-every-s", type=float, default=60.0, help="seconds between looks without a hint")
+    given = parser.parse_args(argv)
+    try:
+        token(given.node)
+    except BadNameError as error:
+        parser.error(str(error))
+    host, _, port = given.http.rpartition(":")
+    if given.http and not port.isdigit():
+        parser.error(f"--http takes HOST:PORT, not {given.http!r}")
+    return Settings(
+        node=given.node,
+        nats_url=given.nats_url,
+        state=given.state,
+        simulated=given.simulated,
+        disks=given.disks,
+        disk_bytes=given.disk_size,
+        address=given.address,
+        zone=given.zone,
+        http_host=host or "127.0.0.1",
+        http_port=int(port) if given.http else 0,
+        scan_every_s=given.scan_every_s,
+        latency_ms=given.latency_ms,
+    )

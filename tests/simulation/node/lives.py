@@ -1,0 +1,172 @@
+"""Lives of one worker over one machine and one file, each of which may end at any point."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+
+from node_workers.assembly import SIMULATED, Place, assemble
+from node_workers.figures import Figures
+from node_workers.inventory import observe
+from node_workers.observation import Observation
+from node_workers.ports import Execution, Runner
+from node_workers.scans import Rhythm
+from node_workers.simulated.machine import SimulatedMachine
+from node_workers.simulated.runner import SimulatedRunner
+from node_workers.store import Change, Record, Store, open_store
+from node_workers.worker import Worker
+from tests.simulation.node.desk import Desk
+from tests.support.nats import until_async
+
+NODE = "n1"
+QUICK = Rhythm(every_s=3600.0, settle_s=0.0, apart_s=0.0)
+
+
+class Fate:
+    """Counts the points at which a worker may die, and strikes at one of them.
+
+    A struck worker stands still for ever, like a process that was killed: nothing after the
+    point happens, and what it was about to write is not written.
+    """
+
+    def __init__(self, strike_at: int = 0) -> None:
+        self.points = 0
+        self.where: list[str] = []
+        self.struck = asyncio.Event()
+        self.buried = False
+        self._strike_at = strike_at
+
+    async def point(self, where: str) -> None:
+        if not self.struck.is_set():
+            self.points += 1
+            self.where.append(where)
+            if self.points == self._strike_at:
+                self.struck.set()
+        if self.buried:
+            raise asyncio.CancelledError
+        if self.struck.is_set():
+            await asyncio.get_running_loop().create_future()
+
+
+class FatedRunner:
+    """A runner after each of whose executions the worker may die."""
+
+    def __init__(self, inner: Runner, fate: Fate, executed: list[tuple[str, ...]]) -> None:
+        self._inner = inner
+        self._fate = fate
+        self._executed = executed
+
+    async def run(
+        self, argv: Sequence[str], *, cause: str, timeout_s: float, stdin: bytes = b""
+    ) -> Execution:
+        if self._fate.struck.is_set():
+            await self._fate.point(argv[0])
+        execution = await self._inner.run(argv, cause=cause, timeout_s=timeout_s, stdin=stdin)
+        self._executed.append(tuple(argv))
+        await self._fate.point(f"after {argv[0]}")
+        return execution
+
+
+class FatedStore(Store):
+    """A store after each of whose transactions the worker may die."""
+
+    def __init__(self, inner: Store, fate: Fate) -> None:
+        super().__init__(inner._connection)
+        self._fate = fate
+
+    async def _fated(self) -> None:
+        if self._fate.struck.is_set():
+            await self._fate.point("store")
+
+    async def commit(self, change: Change) -> tuple[int, ...]:
+        await self._fated()
+        numbers = await super().commit(change)
+        await self._fate.point("after commit")
+        return numbers
+
+    async def remove_letter(self, number: int, records: Sequence[Record] = ()) -> None:
+        await self._fated()
+        await super().remove_letter(number, records)
+        await self._fate.point("after remove_letter")
+
+    async def add_records(self, records: Sequence[Record]) -> None:
+        await self._fated()
+        await super().add_records(records)
+        await self._fate.point("after add_records")
+
+    async def remove_records(self, numbers: Sequence[int]) -> None:
+        await self._fated()
+        await super().remove_records(numbers)
+        await self._fate.point("after remove_records")
+
+
+class Node:
+    """A machine, a desk and a file: what stays when a worker dies."""
+
+    def __init__(
+        self, folder: Path, *, disks: int = 3, disk_bytes: int = 4 << 30, name: str = NODE
+    ) -> None:
+        self.name = name
+        self.machine = SimulatedMachine.with_disks(name, [disk_bytes] * disks)
+        self.desk = Desk()
+        self.file = folder / f"{name}.sqlite"
+        self.executed: list[tuple[str, ...]] = []
+        self.figures = Figures()
+        self.latency_s = 0.0
+        self.wrap: Callable[[Runner], Runner] = lambda runner: runner
+
+    @asynccontextmanager
+    async def life(
+        self, fate: Fate | None = None, *, rhythm: Rhythm = QUICK
+    ) -> AsyncIterator[Worker]:
+        """Run a worker while the context lasts; then kill it, if it is not dead already."""
+        fate = fate or Fate()
+        async with open_store(self.file, node=self.name, identity="memory") as store:
+            runner = SimulatedRunner(self.machine, self.desk.clock.now, latency_s=self.latency_s)
+            worker = await assemble(
+                Place(
+                    node=self.name,
+                    runner=FatedRunner(self.wrap(runner), fate, self.executed),
+                    sysfs=self.machine,
+                    capabilities=SIMULATED,
+                ),
+                FatedStore(store, fate),
+                clock=self.desk.clock,
+                rng=Random(1),
+                figures=self.figures,
+                rhythm=rhythm,
+            )
+            before = asyncio.all_tasks()
+            task = asyncio.create_task(worker.run(self.desk.link, asyncio.Event()))
+            try:
+                yield worker
+                if task.done():
+                    task.result()
+            finally:
+                fate.buried = True
+                fate.struck.set()
+                await _bury(asyncio.all_tasks() - before)
+
+    async def settle(self, worker: Worker, true: Callable[[], Awaitable[bool]]) -> None:
+        """Wait until *true*, and until nothing is left to be done or told."""
+
+        async def quiet() -> bool:
+            return worker.quiet and await true()
+
+        await until_async(quiet)
+
+    async def look(self) -> Observation:
+        runner = SimulatedRunner(self.machine, self.desk.clock.now)
+        return await observe(runner, self.machine, node=self.name, cause="test")
+
+
+async def _bury(tasks: set["asyncio.Task[None]"]) -> None:
+    """Cancel *tasks* and whatever they start while they die."""
+    for _ in range(20):
+        for task in tasks:
+            task.cancel()
+        if not tasks:
+            return
+        await asyncio.wait(tasks, timeout=0.5)
+        tasks = {task for task in tasks if not task.done()}

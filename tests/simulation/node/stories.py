@@ -1,0 +1,229 @@
+"""What is wished of a node, in the words of the log, and how one knows that it was done."""
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from schemas.grammar import type_name
+from schemas.node import NodeJoined
+from schemas.pool import (
+    PoolBuildWanted,
+    PoolExtensionWanted,
+    PoolFormingBegan,
+    PoolGrowthAbandoned,
+    PoolGrowthBegan,
+    PoolOperationEnded,
+    PoolRemovalAbandoned,
+    PoolRemovalBegan,
+    PoolRemovalWanted,
+)
+from schemas.refusals import Refusal
+from schemas.replica import (
+    ReplicaRemovalWanted,
+    ReplicaRemovalWithdrawn,
+    ReplicaResizeWanted,
+    ReplicaSpec,
+    ReplicaWanted,
+)
+from schemas.volume import Filesystem, Layout
+from tests.simulation.node.lives import NODE, Node
+from tests.support.clock import NOON
+
+MIB, GIB = 1 << 20, 1 << 30
+POOL = "fast"
+OP = "0" * 26
+Wish = Callable[[Node], Awaitable[None]]
+
+
+def uid(name: str) -> str:
+    return (name.replace("-", "") + "0" * 26)[:26]
+
+
+async def disks_of(node: Node, *indices: int) -> tuple[str, ...]:
+    """Identities of the blank disks, by their place on the machine: 0 is sdb."""
+    by_path = {disk.path: disk.identity for disk in (await node.look()).disks}
+    return tuple(by_path[f"/dev/sd{'bcdefgh'[index]}"] for index in indices)
+
+
+def form(*indices: int, thin_bytes: int = 0, name: str = POOL) -> Wish:
+    async def wish(node: Node) -> None:
+        disks = await disks_of(node, *indices)
+        about: dict[str, Any] = {"pool": name, "node": node.name, "uid": uid(name)}
+        await node.desk.happen(
+            PoolFormingBegan(
+                **about,
+                operation=OP,
+                deadline=NOON + timedelta(minutes=10),
+                disks=disks,
+                thin_bytes=thin_bytes,
+            )
+        )
+        await node.desk.happen(
+            PoolBuildWanted(**about, disks=disks, thin_bytes=thin_bytes), operation=OP
+        )
+
+    return wish
+
+
+async def conclude(node: Node) -> None:
+    await node.desk.happen(PoolOperationEnded(pool=POOL, node=node.name, operation=OP))
+
+
+def extend(*indices: int) -> Wish:
+    async def wish(node: Node) -> None:
+        await conclude(node)
+        before = node.desk.world.pools[node.name, POOL].disks
+        more = await disks_of(node, *indices)
+        await node.desk.happen(
+            PoolGrowthBegan(pool=POOL, node=node.name, operation=OP, deadline=NOON, disks=more)
+        )
+        await node.desk.happen(
+            PoolExtensionWanted(
+                pool=POOL, node=node.name, uid=uid(POOL), disks=(*before, *more)
+            ),
+            operation=OP,
+        )
+
+    return wish
+
+
+def abandon_growth(*indices: int) -> Wish:
+    async def wish(node: Node) -> None:
+        pool = node.desk.world.pools[node.name, POOL]
+        dropped = await disks_of(node, *indices)
+        await node.desk.happen(
+            PoolGrowthAbandoned(
+                pool=POOL,
+                node=node.name,
+                uid=uid(POOL),
+                operation=OP,
+                code=Refusal.CANCELLED,
+                because="the test says so",
+                disks=tuple(disk for disk in pool.disks if disk not in dropped),
+                dropped=dropped,
+            ),
+            operation=OP,
+        )
+
+    return wish
+
+
+async def remove_pool(node: Node) -> None:
+    await conclude(node)
+    await node.desk.happen(
+        PoolRemovalBegan(pool=POOL, node=node.name, operation=OP, deadline=NOON)
+    )
+    await node.desk.happen(
+        PoolRemovalWanted(pool=POOL, node=node.name, uid=uid(POOL), operation=OP), operation=OP
+    )
+
+
+async def keep_pool(node: Node) -> None:
+    await node.desk.happen(
+        PoolRemovalAbandoned(
+            pool=POOL,
+            node=node.name,
+            uid=uid(POOL),
+            operation=OP,
+            code=Refusal.CANCELLED,
+            because="the test says so",
+        ),
+        operation=OP,
+    )
+
+
+def spec(name: str, mib: int, **more: Any) -> ReplicaSpec:
+    return ReplicaSpec(uid=uid(name), pool=POOL, size_bytes=mib * MIB, **more)
+
+
+def provision(name: str = "pg", mib: int = 320, **more: Any) -> Wish:
+    async def wish(node: Node) -> None:
+        await node.desk.happen(
+            ReplicaWanted(volume=name, node=node.name, operation=OP, spec=spec(name, mib, **more)),
+            operation=OP,
+        )
+
+    return wish
+
+
+def grow(name: str = "pg", mib: int = 400) -> Wish:
+    async def wish(node: Node) -> None:
+        await node.desk.happen(
+            ReplicaResizeWanted(
+                volume=name, node=node.name, operation=OP, uid=uid(name), size_bytes=mib * MIB
+            ),
+            operation=OP,
+        )
+
+    return wish
+
+
+def delete(name: str = "pg") -> Wish:
+    async def wish(node: Node) -> None:
+        await node.desk.happen(
+            ReplicaRemovalWanted(volume=name, node=node.name, operation=OP, uid=uid(name)),
+            operation=OP,
+        )
+
+    return wish
+
+
+def keep(name: str = "pg") -> Wish:
+    async def wish(node: Node) -> None:
+        await node.desk.happen(
+            ReplicaRemovalWithdrawn(volume=name, node=node.name, operation=OP, uid=uid(name)),
+            operation=OP,
+        )
+
+    return wish
+
+
+async def recorded(node: Node, kind: str, name: str) -> list[str]:
+    """Names of the events about one object of the node."""
+    return await node.desk.names(kind, node.name, name)
+
+
+def shown(node: Node, kind: str, name: str, event: str) -> Callable[[], Awaitable[bool]]:
+    """Whether the newest event about an object is called so."""
+
+    async def true() -> bool:
+        names = await recorded(node, kind, name)
+        return bool(names) and names[-1] == event
+
+    return true
+
+
+FORMED, GROWN = "pool.formed.v1", "pool.grown.v1"
+CREATED, RESIZED, KEPT = "replica.created.v1", "replica.resized.v1", "replica.kept.v1"
+POOL_GONE, GONE = "pool.removed.v1", "replica.removed.v1"
+EXT4: dict[str, Any] = {"filesystem": Filesystem.EXT4}
+XFS: dict[str, Any] = {"filesystem": Filesystem.XFS}
+STRIPED: dict[str, Any] = {"layout": Layout.STRIPED, "stripes": 2}
+THIN: dict[str, Any] = {"layout": Layout.THIN}
+
+
+async def have(node: Node, *done: tuple[Wish, str, str, str]) -> None:
+    """Let one life of a worker fulfil the wishes, one after another."""
+    async with node.life() as worker:
+        for wish, kind, name, event in done:
+            await wish(node)
+            await node.settle(worker, shown(node, kind, name, event))
+
+
+def formed(*indices: int, **more: Any) -> tuple[Wish, str, str, str]:
+    return form(*(indices or (0, 1)), **more), "pool", POOL, FORMED
+
+
+def provisioned(name: str = "pg", mib: int = 320, **more: Any) -> tuple[Wish, str, str, str]:
+    return provision(name, mib, **more), "replica", name, CREATED
+
+
+def joined() -> NodeJoined:
+    return NodeJoined(node=NODE)
+
+
+def plain(word: Any) -> dict[str, Any]:
+    told: dict[str, Any] = {"name": type_name(word), **msgspec.to_builtins(word)}
+    return told
