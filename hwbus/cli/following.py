@@ -14,6 +14,7 @@ from hwbus.cli.world import world
 from hwbus.client import ENDED, Client, Happening, ends
 from schemas.refusals import Refusal
 
+_OWN = "operation/"
 _TOLD = ("code", "because", "device", "outcome")
 
 
@@ -79,13 +80,14 @@ class Progress(AbstractContextManager["Progress"]):
     def tell(self, happening: Happening) -> None:
         """Show the latest of what happened."""
         words = "; ".join(describe(event) for event in happening.events)
-        text = f"{self._title}  {happening.object}: {words}  seq {happening.seq}"
+        place = "" if happening.object.startswith(_OWN) else f"  {clean(happening.object)}"
+        text = f"{words}{place}  seq {happening.seq}"
         if self._status is None:
-            self._pen.line(text)
+            self._pen.line(f"  {text}")
         else:
             from rich.markup import escape
 
-            self._status.update(escape(text))
+            self._status.update(escape(f"{self._title}  {text}"))
 
 
 def ending_of(happening: Happening) -> Ending:

@@ -134,7 +134,7 @@ def _print_up(report: Report, settings: Settings, counts: dict[str, int], option
     node = report.nodes[0]
     pen.line(
         f"      hwbus pool create fast --node {node} --wait "
-        f'--disk $(hwbus disk ls --node {node} --free -o json | jq -r ".items[].id")'
+        f"--disk $(hwbus disk ls --node {node} --free -o name)"
     )
     pen.line("      hwbus volume create demo 1GiB --wait")
 

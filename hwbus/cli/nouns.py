@@ -1,19 +1,58 @@
 """Names on the command line: what they mean, and where their completion comes from."""
 
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 from cyclopts import Parameter
+from cyclopts.token import Token
 
 from hwbus.cli import names
 
-NodeName = Annotated[str, Parameter(completer=names.nodes, help="Name of a node.")]
-DiskId = Annotated[str, Parameter(completer=names.disks, help="Id of a disk.")]
-PoolName = Annotated[str, Parameter(completer=names.pools, help="Name of a pool, or NODE/POOL.")]
-VolumeName = Annotated[str, Parameter(completer=names.volumes, help="Name of a volume.")]
-OperationId = Annotated[str, Parameter(completer=names.operations, help="Id of an operation.")]
+Converter = Callable[[Any, Sequence[Token]], Any]
+
+
+def _of(kind: str) -> Converter:
+    """Return what takes ``volume/pg``, as ``-o name`` prints it, for ``pg``."""
+
+    def convert(_type: Any, tokens: Sequence[Token]) -> str:
+        return tokens[0].value.removeprefix(f"{kind}/")
+
+    return convert
+
+
+def _all_of(kind: str) -> Converter:
+    def convert(_type: Any, tokens: Sequence[Token]) -> list[str]:
+        return [token.value.removeprefix(f"{kind}/") for token in tokens]
+
+    return convert
+
+
+NodeName = Annotated[
+    str, Parameter(completer=names.nodes, converter=_of("node"), help="Name of a node.")
+]
+DiskId = Annotated[
+    str, Parameter(completer=names.disks, converter=_of("disk"), help="Id of a disk.")
+]
+PoolName = Annotated[
+    str,
+    Parameter(completer=names.pools, converter=_of("pool"), help="Name of a pool, or NODE/POOL."),
+]
+VolumeName = Annotated[
+    str, Parameter(completer=names.volumes, converter=_of("volume"), help="Name of a volume.")
+]
+OperationId = Annotated[
+    str,
+    Parameter(completer=names.operations, converter=_of("operation"), help="Id of an operation."),
+]
 AtNode = Annotated[
     str | None,
-    Parameter(name="--node", completer=names.nodes, help="The node, by name."),
+    Parameter(
+        name="--node",
+        completer=names.nodes,
+        converter=_of("node"),
+        n_tokens=1,
+        help="The node, by name.",
+    ),
 ]
 AtPool = Annotated[
     str | None,
@@ -24,6 +63,7 @@ DiskIds = Annotated[
     Parameter(
         name="--disk",
         completer=names.disks,
+        converter=_all_of("disk"),
         negative=(),
         consume_multiple=True,
         help="Ids of blank disks of the node: hwbus disk ls --free.",

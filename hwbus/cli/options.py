@@ -15,7 +15,7 @@ Format = Literal["table", "wide", "json", "yaml", "name"]
 _EVERYWHERE = Group("Everywhere", sort_key=90)
 _CHANGES = Group("Changing something", sort_key=80)
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)([smhdw]?)")
+_DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([smhdw]?)")
 
 
 def parse_duration(text: str) -> float:

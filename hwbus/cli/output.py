@@ -14,6 +14,8 @@ from hwbus.cli.world import World, world
 from hwbus.client import Page
 
 _GAP = "  "
+_BOOKKEEPING = frozenset({"created_at", "changed_at", "seq", "version"})
+_NOTHING = frozenset({"-", "no"})
 _HIDDEN = frozenset({"candidates", "steps", "changes"})
 
 
@@ -97,12 +99,17 @@ def _fit(line: str, room: int) -> str:
     return strip(line)[: max(0, room - 1)] + "…"
 
 
-def print_fields(row: Row, *, hide: Iterable[str] = ()) -> None:
-    """Print one row as a list of its fields."""
+def print_fields(row: Row, *, hide: Iterable[str] = (), everything: bool = False) -> None:
+    """Print one row as a list of its fields; empty ones only if *everything* is wanted."""
     here = world()
     pen = Pen(here, here.out)
     hidden = _HIDDEN | set(hide)
-    shown = {key: value for key, value in row.items() if key not in hidden}
+    ordered = sorted(row, key=_BOOKKEEPING.__contains__)
+    shown = {
+        key: row[key]
+        for key in ordered
+        if key not in hidden and (everything or plain(key, row[key]) not in _NOTHING)
+    }
     widest = max((len(key) for key in shown), default=0)
     for key, value in shown.items():
         title = key.removesuffix("_bytes").removesuffix("_at").replace("_", " ")

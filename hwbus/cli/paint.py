@@ -123,6 +123,8 @@ def plain(field: str, value: Any) -> str:
     match value:
         case None | "" | () | []:
             return "-"
+        case datetime():
+            return local(value)
         case bool():
             return "yes" if value else "no"
         case int() if field.endswith("_bytes"):

@@ -19,7 +19,7 @@ from hwbus.client import query_call
 from schemas.pool import FormPool, GrowPool, RemovePool
 
 app = noun("pool", "The pools that volumes are made in.")
-_RATIO = re.compile(r"(\d{1,5})%|(\d{1,3}(?:\.\d{1,2})?)x?")
+_RATIO = re.compile(r"([0-9]{1,5})%|([0-9]{1,3}(?:\.[0-9]{1,2})?)x?")
 
 
 def _percent(_type: Any, tokens: Sequence[Token]) -> int:

@@ -107,7 +107,7 @@ def show_row(view: str, page: Page, options: Options) -> bool:
     if options.output == "name":
         world().out.write(TABLES[view].name(page.items[0]) + "\n")
         return False
-    print_fields(page.items[0])
+    print_fields(page.items[0], everything=options.output == "wide")
     return True
 
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 from schemas.units import BYTES_MAX
 
 _BINARY = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5, "e": 6}
-_SIZE = re.compile(r"([+-]?)(\d{1,30}(?:\.\d{1,30})?)\s?([kmgtpe]?)(i?)(b?)", re.IGNORECASE)
+_SIZE = re.compile(r"([+-]?)([0-9]{1,30}(?:\.[0-9]{1,30})?)\s?([kmgtpe]?)(i?)(b?)", re.IGNORECASE)
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _STEP = 1024
 _FORMS = "write it like 50GiB, 1.5TiB, 500G (10^9) or 1073741824"
@@ -19,22 +19,22 @@ class BadSizeError(ValueError):
 def parse_size(text: str) -> int:
     """Return the bytes that *text* means: ``1GiB`` and ``1Gi`` are 2^30, ``1G`` and ``1GB`` 10^9.
 
+    Parts of a byte are left out.
+
     Raises:
-        BadSizeError: it is no size, not positive, no whole number of bytes, or above 1 EiB.
+        BadSizeError: it is no size, less than a byte, or above 1 EiB.
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None or (match[4] and not match[3]):
         raise BadSizeError(f"{text[:80]!r} is no size: {_FORMS}")
     sign, number, unit, binary, _ = match.groups()
     base = 1024 if binary else 1000
-    size = Fraction(number) * base ** _BINARY[unit.lower()]
+    size = int(Fraction(number) * base ** _BINARY[unit.lower()])
     if sign == "-" or size == 0:
         raise BadSizeError(f"{text[:80]!r} is negative or nothing, and a size is more: {_FORMS}")
     if size > BYTES_MAX:
         raise BadSizeError(f"{text[:80]!r} is more than 1 EiB, the most a size may be")
-    if size.denominator != 1:
-        raise BadSizeError(f"{text[:80]!r} is no whole number of bytes")
-    return int(size)
+    return size
 
 
 def format_size(size_bytes: int) -> str:

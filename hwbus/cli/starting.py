@@ -12,6 +12,7 @@ import msgspec
 
 from hwbus.cli.options import Options
 from hwbus.cli.session import conversation
+from hwbus.cli.tables import Row
 from hwbus.embedded.child import python
 from hwbus.embedded.layout import Layout, Report, Said, Settings
 
@@ -105,7 +106,7 @@ async def _listen(receiver: int, layout: Layout, progress: Callable[[str], None]
 
 
 async def until_nodes_ready(options: Options, settings: Settings) -> dict[str, int]:
-    """Return how many disks each node has, once every node is there with all of them.
+    """Return how many disks each node has to give, once every node is there with all of them.
 
     After a bound it returns what there is by then.
     """
@@ -118,13 +119,17 @@ async def until_nodes_ready(options: Options, settings: Settings) -> dict[str, i
             ready = {row["name"] for row in nodes.items if row["state"] in {"ready", "cordoned"}}
             disks = await client.query_all("disks")
             counts = {
-                node: sum(row["node"] == node and not row.get("gone") for row in disks.items)
+                node: sum(row["node"] == node and _may_be_used(row) for row in disks.items)
                 for node in wanted
             }
             if set(wanted) <= ready and all(counts[node] >= n for node, n in wanted.items()):
                 break
             await asyncio.sleep(_POLL_S)
     return counts
+
+
+def _may_be_used(disk: Row) -> bool:
+    return disk.get("content") != "system" and not disk.get("gone")
 
 
 async def stop(layout: Layout, report: Report) -> None:

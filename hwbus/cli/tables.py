@@ -98,7 +98,12 @@ def _moment_or(value: Any, now: datetime) -> datetime:
 def _what(row: Row, _brush: Brush) -> str:
     if row.get("argv"):
         return clean(" ".join(row["argv"]))
-    return clean(", ".join(row.get("events") or ()) or row.get("word") or row.get("request") or "-")
+    events = ", ".join(_short(event) for event in row.get("events") or ())
+    return clean(events or _short(row.get("word") or "") or row.get("request") or "-")
+
+
+def _short(word: str) -> str:
+    return word.rpartition(".v")[0] or word
 
 
 def _result(row: Row, _brush: Brush) -> str:
@@ -108,7 +113,7 @@ def _result(row: Row, _brush: Brush) -> str:
     changed = ", ".join(
         _change(change)
         for change in row.get("changes") or ()
-        if change.get("field") not in _BOOKKEEPING
+        if change.get("field") not in _BOOKKEEPING | _KNOWN_FROM_ELSEWHERE
     )
     return clean(said or changed) or "-"
 
@@ -116,10 +121,12 @@ def _result(row: Row, _brush: Brush) -> str:
 def _change(change: Row) -> str:
     field = change.get("field", "")
     before, after = (plain(field, change.get(side)) for side in ("before", "after"))
-    return f"{field.removesuffix('_bytes')}: {before} > {after}"
+    name = field.removesuffix("_bytes")
+    return f"{name}: {after}" if before == "-" else f"{name}: {before} > {after}"
 
 
 _BOOKKEEPING = frozenset({"changed_at", "created_at", "seq", "version", "candidates", "deadline"})
+_KNOWN_FROM_ELSEWHERE = frozenset({"name", "uid", "operation"})
 
 
 def _used(row: Row, _brush: Brush) -> str:
@@ -274,9 +281,7 @@ TABLES: dict[str, Table] = {
             _size("thin_bytes", "THIN", wide=True),
             _size("thin_committed_bytes", "THIN-PROMISED", wide=True),
         ),
-        name=lambda row: "/".join(
-            filter(None, (row.get("level"), row.get("node"), row.get("name")))
-        ),
+        name=lambda row: f"{row.get('level')}/{row.get('name')}",
         none="nothing is in use: there are no pools yet",
     ),
     "drift": Table(

@@ -1,0 +1,209 @@
+"""A small cluster, as the views show it."""
+
+from typing import Any
+
+from schemas.disk import Content, DiskClass
+from schemas.node import Capability, Drift
+from schemas.operation import OperationKind
+from schemas.refusals import Refusal
+from schemas.views import (
+    AuditKind,
+    AuditRow,
+    DiskRow,
+    DiskState,
+    DriftRow,
+    NodeRow,
+    NodeState,
+    OperationRow,
+    OperationState,
+    PoolRow,
+    PoolState,
+    ReplicaRow,
+    ReplicaState,
+    StatusRow,
+    UsageLevel,
+    UsageRow,
+    VolumeRow,
+    VolumeState,
+)
+from schemas.volume import Candidate, Layout
+from tests.support.cli import OPERATION, UID, Stage, ago
+
+GIB = 1 << 30
+
+
+def furnish(stage: Stage) -> None:
+    """Let the stage show one node with two disks, a pool, a volume and what became of them."""
+    stamps: Any = {"created_at": ago(hours=5), "changed_at": ago(minutes=3), "seq": 7}
+    stage.rows = {
+        "nodes": (
+            NodeRow(
+                name="n1",
+                state=NodeState.READY,
+                capabilities=(Capability.LVM, Capability.SIMULATED),
+                pools=("fast",),
+                disks=2,
+                drifts=1,
+                **stamps,
+            ),
+        ),
+        "disks": (
+            DiskRow(
+                id="wwn-1",
+                node="n1",
+                path="/dev/vda",
+                state=DiskState.CLAIMED,
+                size_bytes=20 * GIB,
+                media=DiskClass.SSD,
+                media_seen=DiskClass.SSD,
+                content=Content.OURS,
+                pool="fast",
+                **stamps,
+            ),
+            DiskRow(
+                id="wwn-2",
+                node="n1",
+                path="/dev/vdb",
+                state=DiskState.OCCUPIED,
+                size_bytes=10 * GIB,
+                media=DiskClass.HDD,
+                media_seen=DiskClass.HDD,
+                content=Content.FILESYSTEM,
+                detail="ext4",
+                **stamps,
+            ),
+        ),
+        "pools": (
+            PoolRow(
+                name="fast",
+                node="n1",
+                uid=UID,
+                state=PoolState.READY,
+                size_bytes=20 * GIB,
+                allocated_bytes=5 * GIB,
+                reserved_bytes=GIB,
+                free_bytes=15 * GIB,
+                available_bytes=14 * GIB,
+                volumes=1,
+                disks=("wwn-1",),
+                **stamps,
+            ),
+        ),
+        "volumes": (
+            VolumeRow(
+                name="pg",
+                uid=UID,
+                state=VolumeState.GROWING,
+                size_bytes=5 * GIB,
+                wanted_bytes=6 * GIB,
+                layout=Layout.STRIPED,
+                stripes=2,
+                pool="fast",
+                node="n1",
+                device="/dev/fast/pg",
+                operation=OPERATION,
+                candidates=(
+                    Candidate(node="n1", pool="fast", room_bytes=20 * GIB, score=9, parts={"a": 9}),
+                    Candidate(node="n2", pool="slow", code=Refusal.CAPACITY, because="full"),
+                ),
+                **stamps,
+            ),
+        ),
+        "replicas": (
+            ReplicaRow(
+                volume="pg",
+                node="n1",
+                pool="fast",
+                uid=UID,
+                state=ReplicaState.PRESENT,
+                size_bytes=5 * GIB,
+                device="/dev/fast/pg",
+                **stamps,
+            ),
+        ),
+        "operations": (_operation(),),
+        "operation": (_operation(),),
+        "audit": _audit(),
+        "usage": (
+            UsageRow(
+                level=UsageLevel.POOL,
+                name="n1/fast",
+                node="n1",
+                pool="fast",
+                capacity_bytes=20 * GIB,
+                allocated_bytes=5 * GIB,
+                reserved_bytes=GIB,
+                committed_bytes=6 * GIB,
+                free_bytes=15 * GIB,
+                available_bytes=14 * GIB,
+                volumes=1,
+                seq=7,
+            ),
+        ),
+        "drift": (
+            DriftRow(
+                node="n1",
+                drift=Drift.VOLUME_FOREIGN,
+                object="lv/n1/fast/scratch",
+                wanted="nothing",
+                observed="1GiB",
+                settle=("lvremove fast/scratch",),
+                since=ago(minutes=2),
+                seq=6,
+            ),
+        ),
+        "status": (
+            StatusRow(stream="HWBUS_EVENTS", position=7, head=7, lag_events=0, lag_s=0, parked=0),
+        ),
+    }
+
+
+def _operation() -> OperationRow:
+    return OperationRow(
+        id=OPERATION,
+        kind=OperationKind.VOLUME_GROW,
+        object="volume/pg",
+        state=OperationState.RUNNING,
+        step="replica.resize-wanted",
+        deadline=ago(minutes=-7),
+        actor="ada",
+        created_at=ago(seconds=30),
+        changed_at=ago(seconds=29),
+        seq=7,
+        steps=_audit(),
+    )
+
+
+def _audit() -> tuple[AuditRow, ...]:
+    return (
+        AuditRow(
+            kind=AuditKind.ACCEPTED,
+            seq=5,
+            at=ago(minutes=1),
+            actor="ada",
+            word="volume.grow.v1",
+            object="volume/pg",
+            events=("volume.growth-began.v1",),
+        ),
+        AuditRow(
+            kind=AuditKind.REFUSED,
+            seq=2,
+            at=ago(minutes=1),
+            actor="bob",
+            word="volume.grow.v1",
+            object="volume/pg",
+            code=Refusal.VOLUME_BUSY,
+            because="an operation is running",
+        ),
+        AuditRow(
+            kind=AuditKind.TOOL,
+            seq=3,
+            at=ago(seconds=20),
+            object="volume/pg",
+            node="n1",
+            argv=("lvextend", "-L", "6g", "fast/pg"),
+            exit_status=5,
+            duration_ms=41.7,
+            stderr="no room",
+        ),
+    )

@@ -1,0 +1,378 @@
+"""Changing something: what is sent, what is told, and with which code it ends."""
+
+import asyncio
+
+import pytest
+
+from hwbus.memory import MemoryLog
+from hwbus.ports import Call
+from schemas.answers import Accepted, Answer, Refused, Undecided, refuse
+from schemas.operation import OperationEnded, OperationKind, Outcome
+from schemas.pool import RoomReserved
+from schemas.refusals import Refusal
+from schemas.volume import VolumeProvisioningBegan
+from tests.support.cli import OPERATION, UID, Stage, accepted, ago, append, commit
+from tests.unit.hwbus.cli.rows import furnish
+
+GIB = 1 << 30
+CHANGES = [
+    (("node", "cordon", "n1", "--because", "fan"), "node.cordon", {"node": "n1", "because": "fan"}),
+    (("node", "uncordon", "n1"), "node.uncordon", {"node": "n1"}),
+    (("node", "admit", "n1"), "node.admit", {"node": "n1"}),
+    (("node", "remove", "n1", "--yes"), "node.remove", {"node": "n1"}),
+    (("disk", "reserve", "d", "--because", "m"), "disk.reserve", {"disk": "d", "because": "m"}),
+    (("disk", "unreserve", "d"), "disk.unreserve", {"disk": "d"}),
+    (("disk", "class", "d", "nvme"), "disk.override-class", {"disk": "d", "media": "nvme"}),
+    (("disk", "class", "d", "auto"), "disk.override-class", {"disk": "d"}),
+    (
+        ("pool", "create", "fast", "--node", "n1", "--disk", "a", "disk/b", "--disk", "c",
+         "--thin", "2GiB", "--thin-ratio", "1.5"),
+        "pool.form",
+        {"pool": "fast", "node": "n1", "disks": ["a", "b", "c"], "thin_bytes": 2 * GIB,
+         "thin_ratio_percent": 150, "volumes_max": 4000},
+    ),
+    (
+        ("pool", "grow", "n1/fast", "--disk", "a"),
+        "pool.grow",
+        {"pool": "fast", "node": "n1", "disks": ["a"]},
+    ),
+    (
+        ("pool", "remove", "fast", "--node", "n1", "-y"),
+        "pool.remove",
+        {"pool": "fast", "node": "n1"},
+    ),
+    (
+        ("volume", "create", "pg", "5GiB", "--layout", "striped", "--stripes", "2", "--fs", "xfs",
+         "--pool", "fast", "--node", "n1", "--deadline", "2m"),
+        "volume.provision",
+        {"volume": "pg", "size_bytes": 5 * GIB, "layout": "striped", "stripes": 2,
+         "filesystem": "xfs", "pool": "fast", "node": "n1", "deadline_s": 120},
+    ),
+    (("vol", "grow", "pg", "6G"), "volume.grow", {"volume": "pg", "size_bytes": 6 * 10**9}),
+    (("volume", "delete", "pg", "--yes"), "volume.delete", {"volume": "pg"}),
+    (("op", "cancel", OPERATION), "operation.cancel", {"operation": OPERATION}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("argv", "verb", "fields"), CHANGES)
+def test_every_change_says_one_word(
+    stage: Stage, argv: tuple[str, ...], verb: str, fields: dict[str, object]
+) -> None:
+    stage.when(f"hwbus.cmd.{verb}", accepted(operation=""))
+    done = stage.run(*argv)
+    assert done.code == 0
+    assert stage.heard[-1].subject == f"hwbus.cmd.{verb}"
+    assert {k: v for k, v in stage.said().items() if k not in {"type", "deadline_s"}} == {
+        k: v for k, v in fields.items() if k != "deadline_s"
+    }
+    assert "accepted  seq 1" in done.out
+
+
+@pytest.mark.parametrize(("argv", "verb", "fields"), CHANGES)
+def test_show_call_says_what_would_be_sent_and_does_nothing(
+    stage: Stage, argv: tuple[str, ...], verb: str, fields: dict[str, object]
+) -> None:
+    done = stage.run("--show-call", *argv)
+    assert done.code == 0
+    assert f" request hwbus.cmd.{verb} " in done.out
+    assert "Hwbus-Actor:ada" in done.out
+    assert stage.heard == []
+
+
+def test_the_command_id_version_and_actor_that_are_given_are_sent(stage: Stage) -> None:
+    stage.when("hwbus.cmd.node.admit", accepted(operation=""))
+    stage.run("node", "admit", "n1", "--id", "again", "--expect-version", "4", "--actor", "bob")
+    assert stage.heard[0].headers == {
+        "Hwbus-Command-Id": "again",
+        "Hwbus-Actor": "bob",
+        "Hwbus-Expected-Version": "4",
+    }
+
+
+def test_the_actor_is_the_user_and_the_id_is_minted(stage: Stage) -> None:
+    stage.when("hwbus.cmd.node.admit", accepted(operation=""))
+    stage.run("node", "admit", "n1")
+    assert stage.heard[0].headers == {"Hwbus-Command-Id": "minted-1", "Hwbus-Actor": "ada"}
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code"),
+    [
+        (Refusal.UNKNOWN_VOLUME, 3),
+        (Refusal.NOT_LARGER, 5),
+        (Refusal.CAPACITY, 5),
+        (Refusal.MALFORMED, 5),
+        (Refusal.STALE_VERSION, 7),
+        (Refusal.VOLUME_BUSY, 7),
+        (Refusal.NODE_SILENT, 11),
+    ],
+)
+def test_a_refusal_says_code_reason_fix_and_where_to_read_on(
+    stage: Stage, code: Refusal, exit_code: int
+) -> None:
+    stage.when("hwbus.cmd.volume.grow", refuse(code, "because of the moon"))
+    done = stage.run("volume", "grow", "pg", "1GiB")
+    assert done.code == exit_code
+    assert done.out == ""
+    assert done.err.splitlines() == [
+        f"{code} because of the moon",
+        f"  {code.advice}",
+        f"  More: hwbus explain {code}",
+    ]
+
+
+def test_a_refusal_is_data_where_json_was_asked_for(stage: Stage) -> None:
+    stage.when("hwbus.cmd.volume.grow", refuse(Refusal.NOT_LARGER, "no", "ask for more"))
+    shape = stage.run("volume", "grow", "pg", "1GiB", "-o", "json").json
+    assert shape["kind"] == "Refused"
+    assert shape["items"] == [
+        {"code": "HW-V003", "because": "no", "fix": "ask for more", "command": ""}
+    ]
+
+
+def test_an_undecided_command_tells_how_to_repeat_it(stage: Stage) -> None:
+    stage.when("hwbus.cmd.volume.grow", Undecided(command="minted-1", because="the log is away"))
+    done = stage.run("volume", "grow", "pg", "1GiB")
+    assert done.code == 4
+    assert "--id minted-1" in done.err
+
+
+@pytest.mark.parametrize(
+    ("form", "out"),
+    [
+        ("table", f"volume/pg accepted  seq 1  op {OPERATION}\n"),
+        ("name", "volume/pg\n"),
+    ],
+)
+def test_what_was_accepted_is_told(stage: Stage, form: str, out: str) -> None:
+    stage.when("hwbus.cmd.volume.delete", accepted())
+    assert stage.run("volume", "delete", "pg", "--yes", "-o", form).out == out
+
+
+def test_what_was_accepted_is_data_where_json_was_asked_for(stage: Stage) -> None:
+    stage.when("hwbus.cmd.volume.delete", accepted(seq=9))
+    shape = stage.run("volume", "delete", "pg", "--yes", "-o", "json").json
+    assert (shape["kind"], shape["seq"]) == ("Accepted", 9)
+    assert shape["items"][0]["operation"] == OPERATION
+
+
+def test_nothing_to_change_is_said_so(stage: Stage) -> None:
+    stage.when("hwbus.cmd.node.admit", Accepted(command="c", seq=0, version=1))
+    assert stage.run("node", "admit", "n1").out == "node/n1 accepted  nothing to change\n"
+
+
+def _works(outcome: Outcome, code: Refusal | None = None, because: str = "") -> object:
+    """Return a desk that begins an operation, lets it do a step, and ends it."""
+
+    def reply(call: Call, log: MemoryLog) -> Answer:
+        began = VolumeProvisioningBegan(
+            volume="pg", uid=UID, operation=OPERATION, deadline=ago(), size_bytes=GIB, candidates=()
+        )
+        room = RoomReserved(pool="fast", node="n1", claim=UID, size_bytes=GIB, operation=OPERATION)
+        end = OperationEnded(
+            operation=OPERATION,
+            kind=OperationKind.VOLUME_PROVISION,
+            object="volume/pg",
+            outcome=outcome,
+            code=code,
+            because=because,
+            leftovers=("pool/n1/fast",) if code else (),
+        )
+
+        async def happen() -> None:
+            await append(log, "hwbus.evt.volume.-.pg", commit(began, correlation=OPERATION))
+            await append(log, "hwbus.evt.volume.-.pg", commit(correlation="another"))
+            await append(log, "hwbus.evt.volume.-.pg", commit(room, correlation=OPERATION))
+            await append(
+                log, f"hwbus.evt.operation.-.{OPERATION}", commit(end, correlation=OPERATION)
+            )
+
+        stage_task.append(asyncio.ensure_future(happen()))
+        return accepted()
+
+    stage_task: list[asyncio.Future[None]] = []
+    return reply
+
+
+def test_wait_follows_the_operation_to_its_end(stage: Stage) -> None:
+    stage.when("hwbus.cmd.volume.provision", _works(Outcome.COMPLETED))  # type: ignore[arg-type]
+    done = stage.run("volume", "create", "pg", "1GiB", "--wait")
+    assert done.code == 0
+    assert done.out == f"volume/pg volume-provision completed  seq 4  op {OPERATION}\n"
+    assert done.err.splitlines() == [
+        f"volume/pg accepted  seq 1  op {OPERATION}",
+        "  volume provisioning began, 1GiB  volume/pg  seq 1",
+        "  pool room reserved, 1GiB  volume/pg  seq 3",
+        "  operation ended, completed  seq 4",
+    ]
+
+
+def test_progress_on_a_terminal_leaves_nothing_behind_on_stdout(stage: Stage) -> None:
+    stage.when("hwbus.cmd.volume.provision", _works(Outcome.COMPLETED))  # type: ignore[arg-type]
+    done = stage.run("volume", "create", "pg", "1GiB", "--wait", tty=True, env={"NO_COLOR": "1"})
+    assert done.out == f"● volume/pg volume-provision completed  seq 4  op {OPERATION}\n"
+
+
+def test_wait_ends_as_data_where_json_was_asked_for(stage: Stage) -> None:
+    stage.when("hwbus.cmd.volume.provision", _works(Outcome.COMPLETED))  # type: ignore[arg-type]
+    shape = stage.run("volume", "create", "pg", "1GiB", "--wait", "-o", "json").json
+    assert shape["kind"] == "Operation"
+    assert shape["seq"] == 4
+    assert shape["items"][0]["outcome"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code"),
+    [
+        (Refusal.CAPACITY, 5),
+        (Refusal.NO_PLACE, 5),
+        (Refusal.TOOL_FAILED, 1),
+        (Refusal.DEADLINE, 1),
+        (Refusal.NODE_SILENT, 11),
+    ],
+)
+def test_an_operation_that_failed_ends_with_the_code_of_its_reason(
+    stage: Stage, code: Refusal, exit_code: int
+) -> None:
+    stage.when("hwbus.cmd.volume.provision", _works(Outcome.FAILED, code, "moon"))  # type: ignore[arg-type]
+    done = stage.run("volume", "create", "pg", "1GiB", "--wait")
+    assert (done.code, done.out) == (exit_code, "")
+    tail = done.err.splitlines()[-5:]
+    assert tail[0] == f"volume/pg volume-provision failed  seq 4  op {OPERATION}"
+    assert tail[1] == f"  {code} moon"
+    assert tail[2] == "  left over: pool/n1/fast"
+    assert tail[4] == f"  More: hwbus explain {code}"
+
+
+def test_waiting_longer_than_the_timeout_detaches_and_cancels_nothing(stage: Stage) -> None:
+    stage.when("hwbus.cmd.volume.provision", accepted())
+    done = stage.run("volume", "create", "pg", "1GiB", "--wait", "--timeout", "0.05s")
+    assert done.code == 4
+    assert f"hwbus op watch {OPERATION}" in done.err
+    assert [call.subject for call in stage.heard] == ["hwbus.cmd.volume.provision"]
+
+
+def test_ctrl_c_detaches_and_says_how_to_look_again(stage: Stage) -> None:
+    import os
+    import signal
+
+    def reply(call: Call, log: MemoryLog) -> Answer:
+        asyncio.get_running_loop().call_later(0.05, os.kill, os.getpid(), signal.SIGINT)
+        return accepted()
+
+    stage.when("hwbus.cmd.volume.provision", reply)
+    done = stage.run("volume", "create", "pg", "1GiB", "--wait")
+    assert done.code == 130
+    assert f"operation {OPERATION} goes on" in done.err
+    assert f"hwbus op watch {OPERATION}" in done.err
+    assert [call.subject for call in stage.heard] == ["hwbus.cmd.volume.provision"]
+
+
+def test_delete_asks_for_the_name_and_tells_what_is_lost(stage: Stage) -> None:
+    furnish(stage)
+    stage.when("hwbus.cmd.volume.delete", accepted())
+    done = stage.run("volume", "delete", "pg", typed="pg\n", typed_on_tty=True)
+    assert done.code == 0
+    assert "This deletes the volume 'pg' (5GiB, on n1), and its data" in done.err
+    assert stage.heard[-1].subject == "hwbus.cmd.volume.delete"
+
+
+@pytest.mark.parametrize("typed", ["", "y\n", "PG\n"])
+def test_delete_does_nothing_if_another_name_is_typed(stage: Stage, typed: str) -> None:
+    furnish(stage)
+    done = stage.run("volume", "delete", "pg", typed=typed, typed_on_tty=True)
+    assert done.code == 2
+    assert all(not call.subject.startswith("hwbus.cmd") for call in stage.heard)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [("volume", "delete", "pg"), ("pool", "remove", "n1/fast"), ("node", "remove", "n1")],
+)
+def test_where_nobody_can_be_asked_yes_must_be_said(stage: Stage, argv: tuple[str, ...]) -> None:
+    furnish(stage)
+    done = stage.run(*argv)
+    assert done.code == 2
+    assert "--yes" in done.err
+    assert all(not call.subject.startswith("hwbus.cmd") for call in stage.heard)
+
+
+@pytest.mark.parametrize(
+    "name", ["a.b", "*", ">", "a b", "UPPER", "x" * 10_000, "ünïcode", "a/b", "\n", ""]
+)
+def test_odd_names_are_sent_as_they_are_and_the_refusal_is_shown(stage: Stage, name: str) -> None:
+    stage.when("hwbus.cmd.volume.provision", refuse(Refusal.BAD_NAME, "no label"))
+    done = stage.run("volume", "create", name, "1GiB")
+    assert stage.said()["volume"] == name
+    assert done.code == 5
+    assert "HW-G003 no label" in done.err
+
+
+def test_an_odd_name_that_looks_like_an_option_is_sent_after_two_dashes(stage: Stage) -> None:
+    stage.when("hwbus.cmd.volume.provision", refuse(Refusal.BAD_NAME, "no label"))
+    stage.run("volume", "create", "--", "-x", "1GiB")
+    assert stage.said()["volume"] == "-x"
+
+
+def test_a_name_that_is_no_text_cannot_be_sent(stage: Stage) -> None:
+    done = stage.run("volume", "create", "a\udce4", "1GiB")
+    assert done.code == 2
+    assert "cannot be sent" in done.err
+
+
+def test_what_the_bus_cannot_carry_is_not_sent(stage: Stage) -> None:
+    done = stage.run("volume", "create", "x" * 1_000_000, "1GiB")
+    assert done.code == 2
+    assert "more than the bus carries" in done.err
+
+
+@pytest.mark.parametrize("id_", ["a\nb", "ü"])
+def test_a_command_id_must_fit_into_a_header(stage: Stage, id_: str) -> None:
+    done = stage.run("node", "admit", "n1", "--id", id_)
+    assert done.code == 2
+    assert stage.heard == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "verb", "field", "value"),
+    [
+        (("node", "admit", "node/n1"), "node.admit", "node", "n1"),
+        (("disk", "unreserve", "disk/d"), "disk.unreserve", "disk", "d"),
+        (("volume", "delete", "volume/pg", "-y"), "volume.delete", "volume", "pg"),
+        (("pool", "remove", "pool/n1/fast", "-y"), "pool.remove", "pool", "fast"),
+        (("op", "cancel", f"operation/{OPERATION}"), "operation.cancel", "operation", OPERATION),
+    ],
+)
+def test_what_o_name_prints_may_be_given_back(
+    stage: Stage, argv: tuple[str, ...], verb: str, field: str, value: str
+) -> None:
+    stage.when(f"hwbus.cmd.{verb}", accepted(operation=""))
+    assert stage.run(*argv).code == 0
+    assert stage.said()[field] == value
+
+
+def test_a_pool_on_one_node_needs_no_node(stage: Stage) -> None:
+    furnish(stage)
+    stage.when("hwbus.cmd.pool.grow", accepted(operation=""))
+    stage.run("pool", "grow", "fast", "--disk", "a")
+    assert stage.said()["node"] == "n1"
+
+
+def test_a_pool_on_two_nodes_needs_the_node_named(stage: Stage) -> None:
+    import msgspec
+
+    furnish(stage)
+    [pool] = stage.rows["pools"]
+    stage.rows["pools"] = (pool, msgspec.structs.replace(pool, node="n2"))
+    done = stage.run("pool", "grow", "fast", "--disk", "a")
+    assert done.code == 2
+    assert "n1, n2" in done.err
+
+
+def test_a_pool_nobody_has_is_not_found(stage: Stage) -> None:
+    assert stage.run("pool", "grow", "fast", "--disk", "a").code == 3
+
+
+def test_refused_is_an_answer_without_a_traceback(stage: Stage) -> None:
+    stage.when("hwbus.cmd.node.admit", Refused(code=Refusal.NODE_KNOWN, because="known"))
+    assert "Traceback" not in stage.run("node", "admit", "n1").err
