@@ -174,8 +174,12 @@ class Store:
 
 
 @asynccontextmanager
-async def open_store(path: Path, *, node: str, identity: str) -> AsyncIterator[Store]:
+async def open_store(
+    path: Path, *, node: str, identity: str, syncing: bool = True
+) -> AsyncIterator[Store]:
     """Open the file at *path*, made anew under *identity* if there is none.
+
+    Without *syncing* a loss of power may spoil it: for tests, whose machines have no power.
 
     Raises:
         NotOursError: it was written by another node, or in a later format.
@@ -183,7 +187,7 @@ async def open_store(path: Path, *, node: str, identity: str) -> AsyncIterator[S
     async with aiosqlite.connect(path, isolation_level=None) as connection:
         # NORMAL: what is lost with the power is repeated from the log, so no fsync is waited for.
         await connection.execute("PRAGMA journal_mode = WAL")
-        await connection.execute("PRAGMA synchronous = NORMAL")
+        await connection.execute(f"PRAGMA synchronous = {'NORMAL' if syncing else 'OFF'}")
         await connection.execute("PRAGMA cache_size = -1024")
         await connection.executescript(_SCHEMA)
         await connection.execute(

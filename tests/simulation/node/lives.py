@@ -110,6 +110,7 @@ class Node:
         self.name = name
         self.machine = SimulatedMachine.with_disks(name, [disk_bytes] * disks)
         self.desk = Desk()
+        folder.mkdir(parents=True, exist_ok=True)
         self.file = folder / f"{name}.sqlite"
         self.executed: list[tuple[str, ...]] = []
         self.figures = Figures()
@@ -122,7 +123,7 @@ class Node:
     ) -> AsyncIterator[Worker]:
         """Run a worker while the context lasts; then kill it, if it is not dead already."""
         fate = fate or Fate()
-        async with open_store(self.file, node=self.name, identity="memory") as store:
+        async with open_store(self.file, node=self.name, identity="memory", syncing=False) as store:
             runner = SimulatedRunner(self.machine, self.desk.clock.now, latency_s=self.latency_s)
             worker = await assemble(
                 Place(

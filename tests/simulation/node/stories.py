@@ -80,9 +80,7 @@ def extend(*indices: int) -> Wish:
             PoolGrowthBegan(pool=POOL, node=node.name, operation=OP, deadline=NOON, disks=more)
         )
         await node.desk.happen(
-            PoolExtensionWanted(
-                pool=POOL, node=node.name, uid=uid(POOL), disks=(*before, *more)
-            ),
+            PoolExtensionWanted(pool=POOL, node=node.name, uid=uid(POOL), disks=(*before, *more)),
             operation=OP,
         )
 
@@ -112,9 +110,7 @@ def abandon_growth(*indices: int) -> Wish:
 
 async def remove_pool(node: Node) -> None:
     await conclude(node)
-    await node.desk.happen(
-        PoolRemovalBegan(pool=POOL, node=node.name, operation=OP, deadline=NOON)
-    )
+    await node.desk.happen(PoolRemovalBegan(pool=POOL, node=node.name, operation=OP, deadline=NOON))
     await node.desk.happen(
         PoolRemovalWanted(pool=POOL, node=node.name, uid=uid(POOL), operation=OP), operation=OP
     )

@@ -1,0 +1,141 @@
+"""Kill the worker after every tool and after every write: the end is the same, nothing twice."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from schemas.grammar import type_name
+from tests.simulation.node.lives import Fate, Node
+from tests.simulation.node.stories import (
+    EXT4,
+    GIB,
+    GONE,
+    GROWN,
+    POOL,
+    POOL_GONE,
+    RESIZED,
+    STRIPED,
+    THIN,
+    XFS,
+    Wish,
+    delete,
+    extend,
+    formed,
+    grow,
+    have,
+    provisioned,
+    remove_pool,
+    shown,
+)
+
+Done = tuple[Wish, str, str, str]
+POINTS_MAX = 200
+
+# What was there, what is wished, and by which event one knows that it was done.
+CASES: dict[str, tuple[tuple[Done, ...], Done]] = {
+    "form a pool": ((), formed(0, 1)),
+    "form a pool with a thin pool": ((), formed(0, 1, thin_bytes=GIB)),
+    "extend a pool": (
+        (formed(0), provisioned("kept", **EXT4)),
+        (extend(1, 2), "pool", POOL, GROWN),
+    ),
+    "make a linear volume": ((formed(),), provisioned()),
+    "make a striped volume with ext4": ((formed(),), provisioned(**STRIPED, **EXT4)),
+    "make a volume with xfs": ((formed(),), provisioned(**XFS)),
+    "make a thin volume with ext4": ((formed(thin_bytes=GIB),), provisioned(**THIN, **EXT4)),
+    "grow a volume with ext4": (
+        (formed(), provisioned(**EXT4)),
+        (grow(), "replica", "pg", RESIZED),
+    ),
+    "grow a thin volume with xfs": (
+        (formed(thin_bytes=GIB), provisioned(**THIN, **XFS)),
+        (grow(), "replica", "pg", RESIZED),
+    ),
+    "remove a volume": (
+        (formed(), provisioned("kept", **EXT4), provisioned(**EXT4)),
+        (delete(), "replica", "pg", GONE),
+    ),
+    "remove a thin volume": (
+        (formed(thin_bytes=GIB), provisioned(**THIN)),
+        (delete(), "replica", "pg", GONE),
+    ),
+    "remove a pool": ((formed(thin_bytes=GIB),), (remove_pool, "pool", POOL, POOL_GONE)),
+}
+
+
+async def whole_life(node: Node, done: Done, fate: Fate) -> bool:
+    """Wish and wait; whether the worker lived to see it."""
+    wish, kind, name, event = done
+    async with node.life(fate) as worker:
+        await wish(node)
+        settled = asyncio.create_task(node.settle(worker, shown(node, kind, name, event)))
+        struck = asyncio.create_task(fate.struck.wait())
+        await asyncio.wait((settled, struck), return_when=asyncio.FIRST_COMPLETED)
+        lived = settled.done()
+        for task in (settled, struck):
+            task.cancel()
+        await asyncio.wait((settled, struck))
+        if lived:
+            settled.result()
+        return lived
+
+
+async def prepared(folder: Path, before: tuple[Done, ...]) -> Node:
+    node = Node(folder)
+    await have(node, *before)
+    for volume in node.desk.world.replicas:
+        if volume[1] == "kept":
+            node.machine.write("fast/kept", "precious")
+    node.executed.clear()
+    return node
+
+
+async def picture(node: Node, done: Done) -> dict[str, Any]:
+    """All that must not depend on when the worker died."""
+    seen = msgspec.to_builtins(await node.look())
+    for volume in seen["volumes"]:
+        del volume["lv_uuid"], volume["cause"]
+    for pool in seen["pools"]:
+        del pool["vg_uuid"]
+    events = [
+        (type_name(event), msgspec.to_builtins(event))
+        for event in await node.desk.events(done[1], node.name, done[2])
+    ]
+    made = [tuple(w for w in argv if not w.startswith("hwbus.cause")) for argv in node.executed]
+    kept = "kept" in {volume["name"] for volume in seen["volumes"]}
+    return {
+        "machine": seen,
+        "events": events,
+        "precious": node.machine.read("fast/kept") if kept else "",
+        "made": sorted(argv for argv in made if argv[0].startswith("mkfs")),
+        "created": sorted(argv for argv in made if argv[0] in {"lvcreate", "vgcreate"}),
+        "findings": node.desk.world.nodes[node.name].findings,
+        "parked": node.desk.parked(),
+    }
+
+
+async def matrix(folder: Path, before: tuple[Done, ...], done: Done) -> int:
+    node = await prepared(folder / "calm", before)
+    assert await whole_life(node, done, Fate())
+    calm = await picture(node, done)
+    assert calm["findings"] == ()
+    for number in range(1, POINTS_MAX):
+        node = await prepared(folder / str(number), before)
+        fate = Fate(strike_at=number)
+        await whole_life(node, done, fate)
+        if fate.points < number:
+            return number - 1
+        async with node.life() as worker:
+            await node.settle(worker, shown(node, *done[1:]))
+        assert await picture(node, done) == calm, f"died at {number}: {fate.where[-1]}"
+    raise AssertionError("the story never ends")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_worker_may_die_anywhere(case: str, tmp_path: Path) -> None:
+    before, done = CASES[case]
+    points = asyncio.run(matrix(tmp_path, before, done))
+    assert points > 10
