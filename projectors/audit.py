@@ -4,8 +4,11 @@ The order is that of the clocks of those who did it, and of the sequence where c
 row comes from one message alone, so it does not matter which of the two streams was read first.
 """
 
+import functools
+import operator
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import assert_never
+from typing import Any, assert_never
 
 import msgspec
 
@@ -19,6 +22,7 @@ from schemas.refusals import Refusal
 from schemas.views import AuditKind, AuditRow, FieldChange, Row
 
 _ENCODE = msgspec.json.Encoder().encode
+_NULL = msgspec.Raw(b"null")
 # These change with every commit and tell nothing that the audit row does not.
 _UNTOLD = frozenset({"created_at", "changed_at", "seq", "version"})
 
@@ -72,42 +76,33 @@ def changes(before: Row | None, after: Row | None) -> tuple[FieldChange, ...]:
 
     Where one of them is missing, only fields that say something are told.
     """
-    if before is after or (before is None and after is None):
-        return ()
     either = after if after is not None else before
-    empty = _empty(type(either))
-    told = []
-    for field in either.__struct_fields__ if either is not None else ():
-        if field in _UNTOLD:
-            continue
-        was = empty.get(field) if before is None else getattr(before, field)
-        now = empty.get(field) if after is None else getattr(after, field)
-        if was != now:
-            told.append(
-                FieldChange(
-                    field=field,
-                    before=_raw(None if before is None else was),
-                    after=_raw(None if after is None else now),
-                )
-            )
-    return tuple(told)
+    if before is after or either is None:
+        return ()
+    fields, values, empty = _told(type(either))
+    was = empty if before is None else values(before)
+    now = empty if after is None else values(after)
+    return tuple(
+        FieldChange(
+            field=field,
+            before=_NULL if before is None else _raw(was[i]),
+            after=_NULL if after is None else _raw(now[i]),
+        )
+        for i, field in enumerate(fields)
+        if was[i] != now[i]
+    )
 
 
 def _raw(value: object) -> msgspec.Raw:
     return msgspec.Raw(_ENCODE(value))
 
 
-_EMPTY: dict[type, dict[str, object]] = {}
-
-
-def _empty(row: type) -> dict[str, object]:
-    """Return the defaults of a kind of row."""
-    known = _EMPTY.get(row)
-    if known is None:
-        fields = msgspec.structs.fields(row)
-        known = {f.name: f.default for f in fields if f.default is not msgspec.NODEFAULT}
-        _EMPTY[row] = known
-    return known
+@functools.cache
+def _told(row: type[Row]) -> tuple[tuple[str, ...], Callable[[Row], Any], tuple[object, ...]]:
+    """Return the fields of a kind of row that are told, how to get them, and their defaults."""
+    fields = [field for field in msgspec.structs.fields(row) if field.name not in _UNTOLD]
+    names = tuple(field.name for field in fields)
+    return names, operator.attrgetter(*names), tuple(field.default for field in fields)
 
 
 def of_record(stored: Stored, record: AuditRecord) -> Change:

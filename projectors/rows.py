@@ -42,10 +42,15 @@ def drop(table: Table[R], key: str) -> Change:
 
 
 class Rows:
-    """Rows by table and key. *load* fetches the encoded row that the last transaction left."""
+    """Rows by table and key. *load* fetches the encoded row that the last transaction left.
 
-    def __init__(self, load: Load) -> None:
+    *complete* says that nothing has been written before: what is not at hand does not exist, and
+    need not be looked for.
+    """
+
+    def __init__(self, load: Load, *, complete: bool = False) -> None:
         self._load = load
+        self._complete = complete
         self._kept: dict[tuple[str, str], Row | None] = {}
         self.dirty: dict[str, dict[str, tuple[Table[Row], Row | None]]] = {}
 
@@ -57,7 +62,7 @@ class Rows:
         changed = self.dirty.get(table.name, {}).get(key)
         if changed is not None:
             return changed[1]  # type: ignore[return-value]
-        body = self._load(table.name, key)
+        body = None if self._complete and table.kept else self._load(table.name, key)
         row = None if body is None else table.decode(body)
         if table.kept:
             self._kept[where] = row
@@ -80,9 +85,10 @@ class Rows:
         """Forget what was changed: it has been written."""
         self.dirty = {}
         if len(self._kept) > _KEPT_MAX:
-            self._kept.clear()
+            self.forget()
 
     def forget(self) -> None:
-        """Forget everything: the transaction was undone."""
+        """Forget everything that is not on disk, as after a transaction that was undone."""
+        self._complete = False
         self.dirty = {}
         self._kept.clear()

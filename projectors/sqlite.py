@@ -193,6 +193,7 @@ class Store:
         db.execute("COMMIT")
         for stream, seq, identity, at in db.execute("SELECT * FROM positions"):
             self.positions[stream] = Position(seq, identity, datetime.fromisoformat(at))
+        self._rows = Rows(self._load, complete=not any(p.seq for p in self.positions.values()))
         return True
 
     def _apply(self, stream: str, batch: Sequence[Stored]) -> None:
@@ -266,7 +267,9 @@ class Store:
             tables = {}
             for table in TABLES:
                 sha = hashlib.sha256()
-                for key, body in db.execute(f"SELECT key, body FROM {table.name} ORDER BY key"):  # noqa: S608
+                for key, body in db.execute(
+                    f"SELECT key, CAST(body AS BLOB) FROM {table.name} ORDER BY key"  # noqa: S608
+                ):
                     sha.update(f"{len(key)} {len(body)} {key}".encode() + body)
                 tables[table.name] = sha.hexdigest()
         return Digest(positions, tables)

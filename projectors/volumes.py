@@ -18,6 +18,7 @@ from schemas.volume import (
     VolumeDeleted,
     VolumeDeletionBegan,
     VolumeDeletionFailed,
+    VolumeGone,
     VolumeGrown,
     VolumeGrowthBegan,
     VolumeGrowthFailed,
@@ -36,7 +37,7 @@ def volumes(rows: Rows, seen: Seen, event: Event) -> Changes:
             yield put(OWNERS, event.uid, OwnerRow(volume=name))
             yield put(PLACEMENTS, name, PlacementRow(candidates=event.candidates))
             yield put(VOLUMES, name, _stamped(_began(seen, event), seen))
-        case VolumeProvisioningFailed() | VolumeDeleted():
+        case VolumeProvisioningFailed() | VolumeDeleted() | VolumeGone():
             yield drop(OWNERS, event.uid)
             yield drop(PLACEMENTS, name)
             yield drop(VOLUMES, name)

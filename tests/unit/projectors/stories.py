@@ -1,6 +1,7 @@
-"""Histories to tell to the views: events in the order in which they happened, as the log has them."""
+"""Histories to tell to the views: events in the order in which a log has them."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -8,31 +9,35 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+from hypothesis import strategies as st
 
 from hwbus.memory import MemoryLog
 from hwbus.ports import Outlet, Stored
 from hwbus.subjects import address
+from projectors.fold import Folded, fold_event, fold_record
 from projectors.projector import Projector, Sources
 from projectors.rows import Rows
-from projectors.fold import Folded, fold_event, fold_record
 from projectors.tables import Table
-from schemas.audit import AuditRecord
+from schemas.audit import AuditRecord, ExecutedRecord
 from schemas.commit import Commit
 from schemas.disk import Content, DiskClass, DiskFound, Sighting
 from schemas.grammar import Event
-from schemas.node import NodeJoined, PoolAttached
+from schemas.node import Drift, DriftFound, Finding, NodeJoined, NodeRemoved, PoolAttached
 from schemas.operation import OperationEnded, OperationKind, OperationStarted, Outcome
 from schemas.place import place_of
 from schemas.pool import (
     PoolFacts,
     PoolFormed,
     PoolFormingBegan,
+    PoolRemoved,
+    RoomReleased,
     RoomReserved,
     RoomSettled,
+    RoomUnreserved,
 )
 from schemas.replica import ReplicaCreated, ReplicaSpec, ReplicaWanted
 from schemas.views import Row
-from schemas.volume import Layout, VolumeProvisioned, VolumeProvisioningBegan
+from schemas.volume import Layout, VolumeDeleted, VolumeProvisioned, VolumeProvisioningBegan
 from tests.support.clock import NOON, ManualClock
 
 GIB = 1 << 30
@@ -100,7 +105,7 @@ class Story:
 
     def all(self, table: Table[R]) -> list[R]:
         changed = self.rows().dirty.get(table.name, {})
-        return [row for _t, row in changed.values() if row is not None]  # type: ignore[misc]
+        return [table.decode(msgspec.json.encode(row)) for _t, row in changed.values() if row]
 
     # What usually happens, in a few words.
 
@@ -108,8 +113,8 @@ class Story:
         self.say(NodeJoined(node=name, address="10.0.0.1", zone="a"))
         return self
 
-    def disk(self, disk: str, node: str = "n1", size: int = 20 * GIB, **more: object) -> "Story":
-        self.say(DiskFound(disk=disk, node=node, sighting=sighting(size, **more)))
+    def disk(self, disk: str, node: str = "n1", sighting: Sighting | None = None) -> "Story":
+        self.say(DiskFound(disk=disk, node=node, sighting=sighting or blank()))
         return self
 
     def pool(
@@ -228,6 +233,10 @@ class Story:
         return self
 
 
+def blank() -> Sighting:
+    return sighting()
+
+
 def sighting(size: int = 20 * GIB, **more: object) -> Sighting:
     given = {
         "path": "/dev/sdb",
@@ -274,7 +283,7 @@ class Bench:
         self.outlet = outlet or self.audit
 
     def projector(self) -> Projector:
-        sources = Sources(self.events, self.audit.log)  # type: ignore[arg-type]
+        sources = Sources(self.events, self.audit.log)
         return Projector(self.path, sources, self.outlet, self.clock)
 
     @asynccontextmanager
@@ -290,8 +299,8 @@ class Bench:
 
 
 async def put(log: MemoryLog, subject: str, data: bytes) -> int:
-    last = await log.last(subject)
-    after = last.seq if last is not None else 0
+    past = await log.history(subject)
+    after = past[-1].seq if past else 0
     return await log.append(subject, data, after=after, message_id=f"{subject}-{after}")
 
 
@@ -305,5 +314,80 @@ async def until(true: Callable[[], bool], *, within_s: float = 10.0) -> None:
 def batches(stored: Sequence[Stored], cuts: Sequence[int]) -> list[list[Stored]]:
     """Cut *stored* into batches at these places."""
     places = [0, *sorted({cut % (len(stored) + 1) for cut in cuts}), len(stored)]
-    pieces = [list(stored[a:b]) for a, b in zip(places, places[1:], strict=False)]
+    pieces = [list(stored[a:b]) for a, b in itertools.pairwise(places)]
     return [piece for piece in pieces if piece]
+
+
+def any_story() -> st.SearchStrategy[Story]:
+    """Stories of anything that may happen to two nodes, even what never should."""
+    node, number = st.sampled_from(["n1", "n2"]), st.integers(1, 4)
+    size = st.sampled_from([GIB, 2 * GIB, 5 * GIB])
+    move: st.SearchStrategy[Callable[[Story], object]] = st.one_of(
+        st.builds(lambda n: lambda s: s.node(n), node),
+        st.builds(lambda n, d: lambda s: s.disk(f"d{d}", n), node, number),
+        st.builds(
+            lambda n, thin, u: lambda s: s.pool(node=n, thin=thin, number=900 + 2 * u),
+            node,
+            st.sampled_from([0, GIB]),
+            number,
+        ),
+        st.builds(
+            lambda n, v, z, layout: lambda s: s.volume(f"v{v}", v, z, node=n, layout=layout),
+            node,
+            number,
+            size,
+            st.sampled_from([Layout.LINEAR, Layout.THIN]),
+        ),
+        st.builds(lambda n, c: lambda s: s.say(_room(RoomReleased, n, c)), node, number),
+        st.builds(lambda n, c: lambda s: s.say(_room(RoomUnreserved, n, c)), node, number),
+        st.builds(
+            lambda n, u: (
+                lambda s: s.say(PoolRemoved(pool="fast", node=n, uid=uid(900 + 2 * u), disks=()))
+            ),
+            node,
+            number,
+        ),
+        st.builds(lambda v: lambda s: s.say(_deleted(v)), number),
+        st.builds(lambda n: lambda s: s.say(NodeRemoved(node=n, operation=uid(1))), node),
+        st.builds(
+            lambda n: (
+                lambda s: s.say(
+                    DriftFound(
+                        node=n, finding=Finding(drift=Drift.POOL_MISSING, object="pool/n1/x")
+                    )
+                )
+            ),
+            node,
+        ),
+        st.just(lambda s: s.write("hwbus.evt.volume.-.bad", b"{not json")),
+        st.just(lambda s: s.note("hwbus.audit.executed.n1", tool(s, "event:3"))),
+        st.just(lambda s: s.note("hwbus.audit.executed.n1", b"\xff")),
+    )
+    return st.lists(move, max_size=14).map(_told)
+
+
+def _told(moves: list[Callable[[Story], object]]) -> Story:
+    story = Story()
+    for move in moves:
+        move(story)
+    return story
+
+
+def _room(word: type[RoomReleased | RoomUnreserved], node: str, claim: int) -> Event:
+    return word(pool="fast", node=node, claim=uid(claim))
+
+
+def _deleted(number: int) -> Event:
+    return VolumeDeleted(volume=f"v{number}", uid=uid(number), operation=uid(1))
+
+
+def tool(story: Story, cause: str, correlation: str = "", status: int = 0) -> ExecutedRecord:
+    return ExecutedRecord(
+        at=story.at,
+        node="n1",
+        argv=("lvcreate", "-L", "1g"),
+        exit_status=status,
+        duration_ms=12.5,
+        cause=cause,
+        correlation=correlation,
+    )
