@@ -1,6 +1,7 @@
 """Which control plane is meant: contexts are small files, one of them is current."""
 
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hwbus.cli.world import World
 
 DEFAULT_SERVER = "nats://127.0.0.1:4222"
 _CURRENT = "current"
+_NAME = re.compile(r"[A-Za-z0-9][-A-Za-z0-9._]{0,62}")
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +29,11 @@ def _folder(world: World) -> Path:
 
 
 def save(world: World, context: Context) -> None:
-    """Keep *context* and make it the current one."""
+    """Keep *context* and make it the current one. Raises ``FailureError`` for an odd name."""
+    if _NAME.fullmatch(context.name) is None:
+        raise FailureError(
+            Exit.USAGE, f"{context.name[:80]!r} is no name", fix="Use a-z, 0-9, '-', '.' and '_'."
+        )
     folder = _folder(world)
     folder.mkdir(parents=True, exist_ok=True)
     fields = {"server": context.server, "http": context.http, "description": context.description}

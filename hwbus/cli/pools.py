@@ -9,7 +9,7 @@ from cyclopts.token import Token
 
 from hwbus.cli.changing import change, confirmed
 from hwbus.cli.exits import Exit
-from hwbus.cli.nouns import AtNode, DiskIds, PoolName, Yes
+from hwbus.cli.nouns import AtNode, DiskIds, NodeName, PoolName, Yes
 from hwbus.cli.options import CHANGE, OPTIONS, Change, Deadline, Options, Size, noun
 from hwbus.cli.output import heading, print_table
 from hwbus.cli.reading import listing, node_of_pool, one, rest, show_row
@@ -62,7 +62,7 @@ def create(
     name: Annotated[str, Parameter(help="What to call it.")],
     /,
     *,
-    node: Annotated[str, Parameter(help="The node that has the disks.")],
+    node: NodeName,
     disk: DiskIds,
     thin: Annotated[
         Size | None, Parameter(help="Set so much aside for thin volumes: 20GiB.")

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+import msgspec
+
 from hwbus.cli import contexts, recall
 from hwbus.cli.exits import Exit, FailureError, for_refusal
 from hwbus.cli.options import Options
@@ -46,6 +48,12 @@ async def conversation(options: Options) -> AsyncIterator[Client]:
             Exit.TIMED_OUT,
             f"no answer came in time: {error}",
             fix="Ask again; hwbus doctor looks closer.",
+        ) from error
+    except msgspec.MsgspecError as error:
+        raise FailureError(
+            Exit.FAILED,
+            f"what answers at {server} says something this version cannot read: {error}",
+            fix="Compare versions: hwbus version here, and hwbus status or the server's package.",
         ) from error
     except RefusedQueryError as error:
         refused = error.refused
