@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from aggregates.disk import Disk
     from aggregates.node import Node
+    from aggregates.operation import Operation
     from aggregates.pool import Pool
     from aggregates.replica import Replica
     from aggregates.volume import Volume
@@ -50,6 +51,11 @@ class World(Protocol):
     @property
     def replicas(self) -> "Mapping[tuple[str, str], Replica]":
         """All replicas by node and volume."""
+        ...
+
+    @property
+    def operations(self) -> "Mapping[str, Operation]":
+        """All operations by id."""
         ...
 
     @property

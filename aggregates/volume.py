@@ -22,11 +22,13 @@ from schemas.volume import (
     GrowVolume,
     Layout,
     ProvisionVolume,
+    ReportLegRemoved,
     VolumeCommand,
     VolumeDeleted,
     VolumeDeletionBegan,
     VolumeDeletionFailed,
     VolumeEvent,
+    VolumeGone,
     VolumeGrown,
     VolumeGrowthBegan,
     VolumeGrowthFailed,
@@ -74,6 +76,9 @@ def decide(volume: Volume, command: VolumeCommand, facts: Facts) -> Decision[Vol
             return _unready(volume, command, facts) or _delete(volume, command, facts)
         case ConcludeVolume():
             return _conclude(volume, command) if volume.operation == command.operation else ()
+        case ReportLegRemoved():
+            gone = volume.phase is VolumePhase.READY and volume.uid == command.uid
+            return (VolumeGone(volume=command.volume, uid=command.uid),) if gone else ()
         case _:
             assert_never(command)
 
@@ -243,7 +248,7 @@ def evolve(volume: Volume, event: VolumeEvent) -> Volume:
             return replace(volume, phase=VolumePhase.DELETING, operation=event.operation)
         case VolumeDeletionFailed():
             return replace(volume, phase=VolumePhase.READY, operation="")
-        case VolumeDeleted() | VolumeProvisioningFailed():
+        case VolumeDeleted() | VolumeProvisioningFailed() | VolumeGone():
             return Volume()
         case _:
             assert_never(event)

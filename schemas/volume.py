@@ -87,6 +87,13 @@ class ConcludeVolume(Report, frozen=True, kw_only=True, tag="volume.report-concl
     because: Text = ""
 
 
+class ReportLegRemoved(Report, frozen=True, kw_only=True, tag="volume.report-leg-removed.v1"):
+    """A leg turned out to be gone: its removal had been done before it could be withdrawn."""
+
+    volume: Name
+    uid: Id
+
+
 class VolumeProvisioningBegan(Event, frozen=True, kw_only=True, tag="volume.provisioning-began.v1"):
     """A volume shall be made, in the first of ``candidates`` that keeps its word."""
 
@@ -185,7 +192,14 @@ class VolumeDeletionFailed(Event, frozen=True, kw_only=True, tag="volume.deletio
     because: str
 
 
-VolumeCommand = ProvisionVolume | GrowVolume | DeleteVolume | ConcludeVolume
+class VolumeGone(Event, frozen=True, kw_only=True, tag="volume.gone.v1"):
+    """The volume is gone after all: its deletion was given up, but the node had done it."""
+
+    volume: Name
+    uid: Id
+
+
+VolumeCommand = ProvisionVolume | GrowVolume | DeleteVolume | ConcludeVolume | ReportLegRemoved
 VolumeEvent = (
     VolumeProvisioningBegan
     | VolumeProvisioned
@@ -196,4 +210,5 @@ VolumeEvent = (
     | VolumeDeletionBegan
     | VolumeDeleted
     | VolumeDeletionFailed
+    | VolumeGone
 )

@@ -37,6 +37,8 @@ class DeleteVolumeProcess(Process, frozen=True, kw_only=True):
 
     def forward(self) -> Due | None:
         """Have the leg removed, wait for the node and the ledger, conclude."""
+        if self.succeeded:
+            return self.completed()
         if not self.removal_wanted:
             return Due(
                 "remove",
@@ -86,16 +88,16 @@ class DeleteVolumeProcess(Process, frozen=True, kw_only=True):
                 return replace(self, released=True)
             case ReplicaTroubled(permanent=True):
                 return self.give_up(event.code, event.because)
-            case VolumeDeleted() | VolumeDeletionFailed():
+            case VolumeDeleted():
+                return self.success()
+            case VolumeDeletionFailed():
                 return replace(self, concluded=True)
             case _:
                 return self
 
     def _gone(self) -> Due:
-        if not self.concluded:
-            gone = ConcludeVolume(volume=self.volume, operation=self.operation, gone=True)
-            return Due("gone", gone)
-        return self.completed()
+        gone = ConcludeVolume(volume=self.volume, operation=self.operation, gone=True)
+        return Due("gone", gone)
 
 
 def begin(event: VolumeDeletionBegan) -> DeleteVolumeProcess:

@@ -36,7 +36,6 @@ class ClaimingProcess(Process, frozen=True, kw_only=True):
     claimed: frozenset[str] = frozenset()
     attached: bool = True
     asked: bool = False
-    done: bool = False
     abandoned: bool = False
     undone: bool = False
     concluded: bool = False
@@ -48,6 +47,8 @@ class ClaimingProcess(Process, frozen=True, kw_only=True):
 
     def forward(self) -> Due | None:
         """Attach the pool to its node, claim the disks, have the node do it, conclude."""
+        if self.succeeded:
+            return self._conclude() or self.completed()
         if not self.attached:
             return Due(
                 "attach",
@@ -60,9 +61,7 @@ class ClaimingProcess(Process, frozen=True, kw_only=True):
             step = BuildPool if self.forming else ExtendPool
             wish = step(pool=self.pool, node=self.node, operation=self.operation)
             return Due("ask", wish)
-        if not self.done:
-            return None
-        return self._conclude() or self.completed()
+        return None
 
     def back(self, why: GivingUp) -> Due | None:
         """Give up what was wanted, wait until nothing of it is left, conclude."""
@@ -97,7 +96,7 @@ class ClaimingProcess(Process, frozen=True, kw_only=True):
             case PoolBuildWanted() | PoolExtensionWanted():
                 return replace(self, asked=True)
             case PoolFormed() | PoolGrown():
-                return replace(self, done=True)
+                return self.success()
             case PoolTroubled(permanent=True):
                 return self.give_up(event.code, event.because)
             case PoolGrowthAbandoned() | PoolRemovalWanted():

@@ -35,15 +35,15 @@ class GrowVolumeProcess(Process, frozen=True, kw_only=True):
 
     def forward(self) -> Due | None:
         """Reserve, have the leg grown, wait for the node and the ledger, conclude."""
+        if self.succeeded:
+            return self.completed()
         if not (self.reserved or self.wanted_bytes):
             return Due("reserve", self._reserve())
         if not self.wanted_bytes:
             return Due("resize", self._resize(self.to_bytes))
         if self.actual_bytes < self.to_bytes or not self.settled:
             return None
-        if not self.concluded:
-            return self._conclude(None)
-        return self.completed()
+        return self._conclude(None)
 
     def back(self, why: GivingUp) -> Due | None:
         """Withdraw the wish, give back what was set aside, keep the volume in use."""
@@ -77,7 +77,9 @@ class GrowVolumeProcess(Process, frozen=True, kw_only=True):
                 return replace(self, settled=True, reserved=False)
             case ReplicaTroubled(permanent=True):
                 return self.give_up(event.code, event.because)
-            case VolumeGrown() | VolumeGrowthFailed():
+            case VolumeGrown():
+                return self.success()
+            case VolumeGrowthFailed():
                 return replace(self, concluded=True)
             case _:
                 return self

@@ -62,7 +62,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     ended: bool = False
     giving_up: GivingUp | None = None
     expiries: int = 0
-    leftovers: tuple[str, ...] = ()
+    succeeded: bool = False
 
     @property
     def out_of_time(self) -> bool:
@@ -119,9 +119,16 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
             case _:
                 return self.note(event)
 
+    def success(self) -> Self:
+        """Return the process past the point of no return: what was asked for is so."""
+        return replace(self, succeeded=True, giving_up=None)
+
     def give_up(self, code: Refusal, because: str, outcome: Outcome = Outcome.FAILED) -> Self:
-        """Return the process on its way back; the first reason counts."""
-        if self.giving_up is not None or self.ended:
+        """Return the process on its way back; the first reason counts.
+
+        What has succeeded is not undone: then it is too late to cancel.
+        """
+        if self.giving_up is not None or self.ended or self.succeeded:
             return self
         return replace(self, giving_up=GivingUp(outcome, code, because))
 

@@ -49,6 +49,8 @@ class Provision(Process, frozen=True, kw_only=True):
 
     def forward(self) -> Due | None:
         """Reserve, have the leg made, wait for the node and the ledger, conclude."""
+        if self.succeeded:
+            return self.completed()
         if self.bounced:
             return self._unreserve()
         if not self.reserved:
@@ -57,18 +59,16 @@ class Provision(Process, frozen=True, kw_only=True):
             return Due("create", self._create(), self.tried)
         if not (self.created_bytes and self.settled):
             return None
-        if not self.concluded:
-            return Due(
-                "ready",
-                ConcludeVolume(
-                    volume=self.volume,
-                    operation=self.operation,
-                    node=self.here.node,
-                    pool=self.here.pool,
-                    size_bytes=self.created_bytes,
-                ),
-            )
-        return self.completed()
+        return Due(
+            "ready",
+            ConcludeVolume(
+                volume=self.volume,
+                operation=self.operation,
+                node=self.here.node,
+                pool=self.here.pool,
+                size_bytes=self.created_bytes,
+            ),
+        )
 
     def back(self, why: GivingUp) -> Due | None:
         """Have the leg removed, give the room back, say that there is no volume."""
@@ -126,7 +126,9 @@ class Provision(Process, frozen=True, kw_only=True):
                 return replace(self, removal_wanted=True)
             case ReplicaRemoved():
                 return replace(self, removed=True)
-            case VolumeProvisioned() | VolumeProvisioningFailed():
+            case VolumeProvisioned():
+                return self.success()
+            case VolumeProvisioningFailed():
                 return replace(self, concluded=True)
             case _:
                 return self

@@ -106,25 +106,25 @@ class RemoveNodeProcess(Process, frozen=True, kw_only=True):
         for number, disk in enumerate(self.disks):
             if disk not in self.forgotten:
                 return Due("forget", ReportDiskForgotten(disk=disk, node=self.node), number)
-        return self._conclude(removed=True) or self.completed()
+        return self.completed() if self.succeeded else self._conclude(removed=True)
 
     def back(self, why: GivingUp) -> Due | None:
         """Let the node stay; its worker's next report brings its disks back."""
-        return self._conclude(removed=False) or self.given_up(why)
+        return self.given_up(why) if self.concluded else self._conclude(removed=False)
 
     def note(self, event: Event) -> "RemoveNodeProcess":
         """Note what disks and node say."""
         match event:
             case DiskForgotten():
                 return replace(self, forgotten=self.forgotten | {event.disk})
-            case NodeRemoved() | NodeRemovalEnded():
+            case NodeRemoved():
+                return self.success()
+            case NodeRemovalEnded():
                 return replace(self, concluded=True)
             case _:
                 return self
 
-    def _conclude(self, *, removed: bool) -> Due | None:
-        if self.concluded:
-            return None
+    def _conclude(self, *, removed: bool) -> Due:
         ended = ConcludeNode(node=self.node, operation=self.operation, removed=removed)
         return Due("ended", ended)
 

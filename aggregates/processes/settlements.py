@@ -5,17 +5,20 @@ from collections.abc import Iterator, Sequence
 from aggregates.decision import World
 from aggregates.pool import PoolPhase
 from aggregates.replica import ReplicaPhase
+from aggregates.volume import VolumePhase
 from schemas.disk import ReportDiskReleased
 from schemas.grammar import Event, Message
-from schemas.node import DetachPool
+from schemas.node import ConcludeNode, DetachPool
 from schemas.pool import (
+    ConcludePool,
     PoolDisksDropped,
     PoolRemoved,
     ReportReleased,
     ReportSettled,
 )
+from schemas.refusals import Refusal
 from schemas.replica import ReplicaCreated, ReplicaRemoved, ReplicaResized
-from schemas.volume import Layout
+from schemas.volume import ConcludeVolume, Layout, ReportLegRemoved
 
 
 def follows(events: Sequence[Event]) -> tuple[Message, ...]:
@@ -35,6 +38,7 @@ def _follows(event: Event) -> Iterator[Message]:
             )
         case ReplicaRemoved():
             yield ReportReleased(pool=event.pool, node=event.node, claim=event.uid)
+            yield ReportLegRemoved(volume=event.volume, uid=event.uid)
         case PoolDisksDropped():
             for disk in event.disks:
                 yield ReportDiskReleased(disk=disk, node=event.node, pool=event.pool)
@@ -51,7 +55,12 @@ def owed(world: World) -> tuple[Message, ...]:
 
     It is what ``follows`` would have said of commits that nobody lived to act on.
     """
-    return (*_owed_to_ledgers(world), *_owed_by_claims(world))
+    return (
+        *_owed_to_ledgers(world),
+        *_owed_by_claims(world),
+        *_owed_to_volumes(world),
+        *_held_for_nobody(world),
+    )
 
 
 def _owed_to_ledgers(world: World) -> Iterator[Message]:
@@ -92,3 +101,29 @@ def _owed_by_claims(world: World) -> Iterator[Message]:
             pool = world.pools.get((name, carried))
             if pool is None or pool.phase is PoolPhase.ABSENT:
                 yield DetachPool(node=name, pool=carried)
+
+
+def _owed_to_volumes(world: World) -> Iterator[Message]:
+    legs = {r.spec.uid for r in world.replicas.values() if r.spec is not None}
+    for name, volume in world.volumes.items():
+        if volume.phase is VolumePhase.READY and volume.uid not in legs:
+            yield ReportLegRemoved(volume=name, uid=volume.uid)
+
+
+def _held_for_nobody(world: World) -> Iterator[Message]:
+    """Nothing stays busy for an operation that has ended."""
+    ended = {name for name, o in world.operations.items() if o.outcome is not None}
+    for (node, name), pool in world.pools.items():
+        if pool.operation in ended:
+            yield ConcludePool(pool=name, node=node, operation=pool.operation)
+    for name, volume in world.volumes.items():
+        if volume.operation in ended:
+            yield ConcludeVolume(
+                volume=name,
+                operation=volume.operation,
+                code=Refusal.DEADLINE,
+                because="its operation ended without a word",
+            )
+    for name, member in world.nodes.items():
+        if member.operation in ended:
+            yield ConcludeNode(node=name, operation=member.operation, removed=False)

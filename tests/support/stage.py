@@ -17,10 +17,11 @@ from hwbus.driver import Driver
 from hwbus.memory import MemoryLog, MemoryOutlet
 from hwbus.ports import Clock
 from hwbus.subjects import of_node, parse_event
-from schemas.answers import Accepted, Answer, Refused
+from schemas.answers import Accepted, Answer, Refused, Undecided
 from schemas.disk import Content, DiskClass, ReportDiskSeen, Sighting
 from schemas.grammar import Event, Message, kind_and_verb
 from schemas.node import ReportNodeJoined
+from schemas.place import place_of
 from schemas.pool import (
     FormPool,
     PoolBuildWanted,
@@ -45,6 +46,7 @@ from schemas.replica import (
 )
 from schemas.words import AnyEvent
 from tests.support.given import GIB, MIB
+from tests.support.unsteady import UnsteadyLog
 
 EXTENT = 4 * MIB
 CODEC = commit_codec(AnyEvent)
@@ -63,10 +65,11 @@ class Counting:
 class Stage:
     """A log, and whatever control plane is alive just now."""
 
-    def __init__(self, clock: Clock, mint: Callable[[], str] | None = None) -> None:
+    def __init__(self, clock: Clock, chance: Random | None = None) -> None:
+        """*chance* makes the log unsteady."""
         self.clock = clock
-        self.mint = mint or Counting()
-        self.log = MemoryLog(clock)
+        self.mint = Counting()
+        self.log = MemoryLog(clock) if chance is None else UnsteadyLog(clock, chance)
         self.outlet = MemoryOutlet()
         self.desk: CommandDesk | None = None
         self.world = World()
@@ -104,10 +107,7 @@ class Stage:
     async def say(
         self, command: Message, *, id_: str = "", correlation: str = "", actor: str = "tester"
     ) -> Answer:
-        """Say *command* to the desk that is alive, waiting for one if need be."""
-        async with asyncio.timeout(3600):
-            while self.desk is None:  # noqa: ASYNC110 -- virtual time costs nothing
-                await asyncio.sleep(0.1)
+        """Say *command* to whatever desk is alive until one of them knows the answer."""
         kind, verb = kind_and_verb(command)
         wish = Asked(
             id=id_ or self.mint(),
@@ -117,7 +117,13 @@ class Stage:
             data=msgspec.json.encode(command),
             correlation=correlation,
         )
-        return await self.desk.handle(wish)
+        async with asyncio.timeout(3600):
+            while True:
+                desk = self.desk
+                answer = await desk.handle(wish) if desk is not None else None
+                if answer is not None and not isinstance(answer, Undecided):
+                    return answer
+                await asyncio.sleep(0.1)
 
     async def accepted(self, command: Message) -> Accepted:
         """Say *command* and insist."""
@@ -173,6 +179,7 @@ class ScriptedNode:
         self._chance = chance
         self._troubles = troubles
         self._position = 0
+        self._undone: dict[str, tuple[Event, str]] = {}
 
     async def join(self, disks: int = 2, size_bytes: int = 20 * GIB) -> None:
         """Join with blank disks."""
@@ -195,7 +202,9 @@ class ScriptedNode:
         )
 
     async def work(self) -> None:
-        """Work until cancelled; begun anew it goes on where the log stands."""
+        """Work until cancelled; begun anew it tries again what failed, then goes on."""
+        for event, correlation in list(self._undone.values()):
+            await self._take(event, correlation)
         async with self._stage.log.follow(
             after=self._position, subjects=(of_node(self.name),)
         ) as batches:
@@ -204,11 +213,20 @@ class ScriptedNode:
                     assert parse_event(stored.subject).place == self.name
                     commit = CODEC.decode(stored.data)
                     for event in commit.events:
-                        await asyncio.sleep(self._chance.random() * self.slow_s)
-                        report = self._do(event)
-                        if report is not None:
-                            await self._stage.say(report, correlation=commit.correlation)
+                        await self._take(event, commit.correlation)
                     self._position = stored.seq
+
+    async def _take(self, event: Event, correlation: str) -> None:
+        await asyncio.sleep(self._chance.random() * self.slow_s)
+        report = self._do(event)
+        if report is None:
+            return
+        about = str(place_of(event))
+        if isinstance(report, ReportReplicaTrouble | ReportPoolTrouble):
+            self._undone[about] = (event, correlation)
+        else:
+            self._undone.pop(about, None)
+        await self._stage.say(report, correlation=correlation)
 
     def _do(self, event: Event) -> Message | None:  # noqa: C901
         trouble = self._troubles(event)
@@ -284,7 +302,7 @@ class ScriptedNode:
 
 def _at_rest(world: World) -> bool:
     objects = (*world.nodes.values(), *world.pools.values(), *world.volumes.values())
-    begun = any(thing.operation for thing in objects)
+    begun = any(getattr(thing, "operation", "") for thing in objects)
     return not begun and all(o.outcome is not None for o in world.operations.values())
 
 

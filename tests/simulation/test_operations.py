@@ -1,0 +1,206 @@
+"""Random days of a small cluster: control planes and workers die, commands race, and laws hold.
+
+A failure names its seed; ``HWBUS_SEED=n`` plays that day alone.
+"""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from random import Random
+
+import pytest
+
+from aggregates.ledger import room_bytes
+from aggregates.world import World
+from hwbus.subjects import parse_event
+from schemas.answers import Refused
+from schemas.grammar import Event, Request
+from schemas.operation import CancelOperation, OperationEnded, OperationStarted
+from schemas.pool import GrowPool, PoolFormingBegan, RemovePool
+from schemas.refusals import Refusal
+from schemas.replica import ReplicaWanted
+from schemas.volume import DeleteVolume, GrowVolume, Layout, ProvisionVolume
+from tests.support.given import GIB
+from tests.support.stage import CODEC, ScriptedNode, Stage, taken_bytes
+from tests.support.virtual_time import VirtualClock, run_virtually
+
+SEEDS = (
+    [int(os.environ["HWBUS_SEED"])]
+    if "HWBUS_SEED" in os.environ
+    else range(int(os.environ.get("HWBUS_SEEDS", "60")))
+)
+DEADLINE_S = 40
+MARGIN_S = 3.0
+NODES = ("n1", "n2", "n3")
+
+
+class Day:
+    """One seeded run."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = Random(seed)
+        self.stage = Stage(VirtualClock(), Random(f"log{seed}"))
+        self.nodes = [
+            ScriptedNode(self.stage, name, Random(f"{seed}{name}"), self._troubles)
+            for name in NODES
+        ]
+        self.operations: list[str] = []
+        self.over = asyncio.Event()
+        self.calm = False
+
+    def _troubles(self, _: Event) -> Refusal | None:
+        return Refusal.TOOL_FAILED if not self.calm and self.chance.random() < 0.05 else None
+
+    async def play(self) -> None:
+        """Live through the day, then let everybody recover."""
+        plane = asyncio.create_task(self._mortal_control_plane())
+        for node in self.nodes:
+            await node.join(3)
+        workers = [asyncio.create_task(self._mortal_worker(node)) for node in self.nodes]
+        await asyncio.gather(*(self._user(number) for number in range(4)))
+        self.calm = True
+        await self.stage.settled(within_s=20 * DEADLINE_S)
+        await self.stage.until(self._books_are_right, within_s=300)
+        self.over.set()
+        for task in (*workers, plane):
+            task.cancel()
+        await asyncio.gather(*workers, plane, return_exceptions=True)
+
+    async def _mortal_control_plane(self) -> None:
+        while True:
+            async with self.stage.control_plane():
+                life_s = 3600.0 if self.calm else self.chance.expovariate(1 / 8)
+                await asyncio.sleep(life_s)
+            await asyncio.sleep(self.chance.random() * 0.5)
+
+    async def _mortal_worker(self, node: ScriptedNode) -> None:
+        while True:
+            work = asyncio.create_task(node.work())
+            await asyncio.wait({work}, timeout=self.chance.expovariate(1 / 20))
+            if work.done():
+                work.result()
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            away_s = 5 * DEADLINE_S if self.chance.random() < 0.1 else self.chance.random() * 5
+            await asyncio.sleep(0.1 if self.calm else away_s)
+
+    async def _user(self, number: int) -> None:
+        for step in range(12):
+            wish = self._wish(step)
+            id_ = f"user{number}.{step}"
+            answers = [await self.stage.say(wish, id_=id_)]
+            if self.chance.random() < 0.2:
+                answers.append(await self.stage.say(wish, id_=id_))
+                assert self._same(answers)
+            self.operations += [getattr(a, "operation", "") for a in answers[:1]]
+            await asyncio.sleep(self.chance.random() * 6)
+
+    def _same(self, answers: Sequence[object]) -> bool:
+        first, second = answers
+        if isinstance(first, Refused) or isinstance(second, Refused):
+            return True  # a refusal is no decision: asked again, the answer may be another one
+        return getattr(first, "operation", 1) == getattr(second, "operation", 2)
+
+    def _wish(self, step: int) -> Request:
+        node = self.chance.choice(self.nodes)
+        volume = f"v{self.chance.randrange(8)}"
+        size_bytes = self.chance.randrange(1, 9) * GIB
+        if step < 2:
+            return node.form(self.chance.choice((1, 2)), deadline_s=DEADLINE_S)
+        match self.chance.randrange(10):
+            case 0:
+                disk = f"{node.name}-d2"
+                return GrowPool(pool="fast", node=node.name, disks=(disk,), deadline_s=DEADLINE_S)
+            case 1:
+                return RemovePool(pool="fast", node=node.name, deadline_s=DEADLINE_S)
+            case 2 | 3:
+                return GrowVolume(volume=volume, size_bytes=size_bytes, deadline_s=DEADLINE_S)
+            case 4 | 5:
+                return DeleteVolume(volume=volume, deadline_s=DEADLINE_S)
+            case 6 if self.operations and (last := self.operations[-1]):
+                return CancelOperation(operation=last)
+            case _:
+                return ProvisionVolume(
+                    volume=volume,
+                    size_bytes=size_bytes,
+                    layout=Layout.LINEAR,
+                    deadline_s=DEADLINE_S,
+                )
+
+    def _books_are_right(self, world: World) -> bool:
+        """Whether the ledgers say what the nodes have."""
+        for node in self.nodes:
+            pools = {name: pool for (at, name), pool in world.pools.items() if at == node.name}
+            booked = {
+                claim: posting.size_bytes
+                for pool in pools.values()
+                for claim, posting in (pool.ledger.settled | pool.ledger.reserved).items()
+            }
+            there = {spec.uid: taken_bytes(spec) for spec in node.volumes.values()}
+            if booked != there or set(pools) != set(node.pools):
+                return False
+        return True
+
+
+async def commits(stage: Stage) -> list[tuple[str, str, str, list[Event]]]:
+    found = []
+    for seq in range(1, await stage.log.head() + 1):
+        stored = await stage.log.get(seq)
+        assert stored is not None
+        at = parse_event(stored.subject)
+        found.append((at.kind, at.place, at.id, list(CODEC.decode(stored.data).events)))
+    return found
+
+
+def never_over_committed(world: World) -> None:
+    for pool in world.pools.values():
+        if pool.facts is not None:
+            taken = pool.ledger.thick_settled_bytes + pool.ledger.thick_reserved_bytes
+            assert taken + room_bytes(pool.ledger, pool.facts) == pool.facts.size_bytes
+
+
+async def the_laws_hold(day: Day) -> None:
+    """Everything that must be true of a day that is over."""
+    again = World()
+    wanted: set[str] = set()
+    for kind, place, id_, events in await commits(day.stage):
+        again.evolve(kind, place, id_, events)
+        never_over_committed(again)
+        for event in events:
+            if isinstance(event, ReplicaWanted):
+                assert event.spec.uid not in wanted, "made twice"
+                wanted.add(event.spec.uid)
+    live = day.stage.world
+    for table in ("nodes", "disks", "pools", "volumes", "replicas", "operations"):
+        assert getattr(again, table) == getattr(live, table), table
+    claimed = [(d.owner.node, d.owner.pool) for d in live.disks.values() if d.owner]
+    assert set(claimed) == set(live.pools)
+    assert {(n, p) for n, node in live.nodes.items() for p in node.pools} == set(live.pools)
+    await every_operation_ended_in_time(day)
+
+
+async def every_operation_ended_in_time(day: Day) -> None:
+    deadlines: dict[str, object] = {}
+    for seq in range(1, await day.stage.log.head() + 1):
+        stored = await day.stage.log.get(seq)
+        assert stored is not None
+        commit = CODEC.decode(stored.data)
+        for event in commit.events:
+            if isinstance(event, OperationStarted):
+                deadlines[event.operation] = event.deadline
+            if isinstance(event, OperationEnded):
+                late_s = (commit.at - deadlines.pop(event.operation)).total_seconds()  # type: ignore[operator]
+                assert late_s <= MARGIN_S, f"{event.kind} was {late_s} s late"
+            if isinstance(event, PoolFormingBegan):
+                assert event.operation == commit.correlation
+    assert deadlines == {}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_whatever_dies_the_laws_hold(seed: int) -> None:
+    async def tale() -> None:
+        day = Day(seed)
+        await day.play()
+        await the_laws_hold(day)
+
+    run_virtually(tale)
