@@ -119,7 +119,7 @@ class Codec(Generic[T]):
             raise UnreadableError("nested too deeply") from error
         except msgspec.DecodeError as error:
             raise _unreadable(str(error)) from error
-        if self._unique_keys:
+        if self._unique_keys and not _plainly_distinct(data):
             _LOOKS_AT_KEYS.decode(data.decode())
         return message if self._renew is None else self._renew(message)
 
@@ -184,6 +184,15 @@ def _unreadable(text: str) -> UnreadableError:
     return UnreadableError(found["because"], found["path"] or found["byte"] or "")
 
 
+def _plainly_distinct(data: bytes) -> bool:
+    """Say whether a flat object clearly names no field twice, at a tenth of the price of looking.
+
+    Every field has a colon; so as many fields as colons are as many fields as were written. False
+    says nothing: the object is nested, or there is a colon or a brace in a text.
+    """
+    return data.count(b"{") == 1 and data.count(b":") == len(_FIELDS.decode(data))
+
+
 def _distinct(pairs: list[tuple[str, Any]]) -> None:
     if len({key for key, _ in pairs}) == len(pairs):
         return
@@ -192,4 +201,5 @@ def _distinct(pairs: list[tuple[str, Any]]) -> None:
     raise UnreadableError(f"Object contains field `{twice[:80]}` more than once")
 
 
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LOOKS_AT_KEYS = json.JSONDecoder(object_pairs_hook=_distinct, parse_int=str, parse_float=str)

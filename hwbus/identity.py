@@ -1,12 +1,15 @@
 """Identities and hours are made at the edge, here, and nowhere deeper."""
 
-import secrets
+import os
 from datetime import UTC, datetime
 
 from hwbus.ports import Clock
 
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 _CHANCE_BITS = 80
+# Two letters at a time: identities are made several times a command.
+_PAIRS = tuple(high + low for high in _CROCKFORD for low in _CROCKFORD)
+_SHIFTS = tuple(range(120, -1, -10))
 
 
 class SystemClock:
@@ -24,7 +27,7 @@ def ulid(at: datetime, chance: int) -> str:
     milliseconds, then 80 bits of chance, in Crockford's base 32.
     """
     number = (int(at.timestamp() * 1000) << _CHANCE_BITS) | (chance & ((1 << _CHANCE_BITS) - 1))
-    return "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
+    return "".join([_PAIRS[(number >> shift) & 1023] for shift in _SHIFTS])
 
 
 class Mint:
@@ -35,4 +38,4 @@ class Mint:
 
     def __call__(self) -> str:
         """Return a new identity."""
-        return ulid(self._clock.now(), secrets.randbits(_CHANCE_BITS))
+        return ulid(self._clock.now(), int.from_bytes(os.urandom(_CHANCE_BITS // 8)))
