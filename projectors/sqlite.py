@@ -308,7 +308,13 @@ class _snapshot:  # noqa: N801 -- used like a function
 
 
 async def _connect(path: Path) -> aiosqlite.Connection:
-    connection = await aiosqlite.connect(path, isolation_level=None, timeout=_BUSY_S)
+    connection = aiosqlite.connect(path, isolation_level=None, timeout=_BUSY_S)
+    try:
+        await connection
+    except sqlite3.Error:
+        # It only asks its thread to end; a loop that is closed meanwhile would be missed there.
+        await asyncio.to_thread(connection._thread.join)  # noqa: SLF001
+        raise
     try:
         for pragma in (
             "journal_mode = WAL",

@@ -12,7 +12,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from hwbus.memory import MemoryLog
-from hwbus.ports import Outlet, Stored
+from hwbus.ports import EventLog, Outlet, Stored
 from hwbus.subjects import address
 from projectors.fold import Folded, fold_event, fold_record
 from projectors.projector import Projector, Sources
@@ -298,7 +298,7 @@ class Bench:
             await put(self.audit.log, stored.subject, stored.data)
 
 
-async def put(log: MemoryLog, subject: str, data: bytes) -> int:
+async def put(log: EventLog, subject: str, data: bytes) -> int:
     past = await log.history(subject)
     after = past[-1].seq if past else 0
     return await log.append(subject, data, after=after, message_id=f"{subject}-{after}")
