@@ -222,11 +222,10 @@ class ScriptedNode:
         if report is None:
             return
         about = str(place_of(event))
-        if isinstance(report, ReportReplicaTrouble | ReportPoolTrouble):
-            self._undone[about] = (event, correlation)
-        else:
-            self._undone.pop(about, None)
+        self._undone[about] = (event, correlation)
         await self._stage.say(report, correlation=correlation)
+        if not isinstance(report, ReportReplicaTrouble | ReportPoolTrouble):
+            del self._undone[about]
 
     def _do(self, event: Event) -> Message | None:  # noqa: C901
         trouble = self._troubles(event)

@@ -7,10 +7,20 @@ from random import Random
 
 import pytest
 
+from aggregates.processes.registry import begin
 from aggregates.volume import VolumePhase
 from schemas.grammar import Event
 from schemas.node import CordonNode, RemoveNode
-from schemas.operation import CancelOperation, OperationEnded, OperationExpired, Outcome
+from schemas.operation import (
+    CancelOperation,
+    CancelWanted,
+    OperationEnded,
+    OperationExpired,
+    OperationKind,
+    OperationStarted,
+    Outcome,
+    ReportConcluded,
+)
 from schemas.pool import GrowPool, PoolBuildWanted, PoolExtensionWanted, RemovePool
 from schemas.refusals import Refusal
 from schemas.replica import (
@@ -18,10 +28,19 @@ from schemas.replica import (
     ReplicaResizeWanted,
     ReplicaWanted,
 )
-from schemas.volume import DeleteVolume, GrowVolume, Layout, ProvisionVolume
-from tests.support.given import GIB
+from schemas.volume import (
+    Candidate,
+    DeleteVolume,
+    GrowVolume,
+    Layout,
+    ProvisionVolume,
+    VolumeProvisioned,
+    VolumeProvisioningBegan,
+)
+from tests.support.given import GIB, OPERATION, UID
 from tests.support.stage import ScriptedNode, Stage
 from tests.support.virtual_time import VirtualClock, run_virtually
+from tests.support.words import DEADLINE
 
 Troubles = Callable[[Event], Refusal | None]
 PROVISION = ProvisionVolume(volume="pg", size_bytes=GIB, deadline_s=60)
@@ -268,6 +287,50 @@ def test_a_deletion_cancelled_too_late_is_completed() -> None:
             assert "pg" not in here.stage.world.volumes
 
     story(tale)
+
+
+def test_what_has_succeeded_is_not_undone_by_a_late_cancel() -> None:
+    async def tale() -> None:
+        async with play() as here:
+            await with_pool(here)
+            made = await here.stage.accepted(PROVISION)
+            await here.stage.until(lambda w: w.volumes["pg"].phase is VolumePhase.READY)
+            await here.stage.say(CancelOperation(operation=made.operation))
+            assert await here.outcome(made.operation) == (Outcome.COMPLETED, None, 0)
+            assert here.stage.world.volumes["pg"].phase is VolumePhase.READY
+            assert "pg" in here.node.volumes
+
+    story(tale)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_success_and_cancel_in_either_order_end_as_success(late: bool) -> None:
+    began = VolumeProvisioningBegan(
+        volume="pg",
+        uid=UID,
+        operation=OPERATION,
+        deadline=DEADLINE,
+        size_bytes=GIB,
+        candidates=(Candidate(node="n1", pool="fast"),),
+    )
+    done = VolumeProvisioned(
+        volume="pg", uid=UID, operation=OPERATION, node="n1", pool="fast", size_bytes=GIB
+    )
+    cancel = CancelWanted(operation=OPERATION)
+    started = OperationStarted(
+        operation=OPERATION,
+        kind=OperationKind.VOLUME_PROVISION,
+        object="volume/pg",
+        deadline=DEADLINE,
+    )
+    work = begin(began)
+    assert work is not None
+    for event in (started, done, cancel) if late else (started, cancel, done):
+        work = work.evolve(event)
+    due = work.due()
+    assert due is not None
+    assert isinstance(due.command, ReportConcluded)
+    assert due.command.outcome is Outcome.COMPLETED
 
 
 def test_when_one_pool_does_not_keep_its_word_the_next_is_tried() -> None:
