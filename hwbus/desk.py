@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from hwbus.asking import Asked, asked
+from hwbus.asking import COMMAND_ID, Asked, asked
 from hwbus.codec import Codec, TooLargeError, UnreadableError, command_codec
 from hwbus.parking import park
 from hwbus.ports import (
@@ -33,6 +33,7 @@ from schemas.refusals import Refusal
 
 ATTEMPTS_MAX = 5
 REQUEST_KEPT_MAX = 4096
+OWN_KEPT_MAX = 4096
 
 M = TypeVar("M", bound=Message)
 
@@ -115,6 +116,8 @@ class CommandDesk:
         self._records: dict[Address, Record] = {}
         self._locks: WeakValueDictionary[Address, asyncio.Lock] = WeakValueDictionary()
         self._codecs: dict[type[Message], Codec[Any]] = {}
+        # What was appended here and has not come along the log yet: it need not be read again.
+        self._own: dict[int, tuple[Address, Commit[Any]]] = {}
 
     async def follow(self) -> AsyncIterator[list[Seen]]:
         """Carry the past on from where it is, for ever, and yield each stretch of it."""
@@ -122,18 +125,18 @@ class CommandDesk:
             async for batch in batches:
                 seen = [one for stored in batch if (one := await self._take(stored)) is not None]
                 self.position = batch[-1].seq
+                self._forget_own()
                 yield seen
 
     async def call(self, call: Call) -> Answer:
         """Decide what came over the bus. Never raises for bad input: it answers."""
-        fresh = self._mint()
         try:
             kind, verb = parse_command(call.subject)
         except BadNameError as error:
-            return await self._refuse_unread(call, fresh, "", refuse(Refusal.BAD_NAME, str(error)))
-        wish = asked(call, kind, verb, fresh)
+            return await self._refuse_unread(call, "", refuse(Refusal.BAD_NAME, str(error)))
+        wish = asked(call, kind, verb, call.headers.get(COMMAND_ID) or self._mint())
         if isinstance(wish, Refused):
-            return await self._refuse_unread(call, fresh, f"{kind}.{verb}", wish)
+            return await self._refuse_unread(call, f"{kind}.{verb}", wish)
         return await self.handle(wish)
 
     async def handle(self, wish: Asked) -> Answer:
@@ -239,6 +242,8 @@ class CommandDesk:
                 return Undecided(command=wish.id, because=str(error) or "the log did not answer")
             seq = found
         self._apply(seq, address, data, commit)
+        if seq > self.position and len(self._own) < OWN_KEPT_MAX:
+            self._own[seq] = (address, commit)
         self.counters.accepted += 1
         return Accepted(
             command=wish.id,
@@ -263,6 +268,9 @@ class CommandDesk:
         return None
 
     async def _take(self, stored: Stored) -> Seen | None:
+        own = self._own.pop(stored.seq, None)
+        if own is not None:
+            return Seen(stored.seq, *own)
         try:
             address = parse_event(stored.subject)
             commit = self._codec.decode(stored.data)
@@ -271,6 +279,11 @@ class CommandDesk:
             return None
         self._apply(stored.seq, address, stored.data, commit)
         return Seen(stored.seq, address, commit)
+
+    def _forget_own(self) -> None:
+        """Drop what came along the log before its acknowledgement was noted here."""
+        while self._own and (oldest := next(iter(self._own))) <= self.position:
+            del self._own[oldest]
 
     async def _park(self, stored: Stored, because: str) -> None:
         self.counters.parked += 1
@@ -332,12 +345,12 @@ class CommandDesk:
         )
         return await self._keep(record, audit("refused", wish.kind), refused)
 
-    async def _refuse_unread(self, call: Call, id_: str, word: str, refused: Refused) -> Answer:
+    async def _refuse_unread(self, call: Call, word: str, refused: Refused) -> Answer:
         self.counters.refused += 1
         record = RefusedRecord(
             at=self._clock.now(),
             actor="anonymous",
-            command=id_,
+            command=self._mint(),
             word=word,
             object=call.subject[:256],
             code=refused.code,
