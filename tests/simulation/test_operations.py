@@ -139,7 +139,8 @@ class Day:
             there = {spec.uid: taken_bytes(spec) for spec in node.volumes.values()}
             if booked != there or set(pools) != set(node.pools):
                 return False
-        return True
+        claimed = {(d.owner.node, d.owner.pool) for d in world.disks.values() if d.owner}
+        return claimed == set(world.pools)
 
 
 async def commits(stage: Stage) -> list[tuple[str, str, str, list[Event]]]:
