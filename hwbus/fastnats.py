@@ -9,6 +9,8 @@
   ``_pending_data_size``: a ready-made HPUB line is put where ``publish`` would put it, and what
   was never sent can be dropped when the connection is lost.
 * ``Subscription._id``: which subscription the parser means.
+* ``Service._endpoints``, ``Endpoint._subscription``, ``Endpoint._num_requests`` of nats.micro:
+  requests to a service take the same way, and are counted as nats.micro would.
 
 ``StockClient`` does the same with public calls only; ``HWBUS_NATS_STOCK=1`` selects it, and
 ``tests/contract`` runs on both. Decision 0005 has the figures.
@@ -24,6 +26,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
+from nats.micro.service import Service
 
 from hwbus.ports import ForbiddenError, NobodyThereError, OutcomeUnknownError
 
@@ -84,6 +87,19 @@ class FastClient(Client):
 
         return unhear
 
+    def hear_requests(self, service: Service, hear: Hear) -> None:
+        """Call *hear*, and not its handler, for the requests to *service*'s newest endpoint."""
+        endpoint = service._endpoints[-1]  # noqa: SLF001  (see the module's docstring)
+        subscription = endpoint._subscription  # noqa: SLF001
+        if subscription is None:
+            raise RuntimeError("the endpoint has not been started")
+
+        def count(subject: bytes, reply: bytes, data: bytes, block: bytes) -> None:
+            endpoint._num_requests += 1  # noqa: SLF001
+            hear(subject, reply, data, block)
+
+        self._fast[subscription._id] = count  # noqa: SLF001
+
     async def send(
         self, subject: str, data: bytes, *, reply: str = "", headers: Mapping[str, str] = _NOTHING
     ) -> None:
@@ -131,6 +147,9 @@ class StockClient(Client):
             await _unsubscribe(self, subscription)
 
         return unhear
+
+    def hear_requests(self, service: Service, hear: Hear) -> None:
+        """Do nothing: the endpoint's handler is called, as nats.micro does it."""
 
     async def send(
         self, subject: str, data: bytes, *, reply: str = "", headers: Mapping[str, str] = _NOTHING
