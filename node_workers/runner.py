@@ -67,6 +67,20 @@ class RealRunner:
         return execution(process.returncode or 0, stdout, stderr)
 
     async def _start(self, argv: Sequence[str]) -> asyncio.subprocess.Process:
+        # asyncio, cancelled half way through a start, kills the child alone and then waits for
+        # the pipes that the child's children still hold: so a start is let through first.
+        starting = asyncio.ensure_future(self._spawn(argv))
+        try:
+            await asyncio.wait((starting,))
+        except asyncio.CancelledError:
+            await asyncio.wait((starting,))
+            if starting.exception() is None:
+                process = starting.result()
+                await _end_group(process, asyncio.ensure_future(process.communicate()))
+            raise
+        return starting.result()
+
+    async def _spawn(self, argv: Sequence[str]) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             *argv,
             stdin=asyncio.subprocess.PIPE,

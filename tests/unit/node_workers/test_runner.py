@@ -81,6 +81,25 @@ def test_cancelling_ends_the_tool_before_the_cancellation_goes_on(tmp_path: Path
     asyncio.run(story())
 
 
+def test_cancelling_during_the_start_leaves_nothing_behind(tmp_path: Path) -> None:
+    async def story(turns: int) -> None:
+        script = f"sleep 1000 & echo $! >> {tmp_path}/children; wait"
+        task = asyncio.create_task(runner().run(["sh", "-c", script], cause=CAUSE, timeout_s=1000))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if turns:
+            time.sleep(0.05)  # noqa: ASYNC251 - the loop stands still while the tool gets going
+        task.cancel()
+        async with asyncio.timeout(10):
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    for turns in range(6):
+        asyncio.run(story(turns))
+    for line in (tmp_path / "children").read_text().split():
+        assert_gone(int(line))
+
+
 def test_every_execution_is_told_also_the_killed_ones() -> None:
     told: list[Execution] = []
     recording = RecordingRunner(runner(), told.append, ManualClock().now)
