@@ -135,6 +135,7 @@ class Feed:
         if not self._caught_up and self._state.position >= target:
             self._caught_up = True
             _LOG.info("caught up", position=self._state.position)
+            self._scans.hint()
             self._on_news(key for key, one in self._state.wanted.items() if one.open)
 
 

@@ -41,7 +41,10 @@ class Rhythm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Scans:
-    """Looks at the machine, says what changed on it, and hands the picture to *on_seen*."""
+    """Looks at the machine, says what changed on it, and hands the picture to *on_seen*.
+
+    Drift is told only while the node *knows_all* that is wanted of it.
+    """
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class Scans:
         observe: Callable[[str], Awaitable[Observation]],
         on_seen: Callable[[Observation, str, AbstractSet[str]], Awaitable[None]],
         busy: Callable[[], frozenset[str]],
+        knows_all: Callable[[], bool],
         *,
         node: str,
         figures: Figures,
@@ -58,6 +62,7 @@ class Scans:
         self._observe = observe
         self._on_seen = on_seen
         self._busy = busy
+        self._knows_all = knows_all
         self._node = node
         self._figures = figures
         self._rhythm = rhythm
@@ -115,18 +120,15 @@ class Scans:
     async def _say(self, seen: Observation, cause: str, unsure: AbstractSet[str]) -> None:
         letters: list[Letter] = []
         said: dict[str, bytes | None] = {}
-        for key, value, report in (
-            *self._disks(seen),
-            *self._fills(seen),
-            self._drift(seen, unsure),
-        ):
+        drifted = [self._drift(seen, unsure)] if self._knows_all() else []
+        for key, value, report in (*self._disks(seen), *self._fills(seen), *drifted):
             known = self._state.said.get(key, _NOTHING if key == _DRIFT else b"")
             if (value or b"") == known and not (self._repeat and value):
                 continue
             said[key] = value
             letters.append(self._letter(report, key, cause))
         await self._state.say(letters, said)
-        self._repeat = False
+        self._repeat = self._repeat and not drifted
 
     def _disks(self, seen: Observation) -> list[tuple[str, bytes | None, Report]]:
         now = {disk.identity: sighting(disk) for disk in seen.disks}

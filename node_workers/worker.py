@@ -67,6 +67,7 @@ class Worker:
             observe,
             self._on_seen,
             self._lanes.busy,
+            lambda: self.caught_up,
             node=node,
             figures=figures,
             rhythm=rhythm,
@@ -89,6 +90,11 @@ class Worker:
     def scans(self) -> Scans:
         """The looks at the machine, for whoever has a hint for them."""
         return self._scans
+
+    @property
+    def feed(self) -> Feed:
+        """What reaches the node."""
+        return self._feed
 
     @property
     def caught_up(self) -> bool:

@@ -142,6 +142,11 @@ class SimulatedMachine:
             if key == disk.key or key.startswith(extents)
         }
         companions = () if vg is None else tuple(self.state.pvs[uuid] for uuid in vg.pvs)
+        if vg is not None and all(self.state.is_missing(one) for one in companions):
+            # What LVM knows of a group stands on its disks: with the last one it is forgotten.
+            self.state.vgs.remove(vg)
+            for companion in companions:
+                del self.state.pvs[companion.uuid]
         self.save()
         return copy.deepcopy(
             PulledDisk(disk=disk, pv=pv, group=vg, companions=companions, contents=contents)

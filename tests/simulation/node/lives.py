@@ -12,6 +12,7 @@ from node_workers.inventory import observe
 from node_workers.observation import Observation
 from node_workers.ports import Execution, Runner
 from node_workers.scans import Rhythm
+from node_workers.simulated.faults import Faults
 from node_workers.simulated.machine import SimulatedMachine
 from node_workers.simulated.runner import SimulatedRunner
 from node_workers.store import Change, Record, Store, open_store
@@ -115,6 +116,7 @@ class Node:
         self.executed: list[tuple[str, ...]] = []
         self.figures = Figures()
         self.latency_s = 0.0
+        self.faults = Faults(seed=0)
         self.wrap: Callable[[Runner], Runner] = lambda runner: runner
 
     @asynccontextmanager
@@ -124,7 +126,9 @@ class Node:
         """Run a worker while the context lasts; then kill it, if it is not dead already."""
         fate = fate or Fate()
         async with open_store(self.file, node=self.name, identity="memory", syncing=False) as store:
-            runner = SimulatedRunner(self.machine, self.desk.clock.now, latency_s=self.latency_s)
+            runner = SimulatedRunner(
+                self.machine, self.desk.clock.now, self.faults, latency_s=self.latency_s
+            )
             worker = await assemble(
                 Place(
                     node=self.name,
