@@ -84,8 +84,10 @@ class MemoryLog:
 
     async def last(self, subject: str) -> Stored | None:
         """As ``EventLog.last``."""
-        seqs = self._by_subject.get(subject)
-        return self._messages[seqs[-1] - 1] if seqs else None
+        if subject in self._by_subject:
+            return self._messages[self._by_subject[subject][-1] - 1]
+        taken_in = (seqs[-1] for name, seqs in self._by_subject.items() if matches(subject, name))
+        return await self.get(max(taken_in, default=0))
 
     async def history(self, subject: str) -> list[Stored]:
         """As ``EventLog.history``."""

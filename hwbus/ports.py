@@ -69,7 +69,10 @@ class EventLog(Protocol):
         ...
 
     async def last(self, subject: str) -> Stored | None:
-        """Return the newest message of *subject* as the stream's leader has it, or None."""
+        """Return the newest message of *subject* as the stream's leader has it, or None.
+
+        With wildcards: the newest of all subjects that it takes in.
+        """
         ...
 
     async def history(self, subject: str) -> list[Stored]:
