@@ -21,6 +21,7 @@ _LOG = structlog.get_logger("hwbus.embedded")
 _READY_S = 60.0
 _POLL_S = 0.05
 _WATCH_S = 0.5
+_TRIES_MAX = 2
 _CONTROL = "control plane"
 
 
@@ -134,6 +135,9 @@ class Supervisor:
         deadline = time.monotonic() + _READY_S
         said = ""
         while time.monotonic() < deadline and not self._down.is_set():
+            if self._control is not None and self._control.process.starts > _TRIES_MAX:
+                said = f"it ended {_TRIES_MAX} times"
+                break
             try:
                 status, said = await get(f"http://{self._http}/readyz")
             except ConnectionError as error:
@@ -143,7 +147,7 @@ class Supervisor:
                     return
             await asyncio.sleep(_POLL_S)
         raise NotReadyError(
-            f"the control plane was not ready within {_READY_S:.0f} s ({said.strip()[:200]}); "
+            f"the control plane does not become ready ({said.strip()[:200]}); "
             f"its log: {self._layout.logs / 'control.log'}"
         )
 
@@ -153,6 +157,7 @@ class Supervisor:
             if self._broker.pid is None:
                 _LOG.error("the broker ended by itself and is started again")
                 try:
+                    self._broker.kill()  # what is left of it: its lock on the store
                     await self._start_broker()
                 except BrokerError as error:
                     _LOG.error("the broker does not start", error=str(error))
