@@ -7,6 +7,8 @@ from hwbus.ports import Clock
 
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 _CHANCE_BITS = 80
+_CHANCE_BYTES = _CHANCE_BITS // 8
+_DRAWN_AT_ONCE = 64
 # Two letters at a time: identities are made several times a command.
 _PAIRS = tuple(high + low for high in _CROCKFORD for low in _CROCKFORD)
 _SHIFTS = tuple(range(120, -1, -10))
@@ -35,7 +37,14 @@ class Mint:
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock: Clock = clock or SystemClock()
+        # Drawn in stock: each draw is a system call, and lets other threads in between.
+        self._stock: list[bytes] = []
 
     def __call__(self) -> str:
         """Return a new identity."""
-        return ulid(self._clock.now(), int.from_bytes(os.urandom(_CHANCE_BITS // 8)))
+        if not self._stock:
+            drawn = os.urandom(_CHANCE_BYTES * _DRAWN_AT_ONCE)
+            self._stock = [
+                drawn[i : i + _CHANCE_BYTES] for i in range(0, len(drawn), _CHANCE_BYTES)
+            ]
+        return ulid(self._clock.now(), int.from_bytes(self._stock.pop()))
