@@ -37,6 +37,10 @@ AUDIT = "audit"
 STREAMS = (EVENTS, AUDIT)
 
 
+class SharedError(Exception):
+    """Somebody else writes the same database: each would count what the other has counted."""
+
+
 class Position(msgspec.Struct, frozen=True):
     """How far one stream has been read: ``identity`` tells the stream from one made anew."""
 
@@ -126,6 +130,10 @@ class Store:
         """Fold *batch* of *stream* into the rows and move its position, all or nothing.
 
         Messages at or below the position are skipped, so that a repetition changes nothing.
+
+        Raises:
+            SharedError: another process has moved the position meanwhile.
+            sqlite3.Error: the database cannot be written; nothing was changed.
         """
         await self._call(self._writer, self._apply, stream, batch)
 
@@ -205,6 +213,7 @@ class Store:
         fold = fold_event if stream == EVENTS else fold_record
         db.execute("BEGIN IMMEDIATE")
         try:
+            self._alone(db, stream)
             for stored in fresh:
                 fold(self._rows, stored, stream, self.folded[stream])
             self._write(db)
@@ -221,6 +230,10 @@ class Store:
             raise
         self._rows.settle()
         self.positions[stream] = after
+
+    def _alone(self, db: sqlite3.Connection, stream: str) -> None:
+        if _position(db, stream) != self.positions[stream].seq:
+            raise SharedError(f"another process keeps the views in {self.path}, too")
 
     def _write(self, db: sqlite3.Connection) -> None:
         for name, changed in self._rows.dirty.items():

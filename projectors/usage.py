@@ -15,16 +15,16 @@ CLUSTER = "cluster"
 def usage(rows: Rows, seen: Seen, altered: Sequence[Altered]) -> Changes:
     """Change usage by what one commit altered in the rows of pools, claims, volumes and nodes."""
     for _table, key, before, after in altered:
-        match before, after:
-            case (PoolRow(), _) | (_, PoolRow()):
+        match after if after is not None else before:
+            case PoolRow():
                 yield from _pool(rows, seen, key, before, after)  # type: ignore[arg-type]
-            case (ClaimRow(), _) | (_, ClaimRow()):
+            case ClaimRow():
                 yield from _claim(rows, seen, before, after)  # type: ignore[arg-type]
-            case (_, VolumeRow() as volume):
-                yield from _volume(rows, seen, volume)
-            case (VolumeRow() as volume, None):
+            case VolumeRow() as volume if after is None:
                 yield drop(USAGE, _key(UsageLevel.VOLUME, volume.name))
-            case (_, NodeRow() as node):
+            case VolumeRow() as volume:
+                yield from _volume(rows, seen, volume)
+            case NodeRow() as node:
                 yield from _node(rows, seen, node)
             case _:
                 continue

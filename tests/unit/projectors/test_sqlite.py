@@ -17,7 +17,7 @@ from hwbus.ports import Stored
 from projectors.asking import Plan
 from projectors.projector import differing
 from projectors.rows import Rows
-from projectors.sqlite import AUDIT, EVENTS, Digest, Store, schema_hash
+from projectors.sqlite import AUDIT, EVENTS, Digest, SharedError, Store, schema_hash
 from projectors.tables import PARKED, TABLES
 from tests.unit.projectors.stories import Story, any_story, batches
 
@@ -220,3 +220,24 @@ def test_a_row_is_asked_for_on_disk_once_and_then_at_hand() -> None:
         assert rows.get(table, "x") is rows.get(table, "x")
         assert asked == [f"{table.name}/x"]
         asked.clear()
+
+
+def test_two_who_write_the_same_views_are_noticed_before_anything_is_counted_twice(
+    tmp_path: Path,
+) -> None:
+    story = Story().node().pool().volume("pg", 1)
+
+    async def run() -> tuple[Digest, Digest]:
+        one, other = await Store.open(tmp_path / "views"), await Store.open(tmp_path / "views")
+        try:
+            await one.apply(EVENTS, story.events)
+            before = await one.digest()
+            with pytest.raises(SharedError):
+                await other.apply(EVENTS, story.events)
+            return before, await other.digest()
+        finally:
+            await one.close()
+            await other.close()
+
+    before, after = asyncio.run(run())
+    assert after == before
