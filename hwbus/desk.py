@@ -157,7 +157,11 @@ class CommandDesk:
         lock = self._locks.setdefault(address, asyncio.Lock())
         with remote_span(f"decide {type_name(command)}", wish.traceparent) as span:
             async with lock:
-                answer = await self._settle(wish, command, address)
+                try:
+                    answer = await self._settle(wish, command, address)
+                except OutcomeUnknownError as error:
+                    self.counters.undecided += 1
+                    answer = Undecided(command=wish.id, because=f"the log was silent: {error}")
             span.set_attribute("hwbus.answer", type(answer).__name__)
         return answer
 
@@ -169,9 +173,11 @@ class CommandDesk:
             if known is not None:
                 return await self._answer(wish, known, str(address))
             decision = self._domain.decide(command, at=self._clock.now(), mint=self._mint)
-            if isinstance(decision, Refused):
-                return await self._refuse(wish, decision, str(address))
-            if not decision:
+            if isinstance(decision, Refused) or not decision:
+                if await self._has_moved(address, record):
+                    continue
+                if isinstance(decision, Refused):
+                    return await self._refuse(wish, decision, str(address))
                 self.counters.accepted += 1
                 return Accepted(command=wish.id, seq=record.seq, version=record.version)
             commit = self._commit(wish, command, request, record, decision)
@@ -302,6 +308,17 @@ class CommandDesk:
             return
         record.note(seq, data, commit, self._domain.operation(commit.events))
         self._domain.evolve(address, commit.events)
+
+    async def _has_moved(self, address: Address, record: Record) -> bool:
+        """Return whether another desk has been here, and if so, catch up.
+
+        An append carries its expectation; a decision that appends nothing has to look.
+        """
+        last = await self._log.last(address.subject)
+        if last is None or last.seq <= record.seq:
+            return False
+        await self._read_again(address)
+        return True
 
     async def _read_again(self, address: Address) -> None:
         for stored in await self._log.history(address.subject):
