@@ -2,9 +2,19 @@
 
 from datetime import timedelta
 
+from hypothesis import assume, given, settings
+
+from aggregates import ledger
+from aggregates.ledger import room_bytes
+from aggregates.pool import Pool
+from aggregates.pool_past import evolve
+from projectors import pools
+from projectors.fold import own_key
+from projectors.reading import read_commit
 from projectors.tables import CLAIMS, POOLS
 from schemas.pool import (
     PoolFactsChanged,
+    PoolFormingBegan,
     PoolGrown,
     PoolGrowthAbandoned,
     PoolGrowthBegan,
@@ -21,7 +31,7 @@ from schemas.pool import (
 from schemas.refusals import Refusal
 from schemas.views import PoolRow, PoolState
 from tests.support.clock import NOON
-from tests.unit.projectors.stories import GIB, MIB, Story, facts, uid
+from tests.unit.projectors.stories import GIB, MIB, Story, any_story, facts, uid
 
 LATER = NOON + timedelta(hours=1)
 
@@ -170,3 +180,32 @@ def test_a_pool_formed_again_under_its_old_name_inherits_no_claims() -> None:
     story.pool(number=950)
     _settle(story, 1, GIB)
     assert _room(_row(story))[0] == GIB
+
+
+@settings(deadline=None)
+@given(any_story())
+def test_the_view_of_a_pool_says_what_the_ledger_that_decides_says(story: Story) -> None:
+    formed: list[tuple[str, str]] = []
+    deciding: dict[str, Pool] = {}
+    for stored in story.events:
+        if b"{not json" in stored.data or ".pool." not in stored.subject:
+            continue
+        seen = read_commit(stored)
+        for event in seen.events:
+            if isinstance(event, PoolFormingBegan):
+                formed.append((event.node, event.uid))
+            key = own_key(seen.address)
+            deciding[key] = evolve(deciding.get(key, Pool()), event)  # type: ignore[arg-type]
+    assume(len(formed) == len(set(formed)))
+    for row in story.all(POOLS):
+        pool = deciding[f"{row.node}/{row.name}"]
+        assert pool.facts is not None
+        assert row.size_bytes == pool.facts.size_bytes
+        assert max(0, row.available_bytes) == room_bytes(pool.ledger, pool.facts)
+        assert row.reserved_bytes == pool.ledger.thick_reserved_bytes
+        assert row.thin_committed_bytes == pool.ledger.thin_promised_bytes
+        assert row.volumes == pool.ledger.claims
+
+
+def test_the_view_and_the_ledger_reckon_with_the_same_metadata_for_a_volume() -> None:
+    assert ledger.METADATA_PER_VOLUME_BYTES == pools.METADATA_PER_VOLUME_BYTES
