@@ -14,13 +14,14 @@ from hwbus.cli.output import heading, print_cells, print_data, say
 from hwbus.cli.paint import Pen
 from hwbus.cli.session import run
 from hwbus.cli.sizes import format_size
+from hwbus.cli.starting import until_nodes_ready
 from hwbus.cli.world import World, world
 from hwbus.lab.client import LabClient
 from hwbus.lab.client import up as lab_up
 from hwbus.lab.line import LabNotRunningError
 from hwbus.lab.protocol import LabStatus
 from hwbus.lab.spec import LabSpec, PortSpec, ServiceSpec, uniform
-from hwbus.lab.uml.errors import LabError
+from hwbus.lab.uml.errors import LabError, NodeDownError
 
 app = noun("lab", "A cluster of real kernels on this machine.")
 T = TypeVar("T")
@@ -74,6 +75,10 @@ def _do(work: Coroutine[Any, Any, T]) -> T:
         raise FailureError(
             Exit.UNREACHABLE, str(error), fix="Start one: hwbus lab up --nodes 3 --disks 3"
         ) from error
+    except NodeDownError as error:
+        raise FailureError(
+            Exit.NODE_UNREACHABLE, str(error), fix="hwbus lab status; hwbus lab boot NODE"
+        ) from error
     except LabError as error:
         raise FailureError(Exit.FAILED, str(error)) from error
     except TimeoutError as error:
@@ -111,6 +116,15 @@ def up(
             name=CONTEXT, server=machines.nats_url, http=http, description="a lab of real kernels"
         ),
     )
+    say("  waiting until every worker has told what it found")
+    wanted = {f"n{number}": disks for number in range(1, nodes + 1)}
+    counts = run(until_nodes_ready(Options(server=machines.nats_url), wanted))
+    if counts != wanted:
+        raise FailureError(
+            Exit.TIMED_OUT,
+            f"the nodes are up, but so many disks were found: {counts}",
+            fix=f"Look at {directory(here)}/logs, hwbus lab status and hwbus doctor.",
+        )
     if options.output in {"json", "yaml"}:
         print_data("Lab", [machines.endpoints()], options.output)
         return Exit.OK
@@ -210,6 +224,8 @@ def kill(node: NodeName, /) -> int:
 
 @app.command
 def boot(node: NodeName, /) -> int:
-    """Switch a node on; its services start again."""
-    _do(LabClient(directory(world())).boot(node))
+    """Switch a node on, and wait until its worker is heard again."""
+    machines = LabClient(directory(world()))
+    _do(machines.boot(node))
+    run(until_nodes_ready(Options(server=machines.nats_url), {node: 0}))
     return Exit.OK

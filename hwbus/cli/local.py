@@ -55,7 +55,8 @@ def up(
         ) from error
     _use(here, report)
     server = Options(server=report.nats_url)
-    counts = run(until_nodes_ready(server, settings))
+    wanted = dict.fromkeys(settings.node_names, settings.disks)
+    counts = run(until_nodes_ready(server, wanted))
     _print_up(report, settings, counts, options)
     return Exit.OK
 

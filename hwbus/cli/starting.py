@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -105,12 +105,11 @@ async def _listen(receiver: int, layout: Layout, progress: Callable[[str], None]
     raise StartError(f"the supervisor died; its log ends:\n{tail}")
 
 
-async def until_nodes_ready(options: Options, settings: Settings) -> dict[str, int]:
-    """Return how many disks each node has to give, once every node is there with all of them.
+async def until_nodes_ready(options: Options, wanted: Mapping[str, int]) -> dict[str, int]:
+    """Return how many disks each node has to give, once it has as many as *wanted*, and is heard.
 
     After a bound it returns what there is by then.
     """
-    wanted = dict.fromkeys(settings.node_names, settings.disks)
     counts: dict[str, int] = {}
     deadline = time.monotonic() + _NODES_S
     async with conversation(options) as client:
