@@ -39,15 +39,18 @@ class _KilledError(Exception):
 
 
 async def _crashing(path: Path, pieces: Sequence[tuple[str, list[Stored]]], dies: int) -> None:
-    """Apply all pieces; *dies* bits say before which the process ends, and in which it breaks."""
+    """Apply all pieces; three bits of *dies* for each say whether the process ends before it,
+    whether the transaction breaks in it, and whether the process ends of that.
+    """
     store = await Store.open(path)
     try:
         for i, (stream, piece) in enumerate(pieces):
-            if dies >> (2 * i) & 1:
+            if dies >> (3 * i) & 1:
                 await store.close()
                 store = await Store.open(path)
-            if dies >> (2 * i + 1) & 1:
+            if dies >> (3 * i + 1) & 1:
                 await _break_within(store, stream, piece)
+            if dies >> (3 * i + 2) & 1:
                 await store.close()
                 store = await Store.open(path)
             # A consumer that starts again may see again what it saw last.
@@ -76,7 +79,7 @@ async def _break_within(store: Store, stream: str, piece: list[Stored]) -> None:
 
 
 @settings(deadline=None, max_examples=40)
-@given(any_story(), st.lists(st.integers(0, 200), max_size=5), st.integers(0, 2**24), st.booleans())
+@given(any_story(), st.lists(st.integers(0, 200), max_size=5), st.integers(0, 2**36), st.booleans())
 def test_crashes_repetitions_and_the_order_of_the_streams_leave_no_trace(
     story: Story, cuts: list[int], dies: int, audit_first: bool
 ) -> None:
