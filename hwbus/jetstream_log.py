@@ -23,6 +23,7 @@ from hwbus.ports import (
 _STALE = frozenset({10071, 10164})
 _FULL = frozenset({10077, 10047, 10023, 10028, 10054, 10110, 10122})
 _NO_MESSAGE = 10037
+_NO_STREAM = 10059
 _BATCH = 500
 _BATCH_BYTES = 8_388_608
 
@@ -121,7 +122,13 @@ class JetStreamLog:
 
     async def head(self) -> int:
         """As ``EventLog.head``."""
-        info = await self._core.api(f"STREAM.INFO.{self._stream}", {}, _Info)
+        try:
+            info = await self._core.api(f"STREAM.INFO.{self._stream}", {}, _Info)
+        except ApiError as error:
+            if error.err_code != _NO_STREAM:
+                raise
+            # Whoever makes the streams, the control plane, has not been here yet.
+            raise NobodyThereError(f"there is no stream {self._stream}") from error
         return info.state.last_seq
 
     async def history(self, subject: str) -> list[Stored]:

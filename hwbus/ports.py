@@ -84,7 +84,10 @@ class EventLog(Protocol):
         ...
 
     async def head(self) -> int:
-        """Return the sequence of the newest message in the stream; 0 when it is empty."""
+        """Return the sequence of the newest message in the stream; 0 when it is empty.
+
+        Raises ``NobodyThereError`` while nobody has made the stream.
+        """
         ...
 
     def follow(
