@@ -8,7 +8,12 @@ from aggregates.decision import Facts
 from schemas.answers import Refused
 from schemas.grammar import Event, Message
 from schemas.place import CLUSTER, place_of
-from schemas.volume import VolumeProvisioned, VolumeProvisioningBegan, VolumeProvisioningFailed
+from schemas.volume import (
+    VOLUMES,
+    VolumeProvisioned,
+    VolumeProvisioningBegan,
+    VolumeProvisioningFailed,
+)
 
 S = TypeVar("S")
 K = TypeVar("K", bound=Hashable)
@@ -85,13 +90,17 @@ class World:
         table, key = self._tables[kind], _key(place, id_)
         for event in events:
             table.evolve(key, event)
-            match event:
-                case VolumeProvisioningBegan():
-                    self.provisioning.add(event.volume)
-                case VolumeProvisioned() | VolumeProvisioningFailed():
-                    self.provisioning.discard(event.volume)
-                case _:
-                    pass
+            if kind == VOLUMES:
+                self._note_provisioning(event)
+
+    def _note_provisioning(self, event: Event) -> None:
+        match event:
+            case VolumeProvisioningBegan():
+                self.provisioning.add(event.volume)
+            case VolumeProvisioned() | VolumeProvisioningFailed():
+                self.provisioning.discard(event.volume)
+            case _:
+                pass
 
 
 def _key(place: str, id_: str) -> Hashable:

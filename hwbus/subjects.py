@@ -6,7 +6,9 @@ import msgspec
 
 ROOT = "hwbus"
 CLUSTER = "-"
-_TOKEN = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
+_TOKEN = re.compile(_LABEL)
+_EVENT = re.compile(rf"{ROOT}\.evt\.({_LABEL})\.({CLUSTER}|{_LABEL})\.({_LABEL})")
 
 
 class BadNameError(ValueError):
@@ -49,11 +51,10 @@ def address(kind: str, place: str, id_: str) -> Address:
 
 def parse_event(subject: str) -> Address:
     """Return whose events *subject* carries. Raises ``BadNameError`` for any other subject."""
-    match subject.split("."):
-        case [root, "evt", kind, place, id_] if root == ROOT:
-            return address(kind, place, id_)
-        case _:
-            raise BadNameError(f"{subject[:120]!r} is not an event subject")
+    found = _EVENT.fullmatch(subject)
+    if found is None:
+        raise BadNameError(f"{subject[:120]!r} is not an event subject")
+    return Address(*found.groups())
 
 
 def of_node(node: str) -> str:

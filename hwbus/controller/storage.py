@@ -51,8 +51,11 @@ class StorageDomain:
 
     def operation(self, events: Sequence[Event]) -> str:
         """Return the operation that *events* begin, or an empty string."""
-        begun = next((p for event in events if (p := registry.begin(event)) is not None), None)
-        return "" if begun is None else begun.operation
+        for event in events:
+            begun = registry.begin(event)
+            if begun is not None:
+                return begun.operation
+        return ""
 
     def belongs_to(self, command: Message) -> str:
         """Return the operation that *command* is a step of, or an empty string."""
