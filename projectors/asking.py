@@ -20,7 +20,7 @@ from projectors.tables import (
     VOLUMES,
     Table,
 )
-from schemas.queries import COLUMNS, Query, Value
+from schemas.queries import COLUMNS, SEQ_MAX, Query, Value
 from schemas.views import Row
 
 _ASKED: dict[str, Table[Row]] = {
@@ -89,6 +89,9 @@ def plan(view: str, query: Query) -> Plan:
             raise UnaskableError(
                 f"{view} cannot be asked by {column[:80]!r}", f"columns: {', '.join(columns)}"
             )
+    for column, value in query.where.items():
+        if isinstance(value, int) and abs(value) > SEQ_MAX:
+            raise UnaskableError(f"{column} is never so large", "give a number of at most 2^63 - 1")
     alone = _ALONE.get(view)
     if alone is not None and alone not in query.where:
         raise UnaskableError(

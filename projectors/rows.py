@@ -8,7 +8,7 @@ from schemas.views import Row
 
 R = TypeVar("R", bound=Row)
 Load = Callable[[str, str], bytes | None]
-_KEPT_MAX = 50_000
+_KEPT_MAX = 20_000
 
 
 class Change(NamedTuple):

@@ -31,6 +31,7 @@ PAGE_MAX_BYTES = 900_000
 STEPS_MAX = 1000
 WAIT_DEFAULT_MS = 2000
 WAIT_MAX_MS = 60_000
+SEQ_MAX = (1 << 63) - 1
 
 Value = str | int | bool
 
@@ -47,7 +48,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     where: dict[str, Value] = {}
     limit: Annotated[int, msgspec.Meta(ge=1, le=LIMIT_MAX)] = LIMIT_DEFAULT
     cursor: Annotated[str, msgspec.Meta(max_length=1024)] = ""
-    min_seq: Annotated[int, msgspec.Meta(ge=0)] = 0
+    min_seq: Annotated[int, msgspec.Meta(ge=0, le=SEQ_MAX)] = 0
     wait_ms: Annotated[int, msgspec.Meta(ge=0, le=WAIT_MAX_MS)] = WAIT_DEFAULT_MS
 
 

@@ -131,6 +131,9 @@ def test_the_audit_is_asked_by_object_time_text_and_kind_newest_first(tmp_path: 
             of_a = await _page(views, "audit", where={"object": "volume/a"})
             assert _items(of_a, "seq") == sorted(_items(of_a, "seq"), reverse=True)
             assert set(_items(of_a, "object")) == {"volume/a"}
+            by_driver = await _page(views, "audit", where={"actor": "hwbus:driver", "seq": 12})
+            assert _items(by_driver, "correlation") == [uid(500_001)]
+            assert (await _page(views, "audit", where={"code": "HW-P003"})).items == ()
             tools = await _page(views, "audit", where={"text": "LVcreate"})
             assert _items(tools, "kind") == ["tool"]
             since, until = "2026-01-01T12:00:02Z", "2026-01-01T13:00:04+01:00"
@@ -233,6 +236,11 @@ def test_a_view_that_has_not_seen_enough_says_so_and_one_that_has_answers(
         b'{"where":{"colour":"red"}}',
         b'{"cursor":"?"}',
         b'{"order":"name"}',
+        b'{"min_seq":' + b"9" * 40 + b"}",
+        b'{"where":{"name":' + b"9" * 40 + b"}}",
+        b'{"where":{"name":-9223372036854775809}}',
+        b'{"where":{"name":1.5}}',
+        b'{"where":{"name":"\\ud800"}}',
         b"[" * 30_000,
         b'{"cursor":"' + b"a" * 100_000 + b'"}',
     ],
