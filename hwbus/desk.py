@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+import gc
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 from weakref import WeakValueDictionary
@@ -88,6 +89,21 @@ class Counters(msgspec.Struct):
     undecided: int = 0
     conflicts: int = 0
     parked: int = 0
+
+
+@contextlib.contextmanager
+def taking_in_the_past() -> Iterator[None]:
+    """Keep Python from looking for garbage in what is read meanwhile, then and afterwards.
+
+    The past is kept for as long as the process lives and has no circles in it. Looking for some
+    takes a third of the time of reading it, and later stops everything for a tenth of a second.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 class CommandDesk:

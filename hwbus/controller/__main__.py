@@ -21,7 +21,7 @@ from hwbus.controller.figures import Figures
 from hwbus.controller.http import application, serving
 from hwbus.controller.storage import StorageDomain, StorageScript
 from hwbus.controller.watch import Watch
-from hwbus.desk import CommandDesk
+from hwbus.desk import CommandDesk, taking_in_the_past
 from hwbus.driver import Driver
 from hwbus.identity import Mint, SystemClock
 from hwbus.jetstream import Wires, connect
@@ -85,9 +85,10 @@ class ControlPlane:
     async def run(self, stop: asyncio.Event) -> None:
         """Read the past, then serve until *stop* is set or a part of it breaks."""
         head = await self._wires.log.head()
-        follower = asyncio.create_task(self._follow(head))
-        waiting = asyncio.create_task(self._caught_up.wait())
-        await asyncio.wait({follower, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        with taking_in_the_past():
+            follower = asyncio.create_task(self._follow(head))
+            waiting = asyncio.create_task(self._caught_up.wait())
+            await asyncio.wait({follower, waiting}, return_when=asyncio.FIRST_COMPLETED)
         if follower.done():
             follower.result()
         self.driver.go_live()
