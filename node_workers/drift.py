@@ -24,8 +24,7 @@ def drift(node: str, everything: Mapping[str, Wanted], seen: Observation) -> tup
         *(f for one in replicas for f in _of_replica(node, one, pools, by_uid, seen)),
     ]
     strangers = _strangers(node, pools, {one.uid for one in replicas}, seen)
-    in_order = (*sorted(findings, key=_order), *sorted(strangers, key=_order))
-    return in_order[:FINDINGS_MAX]
+    return tuple(sorted((*findings, *strangers), key=_order))[:FINDINGS_MAX]
 
 
 def merge(
@@ -46,8 +45,9 @@ def _lane(finding: Finding, node: str) -> str:
     return f"replica/{rest.partition('/')[2]}" if kind == "lv" else f"{kind}/{rest}"
 
 
-def _order(finding: Finding) -> tuple[str, str]:
-    return finding.drift.value, finding.object
+def _order(finding: Finding) -> tuple[bool, str, str]:
+    """Sort what is ours before what is not: if something must be left out, let it be that."""
+    return finding.drift is Drift.VOLUME_FOREIGN, finding.drift.value, finding.object
 
 
 def _of_pool(node: str, pool: WantedPool, found: ObservedPool | None) -> Iterator[Finding]:

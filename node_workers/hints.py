@@ -16,11 +16,14 @@ _KERNEL_BLOCKS = Path("/sys/block")
 
 
 async def listen(hint: Callable[[], None]) -> None:
-    """Call *hint* when a disk comes, goes or changes, until cancelled; costs no process."""
+    """Call *hint* when a disk comes or goes, until cancelled; costs no process."""
     try:
         async with block_uevents() as events:
             async for event in events:
-                if not event.name.startswith(_NOT_DISKS):
+                # Every lvcreate makes its disks "change"; what changed on them can wait for the
+                # next look. Without a name: some events were lost.
+                unsure = not event.name
+                if unsure or (event.action != "change" and not event.name.startswith(_NOT_DISKS)):
                     hint()
     except UeventsUnavailableError as error:
         _LOG.info("no uevents here, looking at the list of disks instead", because=str(error))

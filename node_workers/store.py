@@ -1,6 +1,7 @@
 """The node's own memory: what is wanted, how far it has read, and what it still has to tell."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,7 +24,15 @@ CREATE TABLE IF NOT EXISTS records (
     id INTEGER PRIMARY KEY AUTOINCREMENT, scan INTEGER NOT NULL, subject TEXT NOT NULL,
     data BLOB NOT NULL);
 """
+_INSERT_LETTER = (
+    "INSERT INTO letters (lane, newest_only, subject, headers, data) VALUES (?, ?, ?, ?, ?)"
+)
+_DELETE_OLDER = "DELETE FROM letters WHERE lane = ? AND newest_only"
+_DROP_RECORDS = (
+    "DELETE FROM records WHERE id IN (SELECT id FROM records ORDER BY scan DESC, id LIMIT ?)"
+)
 _VERSION = 1
+Statement = tuple[str, tuple[Any, ...]]
 _WANTED: msgspec.json.Decoder[Wanted] = msgspec.json.Decoder(WantedPool | WantedReplica)
 _HEADERS = msgspec.json.Decoder(dict[str, str])
 
@@ -100,34 +109,31 @@ class Store:
 
     async def commit(self, change: Change) -> tuple[int, ...]:
         """Make *change* true and return the numbers that its letters got."""
-        async with self._transaction() as connection:
-            if change.position is not None:
-                await _put_meta(connection, "position", str(change.position))
-            for key, value in change.meta.items():
-                await _put_meta(connection, key, value)
-            for key, wanted in change.wanted.items():
-                await _put(
-                    connection,
-                    "wanted",
-                    key,
-                    None if wanted is None else msgspec.json.encode(wanted),
-                )
-            for key, data in change.said.items():
-                await _put(connection, "said", key, data)
-            if change.records:
-                await _add_records(connection, change.records)
-            return tuple([await _add_letter(connection, one) for one in change.letters])
+        meta = dict(change.meta)
+        if change.position is not None:
+            meta["position"] = str(change.position)
+        statements = [
+            *(("INSERT OR REPLACE INTO meta VALUES (?, ?)", pair) for pair in meta.items()),
+            *(_put_wanted(key, wanted) for key, wanted in change.wanted.items()),
+            *(_put_said(key, data) for key, data in change.said.items()),
+            *map(_add_record, change.records),
+        ]
+        for letter in change.letters:
+            if letter.newest_only:
+                statements.append((_DELETE_OLDER, (letter.lane,)))
+            statements.append((_INSERT_LETTER, _letter_row(letter)))
+        cursors = await self._write(statements)
+        done = zip(statements, cursors, strict=True)
+        return tuple(row for (sql, _), (row, _) in done if sql == _INSERT_LETTER)
 
     async def remove_letter(self, number: int, records: Sequence[Record] = ()) -> None:
         """Forget an answered letter; *records* say what became of it."""
-        async with self._transaction() as connection:
-            await connection.execute("DELETE FROM letters WHERE id = ?", (number,))
-            await _add_records(connection, records)
+        forget = ("DELETE FROM letters WHERE id = ?", (number,))
+        await self._write([forget, *map(_add_record, records)])
 
     async def add_records(self, records: Sequence[Record]) -> None:
         """Keep *records* until they are on the audit stream."""
-        async with self._transaction() as connection:
-            await _add_records(connection, records)
+        await self._write([_add_record(record) for record in records])
 
     async def oldest_records(self, limit: int) -> list[tuple[int, str, bytes]]:
         """Return (number, subject, data) of the records that wait longest."""
@@ -138,10 +144,7 @@ class Store:
 
     async def remove_records(self, numbers: Sequence[int]) -> None:
         """Forget records that are on the audit stream."""
-        async with self._transaction() as connection:
-            await connection.executemany(
-                "DELETE FROM records WHERE id = ?", [(number,) for number in numbers]
-            )
+        await self._write([("DELETE FROM records WHERE id = ?", (one,)) for one in numbers])
 
     async def count_records(self) -> int:
         """Return how many records wait."""
@@ -149,28 +152,35 @@ class Store:
 
     async def drop_records(self, count: int) -> int:
         """Drop the *count* oldest records, those of scans first; return how many went."""
-        async with self._transaction() as connection:
-            cursor = await connection.execute(
-                "DELETE FROM records WHERE id IN"
-                " (SELECT id FROM records ORDER BY scan DESC, id LIMIT ?)",
-                (count,),
-            )
-            return cursor.rowcount
+        ((_, dropped),) = await self._write([(_DROP_RECORDS, (count,))])
+        return dropped
+
+    async def close(self) -> None:
+        """Return when nothing is being written any longer."""
+        async with self._one_at_a_time:
+            return
 
     async def _rows(self, query: str, values: tuple[int, ...] = ()) -> list[tuple[Any, ...]]:
         async with self._one_at_a_time, self._connection.execute(query, values) as cursor:
             return [tuple(row) for row in await cursor.fetchall()]
 
-    @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[aiosqlite.Connection]:
+    async def _write(self, statements: Sequence[Statement]) -> list[tuple[int, int]]:
+        """Run *statements* as one transaction; return what each says of (new row, rows changed).
+
+        Whoever is cancelled meanwhile leaves no transaction open behind him.
+        """
+        return await asyncio.shield(self._transact(statements))
+
+    async def _transact(self, statements: Sequence[Statement]) -> list[tuple[int, int]]:
         async with self._one_at_a_time:
             await self._connection.execute("BEGIN IMMEDIATE")
             try:
-                yield self._connection
-            except BaseException:
+                cursors = [await self._connection.execute(*one) for one in statements]
+            except sqlite3.Error:
                 await self._connection.execute("ROLLBACK")
                 raise
             await self._connection.execute("COMMIT")
+        return [(cursor.lastrowid or 0, cursor.rowcount) for cursor in cursors]
 
 
 @asynccontextmanager
@@ -195,7 +205,11 @@ async def open_store(
             (node, identity, str(_VERSION)),
         )
         await _refuse_others(connection, path, node)
-        yield Store(connection)
+        store = Store(connection)
+        try:
+            yield store
+        finally:
+            await store.close()
 
 
 async def _refuse_others(connection: aiosqlite.Connection, path: Path, node: str) -> None:
@@ -207,41 +221,25 @@ async def _refuse_others(connection: aiosqlite.Connection, path: Path, node: str
         raise NotOursError(f"{path} was written by a later version ({meta['version']})")
 
 
-async def _put_meta(connection: aiosqlite.Connection, key: str, value: str) -> None:
-    await connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+def _put_wanted(key: str, wanted: Wanted | None) -> Statement:
+    if wanted is None:
+        return "DELETE FROM wanted WHERE key = ?", (key,)
+    return "INSERT OR REPLACE INTO wanted VALUES (?, ?)", (key, msgspec.json.encode(wanted))
 
 
-async def _put(connection: aiosqlite.Connection, table: str, key: str, data: bytes | None) -> None:
+def _put_said(key: str, data: bytes | None) -> Statement:
     if data is None:
-        await connection.execute(f"DELETE FROM {table} WHERE key = ?", (key,))  # noqa: S608
-    else:
-        await connection.execute(
-            f"INSERT OR REPLACE INTO {table} VALUES (?, ?)",  # noqa: S608
-            (key, data),
-        )
+        return "DELETE FROM said WHERE key = ?", (key,)
+    return "INSERT OR REPLACE INTO said VALUES (?, ?)", (key, data)
 
 
-async def _add_letter(connection: aiosqlite.Connection, letter: Letter) -> int:
-    if letter.newest_only:
-        await connection.execute(
-            "DELETE FROM letters WHERE lane = ? AND newest_only", (letter.lane,)
-        )
-    cursor = await connection.execute(
-        "INSERT INTO letters (lane, newest_only, subject, headers, data) VALUES (?, ?, ?, ?, ?)",
-        (
-            letter.lane,
-            letter.newest_only,
-            letter.subject,
-            msgspec.json.encode(letter.headers),
-            letter.data,
-        ),
+def _letter_row(letter: Letter) -> tuple[Any, ...]:
+    headers = msgspec.json.encode(letter.headers)
+    return letter.lane, letter.newest_only, letter.subject, headers, letter.data
+
+
+def _add_record(record: Record) -> Statement:
+    return (
+        "INSERT INTO records (scan, subject, data) VALUES (?, ?, ?)",
+        (record.scan, record.subject, record.data),
     )
-    return int(cursor.lastrowid or 0)
-
-
-async def _add_records(connection: aiosqlite.Connection, records: Sequence[Record]) -> None:
-    if records:
-        await connection.executemany(
-            "INSERT INTO records (scan, subject, data) VALUES (?, ?, ?)",
-            [(record.scan, record.subject, record.data) for record in records],
-        )

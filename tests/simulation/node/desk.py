@@ -11,7 +11,7 @@ from aggregates.decision import Facts
 from aggregates.world import World
 from hwbus import subjects
 from hwbus.memory import MemoryBus, MemoryLog, MemoryOutlet
-from hwbus.ports import Bus, Call, Endpoint, NobodyThereError, Responder, Stored
+from hwbus.ports import Bus, Call, Endpoint, EventLog, NobodyThereError, Responder, Stored
 from schemas.answers import Accepted, Answer, Refused, Undecided
 from schemas.audit import ExecutedRecord, ParkedRecord
 from schemas.commit import Commit
@@ -36,9 +36,9 @@ class Said(msgspec.Struct, frozen=True):
 class Desk:
     """The log, the audit stream and the answers, as one node sees them."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: EventLog | None = None) -> None:
         self.clock = ManualClock()
-        self.log = MemoryLog(self.clock)
+        self.log = log or MemoryLog(self.clock)
         self.outlet = MemoryOutlet()
         self.world = World()
         self.said: list[Said] = []
@@ -55,7 +55,9 @@ class Desk:
     def connected(self) -> bool:
         return not self.away
 
-    async def happen(self, *events: Event, operation: str = "op", cause: str = "") -> int:
+    async def happen(
+        self, *events: Event, operation: str = "op", cause: str = "", traceparent: str = ""
+    ) -> int:
         """Append one commit of *events*, which are about one aggregate; return its sequence."""
         address = subjects.Address(*place_of(events[0]))
         last = await self.log.last(address.subject)
@@ -69,6 +71,7 @@ class Desk:
             word="test.v1",
             correlation=operation,
             cause=cause,
+            traceparent=traceparent,
             version=number,
             events=events,
         )

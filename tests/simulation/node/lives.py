@@ -53,9 +53,12 @@ class Fate:
 class FatedRunner:
     """A runner after each of whose executions the worker may die."""
 
-    def __init__(self, inner: Runner, fate: Fate, executed: list[tuple[str, ...]]) -> None:
+    def __init__(
+        self, inner: Runner, fate: Fate, begun: list[str], executed: list[tuple[str, ...]]
+    ) -> None:
         self._inner = inner
         self._fate = fate
+        self._begun = begun
         self._executed = executed
 
     async def run(
@@ -63,6 +66,7 @@ class FatedRunner:
     ) -> Execution:
         if self._fate.struck.is_set():
             await self._fate.point(argv[0])
+        self._begun.append(argv[0])
         execution = await self._inner.run(argv, cause=cause, timeout_s=timeout_s, stdin=stdin)
         self._executed.append(tuple(argv))
         await self._fate.point(f"after {argv[0]}")
@@ -72,11 +76,13 @@ class FatedRunner:
 class FatedStore(Store):
     """A store after each of whose transactions the worker may die."""
 
-    def __init__(self, inner: Store, fate: Fate) -> None:
+    def __init__(self, inner: Store, fate: Fate, check: Callable[[], None]) -> None:
         super().__init__(inner._connection)
         self._fate = fate
+        self._check = check
 
     async def _fated(self) -> None:
+        self._check()
         if self._fate.struck.is_set():
             await self._fate.point("store")
 
@@ -113,11 +119,23 @@ class Node:
         self.desk = Desk()
         folder.mkdir(parents=True, exist_ok=True)
         self.file = folder / f"{name}.sqlite"
+        self.begun: list[str] = []
         self.executed: list[tuple[str, ...]] = []
         self.figures = Figures()
         self.latency_s = 0.0
         self.faults = Faults(seed=0)
         self.wrap: Callable[[Runner], Runner] = lambda runner: runner
+        self.stop = asyncio.Event()
+        self.ended = False
+        self._spoilt = ""
+
+    def spoil(self, because: str) -> None:
+        """Let every further write to the worker's own file fail."""
+        self._spoilt = because
+
+    def _check(self) -> None:
+        if self._spoilt:
+            raise OSError(self._spoilt)
 
     @asynccontextmanager
     async def life(
@@ -132,18 +150,21 @@ class Node:
             worker = await assemble(
                 Place(
                     node=self.name,
-                    runner=FatedRunner(self.wrap(runner), fate, self.executed),
+                    runner=FatedRunner(self.wrap(runner), fate, self.begun, self.executed),
                     sysfs=self.machine,
                     capabilities=SIMULATED,
                 ),
-                FatedStore(store, fate),
+                FatedStore(store, fate, self._check),
                 clock=self.desk.clock,
                 rng=Random(1),
                 figures=self.figures,
                 rhythm=rhythm,
             )
             before = asyncio.all_tasks()
-            task = asyncio.create_task(worker.run(self.desk.link, asyncio.Event()))
+            self.stop.clear()
+            self.ended = False
+            task = asyncio.create_task(worker.run(self.desk.link, self.stop))
+            task.add_done_callback(self._note_end)
             try:
                 yield worker
                 if task.done():
@@ -152,6 +173,9 @@ class Node:
                 fate.buried = True
                 fate.struck.set()
                 await _bury(asyncio.all_tasks() - before)
+
+    def _note_end(self, _: "asyncio.Task[None]") -> None:
+        self.ended = True
 
     async def settle(self, worker: Worker, true: Callable[[], Awaitable[bool]]) -> None:
         """Wait until *true*, and until nothing is left to be done or told."""

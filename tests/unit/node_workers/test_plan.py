@@ -1,0 +1,143 @@
+"""Wanted and seen: what is to be ensured, and in which order."""
+
+from typing import Any
+
+import pytest
+
+from node_workers.observation import Observation, ObservedPool, ObservedVolume, PoolMember
+from node_workers.plan import (
+    HaveNoPool,
+    HaveNoReplica,
+    HavePool,
+    HaveReplica,
+    Step,
+    plan,
+    pools_to_activate,
+    sleeping_pools,
+    step_for,
+)
+from node_workers.wanted import Origin, Wanted, WantedPool, WantedReplica
+from schemas.pool import PoolFacts
+from schemas.replica import ReplicaSpec
+
+UID, VOLUME = "1" * 26, "2" * 26
+FACTS = PoolFacts(size_bytes=100, extent_bytes=4, metadata_bytes=8, disks=("d1",))
+
+
+def a_pool(**more: Any) -> WantedPool:
+    about: dict[str, Any] = {"name": "fast", "uid": UID, "disks": ("d1",), "folded_seq": 1}
+    return WantedPool(**{**about, "origin": Origin(seq=1), **more})
+
+
+def a_replica(**more: Any) -> WantedReplica:
+    spec = ReplicaSpec(uid=VOLUME, pool="fast", size_bytes=40)
+    about: dict[str, Any] = {"volume": "pg", "uid": VOLUME, "spec": spec, "folded_seq": 2}
+    return WantedReplica(**{**about, "origin": Origin(seq=2), **more})
+
+
+def all_of(*wanted: Wanted) -> dict[str, Wanted]:
+    return {one.key: one for one in wanted}
+
+
+def seen(size_bytes: int = 100, disks: tuple[str, ...] = ("d1",), **volume: Any) -> Observation:
+    members = tuple(
+        PoolMember(
+            disk=disk, path="/dev/sdb", pv_uuid=disk, size_bytes=50, free_bytes=50, missing=False
+        )
+        for disk in disks
+    )
+    pool = ObservedPool(
+        name="fast",
+        uid=UID,
+        vg_uuid="vg",
+        size_bytes=size_bytes,
+        free_bytes=0,
+        extent_bytes=4,
+        metadata_bytes=16,
+        metadata_free_bytes=1,
+        missing_disks=0,
+        members=members,
+    )
+    about: dict[str, Any] = {
+        "pool": "fast",
+        "name": "pg",
+        "uid": VOLUME,
+        "cause": "event:2",
+        "lv_uuid": "lv",
+        "size_bytes": 40,
+        "layout": "linear",
+        "stripes": 1,
+        "thin_pool": "",
+        "is_thin_pool": False,
+        "data_percent": None,
+        "metadata_percent": None,
+        "active": True,
+        "open": False,
+        "health": "",
+        "path": "/dev/fast/pg",
+    }
+    return Observation(disks=(), pools=(pool,), volumes=(ObservedVolume(**{**about, **volume}),))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "step"),
+    [
+        (a_pool(), HavePool),
+        (a_pool(present=False), HaveNoPool),
+        (a_replica(), HaveReplica),
+        (a_replica(present=False), HaveNoReplica),
+    ],
+)
+def test_an_open_wish_is_one_step(wanted: Wanted, step: type[Step]) -> None:
+    found = step_for(wanted, all_of(a_pool()))
+    assert isinstance(found, step)
+    assert found.group == "fast"
+    assert found.alone is isinstance(wanted, WantedPool)
+    assert found.destructive is not wanted.present
+
+
+@pytest.mark.parametrize("ended", [{"answered_seq": 1}, {"given_up_seq": 1}])
+def test_a_wish_that_has_ended_is_no_step(ended: dict[str, int]) -> None:
+    assert step_for(a_pool(**ended), {}) is None
+
+
+def test_a_replica_knows_the_identity_of_its_pool() -> None:
+    found = step_for(a_replica(), all_of(a_pool()))
+    assert isinstance(found, HaveReplica)
+    assert found.pool_uid == UID
+
+
+def test_a_pool_that_goes_gives_back_the_disks_that_it_was_to_drop_too() -> None:
+    found = step_for(a_pool(present=False, dropped=("d2",)), {})
+    assert isinstance(found, HaveNoPool)
+    assert found.disks == ("d1", "d2")
+
+
+def test_open_wishes_come_in_the_order_in_which_they_were_wished() -> None:
+    late = a_replica(volume="late", origin=Origin(seq=9))
+    steps = plan(all_of(late, a_replica(), a_pool()), seen())
+    assert [step.key for step in steps] == ["pool/fast", "replica/pg", "replica/late"]
+
+
+def test_a_settled_machine_needs_nothing() -> None:
+    settled = all_of(a_pool(answered_seq=1, facts=FACTS), a_replica(answered_seq=2))
+    assert plan(settled, seen()) == ()
+
+
+@pytest.mark.parametrize("changed", [{"size_bytes": 104}, {"disks": ("d1", "d2")}])
+def test_other_figures_of_a_pool_are_looked_at_again(changed: dict[str, Any]) -> None:
+    (step,) = plan(all_of(a_pool(answered_seq=1, facts=FACTS)), seen(**changed))
+    assert isinstance(step, HavePool)
+    assert not step.fresh
+
+
+def test_a_volume_of_ours_that_sleeps_wakes_its_pool_and_no_other() -> None:
+    wanted = all_of(a_pool(), a_replica())
+    assert sleeping_pools(wanted, seen(active=False)) == {"fast": UID}
+    assert sleeping_pools(wanted, seen(active=False, uid="stranger")) == {}
+    assert sleeping_pools(wanted, seen()) == {}
+
+
+def test_only_pools_that_shall_be_there_are_activated() -> None:
+    going = a_pool(name="going", present=False)
+    assert pools_to_activate(all_of(a_pool(), going, a_replica())) == {"fast": UID}

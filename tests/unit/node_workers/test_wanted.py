@@ -1,0 +1,183 @@
+"""What a node shall have, after any history of its events."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node_workers.wanted import Origin, Wanted, WantedPool, WantedReplica, fold
+from schemas.grammar import Event
+from schemas.pool import (
+    PoolBuildWanted,
+    PoolDisksDropped,
+    PoolExtensionWanted,
+    PoolFacts,
+    PoolFormed,
+    PoolGrowthAbandoned,
+    PoolRemovalAbandoned,
+    PoolRemovalWanted,
+    PoolRemoved,
+    PoolTroubled,
+    RoomReserved,
+)
+from schemas.refusals import Refusal
+from schemas.replica import (
+    ReplicaCreated,
+    ReplicaRemovalWanted,
+    ReplicaRemovalWithdrawn,
+    ReplicaRemoved,
+    ReplicaResizeWanted,
+    ReplicaSpec,
+    ReplicaTroubled,
+    ReplicaWanted,
+)
+
+UID, OTHER, OP = "1" * 26, "2" * 26, "0" * 26
+POOL: dict[str, Any] = {"pool": "fast", "node": "n1"}
+LEG: dict[str, Any] = {"volume": "pg", "node": "n1"}
+FACTS = PoolFacts(size_bytes=100, extent_bytes=4, metadata_bytes=8, disks=("d1",))
+
+BUILD = PoolBuildWanted(**POOL, uid=UID, disks=("d1",), thin_bytes=7)
+FORMED = PoolFormed(**POOL, uid=UID, facts=FACTS)
+EXTEND = PoolExtensionWanted(**POOL, uid=UID, disks=("d1", "d2"))
+ABANDON = PoolGrowthAbandoned(
+    **POOL,
+    uid=UID,
+    operation=OP,
+    code=Refusal.CANCELLED,
+    because="",
+    disks=("d1",),
+    dropped=("d2",),
+)
+DROPPED = PoolDisksDropped(**POOL, disks=("d2",))
+REMOVE_POOL = PoolRemovalWanted(**POOL, uid=UID, operation=OP)
+KEEP_POOL = PoolRemovalAbandoned(**POOL, uid=UID, operation=OP, code=Refusal.CANCELLED, because="")
+POOL_GONE = PoolRemoved(**POOL, uid=UID, disks=("d1",))
+
+WANTED = ReplicaWanted(**LEG, operation=OP, spec=ReplicaSpec(uid=UID, pool="fast", size_bytes=100))
+CREATED = ReplicaCreated(**LEG, uid=UID, pool="fast", size_bytes=104, device="/dev/fast/pg")
+RESIZE = ReplicaResizeWanted(**LEG, operation=OP, uid=UID, size_bytes=200)
+REMOVE = ReplicaRemovalWanted(**LEG, operation=OP, uid=UID)
+WITHDRAW = ReplicaRemovalWithdrawn(**LEG, operation=OP, uid=UID)
+REMOVED = ReplicaRemoved(**LEG, uid=UID, pool="fast")
+
+
+def after(*events: Event, causes: dict[int, str] | None = None) -> Wanted | None:
+    wanted: Wanted | None = None
+    for seq, event in enumerate(events, 1):
+        cause = (causes or {}).get(seq, "")
+        wanted = fold(wanted, (event,), Origin(seq=seq, correlation=OP), cause)
+    return wanted
+
+
+def pool_after(*events: Event, **more: Any) -> WantedPool:
+    wanted = after(*events, **more)
+    assert isinstance(wanted, WantedPool)
+    return wanted
+
+
+def leg_after(*events: Event, **more: Any) -> WantedReplica:
+    wanted = after(*events, **more)
+    assert isinstance(wanted, WantedReplica)
+    return wanted
+
+
+def test_a_pool_that_was_never_there_may_be_created() -> None:
+    pool = pool_after(BUILD)
+    assert pool.open
+    assert pool.may_create
+    assert (pool.disks, pool.thin_bytes, pool.origin.cause) == (("d1",), 7, "event:1")
+
+
+def test_a_pool_that_was_there_once_is_never_created_again() -> None:
+    pool = pool_after(BUILD, FORMED, EXTEND)
+    assert pool.open
+    assert not pool.may_create
+    assert pool.disks == ("d1", "d2")
+
+
+def test_our_own_report_that_came_back_answers_the_wish_that_it_names() -> None:
+    assert not pool_after(BUILD, FORMED, causes={2: "event:1"}).open
+    assert pool_after(BUILD, EXTEND, FORMED, causes={3: "event:1"}).open
+
+
+def test_disks_of_growth_that_was_abandoned_leave_until_the_node_says_that_they_left() -> None:
+    assert pool_after(BUILD, FORMED, EXTEND, ABANDON).dropped == ("d2",)
+    assert pool_after(BUILD, FORMED, EXTEND, ABANDON, DROPPED).dropped == ()
+    assert pool_after(BUILD, FORMED, EXTEND, ABANDON, EXTEND).dropped == ()
+
+
+def test_a_pool_whose_removal_is_abandoned_is_wanted_again_but_not_anew() -> None:
+    assert not pool_after(BUILD, FORMED, REMOVE_POOL).present
+    kept = pool_after(BUILD, FORMED, REMOVE_POOL, KEEP_POOL)
+    assert kept.present
+    assert not kept.may_create
+
+
+def test_what_is_removed_is_forgotten() -> None:
+    assert after(BUILD, FORMED, REMOVE_POOL, POOL_GONE) is None
+    assert after(WANTED, CREATED, REMOVE, REMOVED) is None
+
+
+def test_a_replica_of_another_identity_is_not_confused_with_ours() -> None:
+    stale = ReplicaRemoved(**LEG, uid=OTHER, pool="fast")
+    assert leg_after(WANTED, stale).uid == UID
+
+
+def test_a_withdrawn_removal_asks_whether_the_volume_is_still_there() -> None:
+    leg = leg_after(WANTED, REMOVE, WITHDRAW)
+    assert leg.present
+    assert leg.withdrawn
+    assert not leg.may_create
+
+
+def test_a_resize_changes_the_size_that_is_wanted_and_not_what_is_known() -> None:
+    leg = leg_after(WANTED, CREATED, RESIZE)
+    assert (leg.spec.size_bytes, leg.size_bytes) == (200, 104)
+    assert leg.open
+
+
+def test_only_permanent_trouble_with_the_present_wish_ends_it() -> None:
+    trouble: dict[str, Any] = {"code": Refusal.IN_USE, "because": "mounted"}
+    passing = ReplicaTroubled(**LEG, uid=UID, **trouble)
+    lasting = ReplicaTroubled(**LEG, uid=UID, permanent=True, **trouble)
+    pool = PoolTroubled(**POOL, permanent=True, **trouble)
+    assert leg_after(WANTED, passing, causes={2: "event:1"}).open
+    assert not leg_after(WANTED, lasting, causes={2: "event:1"}).open
+    assert leg_after(WANTED, REMOVE, lasting, causes={3: "event:1"}).open
+    assert not pool_after(BUILD, pool, causes={2: "event:1"}).open
+
+
+def test_what_does_not_concern_the_node_changes_nothing_that_is_wanted() -> None:
+    room = RoomReserved(**POOL, claim=UID, size_bytes=5, operation=OP)
+    before = pool_after(BUILD, FORMED)
+    assert pool_after(BUILD, FORMED, room).origin == before.origin
+    assert after(room) is None
+
+
+HISTORIES = {
+    "pool/fast": (BUILD, FORMED, EXTEND, ABANDON, DROPPED, REMOVE_POOL, KEEP_POOL),
+    "replica/pg": (WANTED, CREATED, RESIZE, REMOVE, WITHDRAW),
+}
+Delivery = list[tuple[str, int]]
+
+
+def deliver(order: Delivery) -> dict[str, Wanted | None]:
+    """Fold commits in *order*; the number of a commit within its object gives its sequence."""
+    wanted: dict[str, Wanted | None] = {}
+    for key, number in order:
+        event = HISTORIES[key][number]
+        wanted[key] = fold(wanted.get(key), (event,), Origin(seq=number + 1), "")
+    return wanted
+
+
+@given(st.data())
+def test_any_interleaving_with_any_repetition_ends_in_the_same_state(data: st.DataObject) -> None:
+    left = {key: list(range(len(events))) for key, events in HISTORIES.items()}
+    order: Delivery = []
+    while any(left.values()):
+        key = data.draw(st.sampled_from([key for key, rest in left.items() if rest]))
+        order.append((key, left[key].pop(0)))
+        order += data.draw(st.lists(st.sampled_from(order), max_size=2))
+    in_order = [(key, number) for key, all_ in HISTORIES.items() for number in range(len(all_))]
+    assert deliver(order) == deliver(in_order)
