@@ -10,8 +10,10 @@ from hwbus.cli.paint import RED, Pen
 from hwbus.cli.tree import COMMANDS, HELP, HELP_WORDS, root_help
 from hwbus.cli.world import World, enter
 
-_ALIASES = {"vol": "volume"}
-_GROUPS = frozenset(name for name, where, _, _ in COMMANDS if where.endswith(":app"))
+_ALIASES = {"volume": "vol"}
+_GROUPS = frozenset(name for name, where, _, _ in COMMANDS if where.endswith(":app")) | {
+    *_ALIASES.values()
+}
 _TAKE_VALUE = frozenset({"-o", "--output", "--server", "--actor", "--id", "--timeout"})
 
 
@@ -28,7 +30,9 @@ def build(*, plain: bool = True) -> App:
         exit_on_error=False,
     )
     for name, where, help_, group in COMMANDS:
-        app.command(f"hwbus.cli.{where}", name=name, help=help_, group=group)
+        app.command(
+            f"hwbus.cli.{where}", name=name, alias=_ALIASES.get(name), help=help_, group=group
+        )
     return app
 
 
@@ -44,8 +48,6 @@ def hoist(argv: Sequence[str]) -> list[str]:
         leading += argv[i : i + taken]
         i += taken
     rest = list(argv[i:])
-    if rest:
-        rest[0] = _ALIASES.get(rest[0], rest[0])
     words = 2 if rest and rest[0] in _GROUPS else 1
     return [*rest[:words], *leading, *rest[words:]]
 
@@ -61,7 +63,7 @@ def run(argv: Sequence[str], outside: World) -> int:
     try:
         # Completion is asked with the words as they stand: they must not be moved.
         words = list(argv) if argv[:1] == ["__complete"] else hoist(argv)
-        result = app(words)
+        result = app(["version"] if words == ["--version"] else words)
     except CycloptsError as error:
         pen.line(f"{pen.colour('error:', RED)} {error}")
         pen.line(f"  {_usage_hint(error)}")
