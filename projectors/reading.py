@@ -4,23 +4,26 @@ from typing import Any
 
 import msgspec
 
+from hwbus import codec
+from hwbus.codec import commit_codec, word_codec
 from hwbus.ports import Stored
 from hwbus.subjects import Address, BadNameError, parse_event
 from schemas.audit import AuditRecord, ParkedRecord
 from schemas.commit import Commit
 from schemas.grammar import Event, type_name
 from schemas.units import Moment
-from schemas.words import AnyCommit, AnyEvent, every_event
+from schemas.upcasts import UPCASTS
+from schemas.words import AnyEvent, every_event
 
-_COMMIT = msgspec.json.Decoder(AnyCommit)
+_COMMIT = commit_codec(AnyEvent, UPCASTS)
 _LOOSE: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
     Commit[msgspec.Raw]  # type: ignore[type-var]
 )
-_EVENT: msgspec.json.Decoder[Event] = msgspec.json.Decoder(AnyEvent)
+_EVENT = word_codec(AnyEvent, UPCASTS)
 _RECORD: msgspec.json.Decoder[AuditRecord] = msgspec.json.Decoder(AuditRecord)
 _SET_ASIDE = "hwbus.audit.parked."
 DATA_MAX = 1024
-_KNOWN = frozenset(type_name(word) for word in every_event())
+_KNOWN = frozenset(type_name(word) for word in (*every_event(), *UPCASTS))
 
 
 class UnreadableError(Exception):
@@ -71,9 +74,9 @@ def read_commit(stored: Stored) -> Seen:
         raise UnreadableError(str(error)) from error
     try:
         commit = _COMMIT.decode(stored.data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except codec.UnreadableError:
         return _read_loosely(stored, address)
-    return Seen(stored.seq, address, commit, commit.events)  # type: ignore[arg-type]
+    return Seen(stored.seq, address, commit, commit.events)
 
 
 def _read_loosely(stored: Stored, address: Address) -> Seen:
@@ -84,10 +87,10 @@ def _read_loosely(stored: Stored, address: Address) -> Seen:
         for raw in commit.events:
             word = _TAG.decode(raw).type
             if word in _KNOWN:
-                events.append(_EVENT.decode(raw))
+                events.append(_EVENT.decode(bytes(raw)))
             else:
                 unknown.append(Unknown(word, bytes(raw).decode()))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (codec.UnreadableError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnreadableError(str(error)) from error
     return Seen(stored.seq, address, commit, tuple(events), tuple(unknown))
 

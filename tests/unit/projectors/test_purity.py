@@ -23,7 +23,7 @@ VIEWS = (
     "volumes",
 )
 KNOWN = {"collections.abc", "datetime", "functools", "operator", "typing", "msgspec"}
-KNOWN |= {"msgspec.structs", "hwbus.ports", "hwbus.subjects"}
+KNOWN |= {"msgspec.structs", "hwbus", "hwbus.codec", "hwbus.ports", "hwbus.subjects"}
 
 
 def _imported(path: Path) -> set[str]:
