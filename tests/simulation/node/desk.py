@@ -46,6 +46,7 @@ class Desk:
         self.away = False
         self._decided: dict[str, Accepted] = {}
         self._inner = MemoryBus()
+        self._cut = asyncio.Event()
 
     @property
     def bus(self) -> Bus:
@@ -119,8 +120,16 @@ class Desk:
     async def publish(self, subject: str, data: bytes) -> None:
         await self._inner.publish(subject, data)
 
-    def listen(self, subject: str) -> AbstractAsyncContextManager[AsyncIterator[Call]]:
-        return self._inner.listen(subject)
+    def cut(self) -> None:
+        """Lose every link that there is; new ones can be made."""
+        self._cut.set()
+        self._cut = asyncio.Event()
+
+    @asynccontextmanager
+    async def listen(self, subject: str) -> AsyncIterator[AsyncIterator[Call]]:
+        cut = self._cut
+        async with self._inner.listen(subject) as calls:
+            yield _until_cut(calls, cut)
 
     def serve(
         self,
@@ -161,6 +170,21 @@ class Desk:
 
     def parked(self) -> list[ParkedRecord]:
         return [_PARKED.decode(k.data) for k in self.outlet.under("hwbus.audit.parked.*")]
+
+
+async def _until_cut(calls: AsyncIterator[Call], cut: asyncio.Event) -> AsyncIterator[Call]:
+    while True:
+        heard = asyncio.ensure_future(anext(calls))
+        cutting = asyncio.ensure_future(cut.wait())
+        try:
+            await asyncio.wait((heard, cutting), return_when=asyncio.FIRST_COMPLETED)
+            if cutting.done():
+                raise ConnectionError("cut")
+            yield heard.result()
+        finally:
+            heard.cancel()
+            cutting.cancel()
+            await asyncio.wait((heard, cutting))
 
 
 def undecided(said: Said) -> Undecided:

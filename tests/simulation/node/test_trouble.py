@@ -350,6 +350,22 @@ def test_records_of_tools_survive_a_crash_and_carry_their_cause(tmp_path: Path) 
     told(tmp_path, story)
 
 
+def test_a_link_that_is_lost_again_and_again_loses_nothing(tmp_path: Path) -> None:
+    async def story(node: Node) -> None:
+        await have(node, formed())
+        async with node.life() as worker:
+            for number in range(8):
+                await provision(f"v{number}")(node)
+                for _ in range(number):
+                    await asyncio.sleep(0)
+                node.desk.cut()
+            for number in range(8):
+                await node.settle(worker, shown(node, "replica", f"v{number}", CREATED))
+        assert len(tools(node, "lvcreate")) == 8
+
+    told(tmp_path, story)
+
+
 wishes = st.lists(st.sampled_from(["make", "grow", "delete"]), min_size=1, max_size=4)
 
 

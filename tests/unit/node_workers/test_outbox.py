@@ -188,8 +188,21 @@ def test_a_full_audit_stream_keeps_the_records_here(tmp_path: Path) -> None:
     told(tmp_path, story)
 
 
-def test_ids_fit_the_header_and_differ_where_names_do(tmp_path: Path) -> None:
-    del tmp_path
+def test_whoever_is_cut_off_while_writing_leaves_the_file_whole(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        for number in range(30):
+            writing = asyncio.create_task(bench.store.commit(Change(letters=(gone("a", number),))))
+            for _ in range(number % 6):
+                await asyncio.sleep(0)
+            writing.cancel()
+            await asyncio.wait({writing})
+        await bench.store.add_records([record("after")])
+        assert await bench.store.count_records() == 1
+
+    told(tmp_path, story)
+
+
+def test_ids_fit_the_header_and_differ_where_names_do() -> None:
     long = [command_id("n" * 63, "scan-1", "report-seen", f"disk/{'d' * 62}{end}") for end in "ab"]
     assert all(len(one) <= 128 for one in long)
     assert len(set(long)) == 2
