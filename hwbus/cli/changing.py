@@ -17,6 +17,9 @@ from schemas.grammar import Message
 from schemas.place import place_of
 
 _ANSWER_S = 10.0
+_DEADLINE_S = 600
+# An operation ends by its deadline; whoever waits for it needs to hear so, too.
+SLACK_S = 60.0
 # The broker takes 1 MiB at most; more is not worth sending, the desk refuses 64 KiB already.
 _MESSAGE_BYTES_MAX = 900_000
 
@@ -26,8 +29,14 @@ def change(word: Message, options: Options, how: Change) -> int:
     call = _call(word, options, how)
     if options.show_call:
         return print_call(call, options)
-    target = _address(word)
-    return run(_changed(call, target, options, how))
+    return run(_changed(call, _address(word), options, how, _patience_s(word, how)))
+
+
+def _patience_s(word: Message, how: Change) -> float:
+    """Return how long to wait: as was said, or a little longer than the operation may take."""
+    if how.timeout is not None:
+        return how.timeout
+    return float(getattr(word, "deadline_s", _DEADLINE_S)) + SLACK_S
 
 
 def _address(word: Message) -> str:
@@ -63,7 +72,9 @@ def _call(word: Message, options: Options, how: Change) -> Call:
     return call
 
 
-async def _changed(call: Call, target: str, options: Options, how: Change) -> int:
+async def _changed(
+    call: Call, target: str, options: Options, how: Change, patience_s: float
+) -> int:
     async with conversation(options) as client:
         answer = await _answer(client, call)
         match answer:
@@ -85,7 +96,7 @@ async def _changed(call: Call, target: str, options: Options, how: Change) -> in
             title=clean(target),
             object_=target,
             after=max(0, answer.seq - 1),
-            timeout_s=how.timeout,
+            timeout_s=patience_s,
         )
     return ended(ending, options)
 

@@ -41,6 +41,9 @@ def save(world: World, context: Context) -> None:
     lines = [f"{key} = {json.dumps(value)}\n" for key, value in fields.items() if value]
     (folder / f"{context.name}.toml").write_text("".join(lines), encoding="utf-8")
     use(world, context.name)
+    named = world.env.get("HWBUS_SERVER")
+    if named:
+        world.err.write(f"note: HWBUS_SERVER={named} is set, and comes before any context\n")
 
 
 def use(world: World, name: str) -> None:

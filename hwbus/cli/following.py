@@ -97,7 +97,7 @@ def ending_of(happening: Happening) -> Ending:
 
 
 async def follow_to_end(
-    client: Client, operation: str, *, title: str, object_: str, after: int, timeout_s: float | None
+    client: Client, operation: str, *, title: str, object_: str, after: int, timeout_s: float
 ) -> Ending:
     """Show what happens until *operation* has ended, and return how.
 

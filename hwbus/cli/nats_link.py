@@ -6,10 +6,12 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 from hwbus.cli.world import Link
+from hwbus.ports import NobodyThereError, OutcomeUnknownError
 
 _CONNECT_S = 1.5
 _PROBE_S = 1.0
 _PORT = 4222
+_NOT_FOUND = 404
 
 
 @asynccontextmanager
@@ -19,6 +21,7 @@ async def connect_nats(server: str) -> AsyncIterator[Link]:
     Raises:
         ConnectionError: nobody accepted us.
         ForbiddenError: the broker does not let us in.
+        NobodyThereError: while it is used: the broker has no log of ours.
     """
     servers = server.split(",")
     await _probe(servers)
@@ -26,10 +29,17 @@ async def connect_nats(server: str) -> AsyncIterator[Link]:
     from hwbus.cli.quiet import silence
 
     silence()
-    from hwbus.jetstream import connect
+    from hwbus.jetstream import ApiError, connect
 
     async with connect(servers, name="hwbus-cli", within_s=_CONNECT_S, answer_within_s=5) as wires:
-        yield Link(bus=wires.bus, log=wires.log)
+        try:
+            yield Link(bus=wires.bus, log=wires.log)
+        except (ApiError, OutcomeUnknownError) as error:
+            said = error if isinstance(error, ApiError) else error.__cause__
+            if isinstance(said, ApiError) and said.code == _NOT_FOUND:
+                # The streams are made by the control plane: where they are missing it never was.
+                raise NobodyThereError(str(error)) from error
+            raise OutcomeUnknownError(str(error)) from error
 
 
 async def _probe(servers: list[str]) -> None:

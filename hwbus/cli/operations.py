@@ -1,21 +1,23 @@
 """Operations: long work, with steps, a deadline, and an end."""
 
+from dataclasses import replace
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from hwbus.cli.changing import change, ended
+from hwbus.cli.changing import SLACK_S, change, ended
 from hwbus.cli.exits import Exit
-from hwbus.cli.following import follow_to_end
+from hwbus.cli.following import Ending, follow_to_end
 from hwbus.cli.nouns import OperationId, Why
 from hwbus.cli.options import CHANGE, OPTIONS, Change, Options, noun
 from hwbus.cli.output import heading, print_fields, print_table
-from hwbus.cli.paint import clean
+from hwbus.cli.paint import clean, moment
 from hwbus.cli.reading import listing, one, show_row
 from hwbus.cli.session import conversation, print_call, run
-from hwbus.cli.tables import TABLES
+from hwbus.cli.tables import TABLES, Row
+from hwbus.cli.world import world
 from hwbus.client import query_call
-from schemas.operation import CancelOperation
+from schemas.operation import CancelOperation, Outcome
 
 app = noun("op", "Work that is going on, or has ended.")
 
@@ -63,22 +65,44 @@ def watch(id_: OperationId, /, *, options: Options = OPTIONS, how: Change = CHAN
 
 
 async def _watch(id_: str, options: Options, how: Change) -> int:
+    return ended(await follow_by_id(id_, options, how), options)
+
+
+async def follow_by_id(id_: str, options: Options, how: Change) -> Ending:
+    """Follow an operation of which only the id is known, and return how it ended.
+
+    Raises ``FailureError``: there is none, or it did not end in time.
+    """
     async with conversation(options) as client:
         _, row = await one(client, "operation", {"id": id_}, f"operation {id_[:80]!r}", options)
-        ending = await follow_to_end(
+        return await follow_to_end(
             client,
             id_,
             title=clean(str(row["object"])),
             object_=str(row["object"]),
             after=0,
-            timeout_s=how.timeout,
+            timeout_s=patience_s(row, how),
         )
-    return ended(ending, options)
+
+
+def patience_s(row: Row, how: Change) -> float:
+    """Return how long to wait: as was said, or a little longer than the operation may take."""
+    if how.timeout is not None:
+        return how.timeout
+    deadline = moment(row.get("deadline"))
+    left = (deadline - world().clock.now()).total_seconds() if deadline is not None else 0.0
+    return max(0.0, left) + SLACK_S
 
 
 @app.command
 def cancel(
     id_: OperationId, /, *, because: Why = "", options: Options = OPTIONS, how: Change = CHANGE
 ) -> int:
-    """Give an operation up, and undo what it has done."""
-    return change(CancelOperation(operation=id_, because=because), options, how)
+    """Give an operation up, and undo what it has done; --wait until it is undone."""
+    word = CancelOperation(operation=id_, because=because)
+    code = change(word, options, replace(how, wait=False))
+    if code is not Exit.OK or not how.wait or options.show_call:
+        return code
+    ending = run(follow_by_id(id_, options, how))
+    code = ended(ending, options)
+    return Exit.OK if ending.outcome == Outcome.CANCELLED else code

@@ -20,7 +20,6 @@ NAME_FIELDS = {
     "volumes": "name",
     "operations": "id",
 }
-_PAGE_ROWS = 5000
 
 
 def listing(

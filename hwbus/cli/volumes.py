@@ -8,6 +8,7 @@ from hwbus.cli.changing import change, confirmed, ended
 from hwbus.cli.exits import Exit, FailureError
 from hwbus.cli.following import follow_to_end
 from hwbus.cli.nouns import AtNode, AtPool, VolumeName, Yes
+from hwbus.cli.operations import patience_s
 from hwbus.cli.options import CHANGE, OPTIONS, Change, Deadline, Options, Size, noun
 from hwbus.cli.output import heading, print_cells, print_data, print_table, say
 from hwbus.cli.paint import clean, plain
@@ -170,7 +171,7 @@ async def _wait(name: str, for_: str, options: Options, how: Change) -> int:
                 title=f"volume/{clean(name)}",
                 object_=f"volume/{name}",
                 after=0,
-                timeout_s=how.timeout,
+                timeout_s=patience_s(row, how),
             )
             code = ended(ending, options)
             if code is not Exit.OK:
