@@ -1,0 +1,292 @@
+"""What holds in every order of commands, reports and events."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import hypothesis
+import msgspec
+from hypothesis import strategies as st
+
+from aggregates.decision import Facts
+from aggregates.ledger import Ledger, Posting, room_bytes, rounded_bytes, thin_room_bytes
+from aggregates.world import World
+from schemas.answers import Refused
+from schemas.disk import (
+    ClaimDisk,
+    Content,
+    ReportDiskGone,
+    ReportDiskReleased,
+    ReportDiskSeen,
+    ReserveDisk,
+    UnreserveDisk,
+)
+from schemas.grammar import Message, Report
+from schemas.node import AttachPool, CordonNode, DetachPool, ReportNodeJoined, UncordonNode
+from schemas.place import place_of
+from schemas.pool import (
+    AbandonPool,
+    BuildPool,
+    ConcludePool,
+    FormPool,
+    GrowPool,
+    PoolFacts,
+    RemovePool,
+    ReportPoolAbsent,
+    ReportPoolBuilt,
+    ReportReleased,
+    ReportSettled,
+    ReportUnreserved,
+    Reserve,
+)
+from schemas.refusals import Refusal
+from schemas.replica import (
+    CreateReplica,
+    KeepReplica,
+    RemoveReplica,
+    ReplicaSpec,
+    ReportReplicaAbsent,
+    ReportReplicaPresent,
+    ResizeReplica,
+)
+from schemas.volume import ConcludeVolume, DeleteVolume, GrowVolume, ProvisionVolume
+from schemas.words import every_event
+from tests.support.anything import anything
+from tests.support.given import GIB, MIB, NOON
+from tests.support.words import sighting
+
+NODES = st.sampled_from(["n1", "n2"])
+POOLS = st.sampled_from(["fast", "slow"])
+DISKS = st.sampled_from(["d1", "d2", "d3"])
+VOLUMES = st.sampled_from(["a", "b"])
+IDS = st.sampled_from([f"{n:026d}" for n in range(1, 7)])
+SIZES = st.integers(1, 12 * GIB)
+CODES = st.sampled_from([Refusal.DEADLINE, Refusal.CANCELLED])
+
+
+def facts_of_pool(disks: Sequence[str]) -> PoolFacts:
+    return PoolFacts(
+        size_bytes=10 * GIB * len(disks),
+        extent_bytes=4 * MIB,
+        metadata_bytes=4096,
+        disks=tuple(disks),
+    )
+
+
+DISK_SETS = st.lists(DISKS, min_size=1, max_size=3, unique=True).map(tuple)
+COMMANDS = st.one_of(
+    st.builds(ReportNodeJoined, node=NODES),
+    st.builds(CordonNode, node=NODES),
+    st.builds(UncordonNode, node=NODES),
+    st.builds(AttachPool, node=NODES, pool=POOLS, operation=IDS),
+    st.builds(DetachPool, node=NODES, pool=POOLS),
+    st.builds(
+        ReportDiskSeen,
+        disk=DISKS,
+        node=NODES,
+        sighting=st.sampled_from([sighting(), sighting(Content.OURS)]),
+    ),
+    st.builds(ReportDiskGone, disk=DISKS, node=NODES),
+    st.builds(ReserveDisk, disk=DISKS),
+    st.builds(UnreserveDisk, disk=DISKS),
+    st.builds(ClaimDisk, disk=DISKS, node=NODES, pool=POOLS, operation=IDS),
+    st.builds(ReportDiskReleased, disk=DISKS, node=NODES, pool=POOLS),
+    st.builds(FormPool, pool=POOLS, node=NODES, disks=DISK_SETS, volumes_max=st.integers(1, 3)),
+    st.builds(GrowPool, pool=POOLS, node=NODES, disks=DISK_SETS),
+    st.builds(RemovePool, pool=POOLS, node=NODES),
+    st.builds(BuildPool, pool=POOLS, node=NODES, operation=IDS),
+    st.builds(
+        AbandonPool, pool=POOLS, node=NODES, operation=IDS, code=CODES, because=st.just("so")
+    ),
+    st.builds(ConcludePool, pool=POOLS, node=NODES, operation=IDS),
+    st.builds(ReportPoolBuilt, pool=POOLS, node=NODES, uid=IDS, facts=DISK_SETS.map(facts_of_pool)),
+    st.builds(ReportPoolAbsent, pool=POOLS, node=NODES, uid=IDS),
+    st.builds(Reserve, pool=POOLS, node=NODES, claim=IDS, size_bytes=SIZES, operation=IDS),
+    st.builds(ReportUnreserved, pool=POOLS, node=NODES, claim=IDS),
+    st.builds(ReportReleased, pool=POOLS, node=NODES, claim=IDS),
+    st.builds(ProvisionVolume, volume=VOLUMES, size_bytes=SIZES),
+    st.builds(GrowVolume, volume=VOLUMES, size_bytes=SIZES),
+    st.builds(DeleteVolume, volume=VOLUMES),
+    st.builds(ConcludeVolume, volume=VOLUMES, operation=IDS, node=NODES, pool=POOLS),
+    st.builds(
+        CreateReplica,
+        volume=VOLUMES,
+        node=NODES,
+        operation=IDS,
+        spec=st.builds(ReplicaSpec, uid=IDS, pool=POOLS, size_bytes=SIZES),
+    ),
+    st.builds(ResizeReplica, volume=VOLUMES, node=NODES, operation=IDS, size_bytes=SIZES),
+    st.builds(RemoveReplica, volume=VOLUMES, node=NODES, operation=IDS),
+    st.builds(KeepReplica, volume=VOLUMES, node=NODES, operation=IDS),
+    st.builds(
+        ReportReplicaPresent,
+        volume=VOLUMES,
+        node=NODES,
+        uid=IDS,
+        size_bytes=SIZES,
+        device=st.just("/dev/x"),
+    ),
+    st.builds(ReportReplicaAbsent, volume=VOLUMES, node=NODES, uid=IDS),
+)
+SETTLED = st.builds(ReportSettled, pool=POOLS, node=NODES, claim=IDS, size_bytes=SIZES)
+STORIES = st.lists(st.one_of(COMMANDS, SETTLED), max_size=60)
+
+
+class History:
+    """A world that remembers what was recorded about whom."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.commits: list[tuple[str, str, str, tuple[Any, ...]]] = []
+
+    def say(self, command: Message, number: int) -> tuple[Any, ...] | Refused:
+        ids = f"{1 + number % 6:026d}"
+        facts = Facts(at=NOON, operation=ids, uid=ids, world=self.world)
+        decision = self.world.decide(command, facts)
+        if not isinstance(decision, Refused) and decision:
+            where = place_of(command)
+            self.world.evolve(*where, decision)
+            self.commits.append((*where, decision))
+        return decision
+
+    def tell(self, commands: Sequence[Message]) -> "History":
+        for number, command in enumerate(commands):
+            self.say(command, number)
+        return self
+
+
+def state(world: World) -> dict[str, object]:
+    tables = ("nodes", "disks", "pools", "volumes", "replicas", "operations", "provisioning")
+    return {table: getattr(world, table).copy() for table in tables}
+
+
+@hypothesis.given(STORIES)
+def test_folding_any_prefix_gives_the_state_that_was_live_then(story: list[Message]) -> None:
+    history, live = History(), [state(World())]
+    for number, command in enumerate(story):
+        before = len(history.commits)
+        history.say(command, number)
+        if len(history.commits) > before:
+            live.append(state(history.world))
+    again = World()
+    for commit, expected in zip(history.commits, live[1:], strict=True):
+        again.evolve(*commit)
+        assert state(again) == expected
+
+
+@hypothesis.given(STORIES, COMMANDS)
+def test_deciding_changes_nothing_and_is_the_same_every_time(
+    story: list[Message], command: Message
+) -> None:
+    world = History().tell(story).world
+    before = state(world)
+    facts = Facts(at=NOON, operation="0" * 26, uid="1" * 26, world=world)
+    assert world.decide(command, facts) == world.decide(command, facts)
+    assert state(world) == before
+
+
+@hypothesis.given(STORIES, st.one_of(COMMANDS, SETTLED))
+def test_a_report_is_never_refused(story: list[Message], command: Message) -> None:
+    history = History().tell(story)
+    decision = history.say(command, 0)
+    if isinstance(command, Report):
+        assert not isinstance(decision, Refused)
+    if isinstance(decision, Refused):
+        assert decision.because
+        assert decision.fix
+
+
+@hypothesis.given(st.lists(COMMANDS, max_size=80))
+def test_no_order_of_wishes_promises_more_than_there_is(story: list[Message]) -> None:
+    history = History()
+    for number, command in enumerate(story):
+        decision = history.say(command, number)
+        if not isinstance(command, Reserve) or isinstance(decision, Refused):
+            continue
+        pool = history.world.pools[command.node, command.pool]
+        assert pool.facts is not None
+        ledger = pool.ledger
+        taken = ledger.thick_reserved_bytes + ledger.thick_settled_bytes
+        assert taken <= pool.facts.size_bytes
+        assert ledger.claims <= pool.volumes_max
+        assert ledger.claims * 1024 <= pool.facts.metadata_bytes
+
+
+@hypothesis.given(STORIES, COMMANDS, COMMANDS)
+def test_independent_commands_commute(story: list[Message], one: Message, other: Message) -> None:
+    """Commands about different aggregates that take no advice from one another."""
+    advised = (FormPool, GrowPool, RemovePool, ProvisionVolume, GrowVolume, DeleteVolume)
+    hypothesis.assume(place_of(one) != place_of(other))
+    hypothesis.assume(not isinstance(one, (*advised, CreateReplica)))
+    hypothesis.assume(not isinstance(other, (*advised, CreateReplica)))
+    there, back = History().tell(story), History().tell(story)
+    there.say(one, 1)
+    there.say(other, 2)
+    back.say(other, 2)
+    back.say(one, 1)
+    assert state(there.world) == state(back.world)
+
+
+EVENTS = st.one_of(*(anything(word) for word in every_event()))
+
+
+@hypothesis.given(st.lists(EVENTS, max_size=12))
+@hypothesis.settings(
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large]
+)
+def test_the_past_cannot_be_wrong(events: list[Any]) -> None:
+    world = World()
+    for event in events:
+        world.evolve(*place_of(event), [event])
+    again = World()
+    for event in events:
+        again.evolve(*place_of(event), [event])
+    assert state(again) == state(world)
+
+
+POSTINGS = st.builds(Posting, size_bytes=SIZES, thin=st.booleans())
+ENTRIES = st.lists(
+    st.tuples(st.sampled_from(["reserve", "unreserve", "settle", "release"]), IDS, POSTINGS),
+    max_size=40,
+)
+
+
+@hypothesis.given(ENTRIES)
+def test_the_sums_of_a_ledger_are_the_sums_of_its_postings(
+    entries: list[tuple[str, str, Posting]],
+) -> None:
+    ledger = Ledger()
+    for kind, claim, posting in entries:
+        match kind:
+            case "reserve":
+                ledger = ledger.reserve(claim, posting)
+            case "unreserve":
+                ledger = ledger.unreserve(claim)
+            case "settle":
+                ledger = ledger.settle(claim, posting)
+            case _:
+                ledger = ledger.release(claim)
+    both = [*ledger.reserved.values(), *ledger.settled.values()]
+    assert ledger.thin_promised_bytes == sum(p.size_bytes for p in both if p.thin)
+    thick = [
+        sum(p.size_bytes for p in postings.values() if not p.thin)
+        for postings in (ledger.reserved, ledger.settled)
+    ]
+    assert [ledger.thick_reserved_bytes, ledger.thick_settled_bytes] == thick
+    assert ledger.claims == len({*ledger.reserved, *ledger.settled})
+    facts = facts_of_pool(["d1"])
+    assert room_bytes(ledger, facts) == max(0, facts.size_bytes - sum(thick))
+    assert thin_room_bytes(ledger, facts, 200) == 0
+
+
+@hypothesis.given(st.integers(1, 1 << 50), st.integers(1, 64))
+def test_rounding_is_up_to_the_next_whole_stripe(size_bytes: int, stripes: int) -> None:
+    unit = 4 * MIB * stripes
+    rounded = rounded_bytes(size_bytes, 4 * MIB, stripes)
+    assert rounded % unit == 0
+    assert 0 <= rounded - size_bytes < unit
+
+
+def test_states_can_be_told_apart() -> None:
+    history = History().tell([ReportNodeJoined(node="n1")])
+    assert state(history.world) != state(World())
+    assert msgspec.json.encode(history.world.nodes["n1"])
