@@ -125,7 +125,7 @@ def _of_replica(
 def _resized(node: str, replica: WantedReplica, found: ObservedVolume, where: str) -> Finding:
     lv = f"{found.pool}/{found.name}"
     settle = (
-        f"hwbus volume grow {replica.volume} --size {found.size_bytes}"
+        f"hwbus volume grow {replica.volume} {found.size_bytes}"
         if found.size_bytes > replica.size_bytes
         else f"on {node}: lvextend --size {replica.size_bytes}b {lv}"
     )

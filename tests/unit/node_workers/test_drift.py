@@ -41,7 +41,7 @@ def test_a_missing_volume_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size_bytes", "way_out"), [(44, "hwbus volume grow pg --size 44"), (36, "lvextend")]
+    ("size_bytes", "way_out"), [(44, "hwbus volume grow pg 44"), (36, "lvextend")]
 )
 def test_a_resized_volume_is_found_with_a_way_out_that_loses_nothing(
     size_bytes: int, way_out: str
