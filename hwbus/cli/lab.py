@@ -108,14 +108,7 @@ def up(
         return await lab_up(plan, directory(here), progress=lambda words: say(f"  {words}"))
 
     machines = _do(work())
-    recall.forget(here, machines.nats_url)
-    http = f"http://{machines.ports['http']}"
-    contexts.save(
-        here,
-        contexts.Context(
-            name=CONTEXT, server=machines.nats_url, http=http, description="a lab of real kernels"
-        ),
-    )
+    http = _use(here, machines)
     say("  waiting until every worker has told what it found")
     wanted = {f"n{number}": disks for number in range(1, nodes + 1)}
     counts = run(until_nodes_ready(Options(server=machines.nats_url), wanted))
@@ -134,6 +127,19 @@ def up(
     )
     say("Try:  hwbus node ls;  hwbus disk ls;  hwbus lab exec n1 -- lsblk")
     return Exit.OK
+
+
+def _use(here: World, machines: LabClient) -> str:
+    """Let the commands that follow reach the lab; returns where its HTTP door is."""
+    recall.forget(here, machines.nats_url)
+    http = f"http://{machines.ports['http']}"
+    contexts.save(
+        here,
+        contexts.Context(
+            name=CONTEXT, server=machines.nats_url, http=http, description="a lab of real kernels"
+        ),
+    )
+    return http
 
 
 @app.command

@@ -138,6 +138,6 @@ _LISTING = {
     "nodes": "hwbus node ls",
     "disks": "hwbus disk ls",
     "pools": "hwbus pool ls",
-    "volumes": "hwbus volume ls",
+    "volume": "hwbus volume ls",
     "operation": "hwbus op ls --all",
 }

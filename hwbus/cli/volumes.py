@@ -33,13 +33,13 @@ def ls(*, node: AtNode = None, pool: AtPool = None, options: Options = OPTIONS) 
 def show(name: VolumeName, /, *, options: Options = OPTIONS) -> int:
     """Show one volume, its legs, and why it was put where it is."""
     if options.show_call:
-        return print_call(query_call("volumes", {"name": name}), options)
+        return print_call(query_call("volume", {"name": name}), options)
     return run(_show(name, options))
 
 
 async def _show(name: str, options: Options) -> int:
     async with conversation(options) as client:
-        page, row = await one(client, "volumes", {"name": name}, f"volume {name[:80]!r}", options)
+        page, row = await one(client, "volume", {"name": name}, f"volume {name[:80]!r}", options)
         if show_row("volumes", page, options):
             legs = await rest(client, "replicas", {"volume": name}, page)
             if legs.items:
