@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import msgspec
+
 from schemas.disk import Content, DiskClass
 from schemas.node import Capability, Drift
 from schemas.operation import OperationKind
@@ -89,26 +91,8 @@ def furnish(stage: Stage) -> None:
                 **stamps,
             ),
         ),
-        "volumes": (
-            VolumeRow(
-                name="pg",
-                uid=UID,
-                state=VolumeState.GROWING,
-                size_bytes=5 * GIB,
-                wanted_bytes=6 * GIB,
-                layout=Layout.STRIPED,
-                stripes=2,
-                pool="fast",
-                node="n1",
-                device="/dev/fast/pg",
-                operation=OPERATION,
-                candidates=(
-                    Candidate(node="n1", pool="fast", room_bytes=20 * GIB, score=9, parts={"a": 9}),
-                    Candidate(node="n2", pool="slow", code=Refusal.CAPACITY, because="full"),
-                ),
-                **stamps,
-            ),
-        ),
+        "volumes": (msgspec.structs.replace(_volume(), candidates=()),),
+        "volume": (_volume(),),
         "replicas": (
             ReplicaRow(
                 volume="pg",
@@ -156,6 +140,30 @@ def furnish(stage: Stage) -> None:
             StatusRow(stream="HWBUS_EVENTS", position=7, head=7, lag_events=0, lag_s=0, parked=0),
         ),
     }
+
+
+def _volume() -> VolumeRow:
+    """Return the volume as the view of one volume tells it: with where it could have been put."""
+    return VolumeRow(
+        name="pg",
+        uid=UID,
+        state=VolumeState.GROWING,
+        size_bytes=5 * GIB,
+        wanted_bytes=6 * GIB,
+        layout=Layout.STRIPED,
+        stripes=2,
+        pool="fast",
+        node="n1",
+        device="/dev/fast/pg",
+        operation=OPERATION,
+        candidates=(
+            Candidate(node="n1", pool="fast", room_bytes=20 * GIB, score=9, parts={"a": 9}),
+            Candidate(node="n2", pool="slow", code=Refusal.CAPACITY, because="full"),
+        ),
+        created_at=ago(hours=5),
+        changed_at=ago(minutes=3),
+        seq=7,
+    )
 
 
 def _operation() -> OperationRow:
