@@ -53,7 +53,12 @@ async def open_loop(send: Send, numbers: Numbers, *, per_s: int, for_s: float) -
     async with asyncio.TaskGroup() as group:
         for number in range(int(per_s * for_s)):
             due = began + number / per_s
-            while (ahead := due - time.perf_counter()) > 0:
-                await asyncio.sleep(max(ahead - _SPIN_S, 0) if ahead > _SPIN_S else 0)
+            await _until(due)
             group.create_task(one(due))
     return sample(times_ms, time.perf_counter() - began)
+
+
+async def _until(due: float) -> None:
+    """Sleep until a little before *due*, then only let others go first: timers are not exact."""
+    while (ahead := due - time.perf_counter()) > 0:  # noqa: ASYNC110
+        await asyncio.sleep(max(0.0, ahead - _SPIN_S))

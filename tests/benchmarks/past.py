@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 
@@ -81,7 +82,7 @@ class Past:
         facts = PoolFacts(
             size_bytes=200 * GIB, extent_bytes=EXTENT_BYTES, metadata_bytes=8 << 20, disks=(disk,)
         )
-        pool = {"pool": POOL, "node": node, "uid": uid}
+        pool: dict[str, Any] = {"pool": POOL, "node": node, "uid": uid}
         about = f"pool/{node}/{POOL}"
         forming = OperationKind.POOL_FORM
         yield self.commit(operation, NodeJoined(node=node, capabilities=(Capability.LVM,)))
@@ -118,21 +119,19 @@ class Past:
             candidates=(Candidate(node=node, pool=POOL, room_bytes=100 * GIB, score=70),),
         )
         spec = ReplicaSpec(uid=uid, pool=POOL, size_bytes=GIB)
-        place = {"pool": POOL, "node": node}
-        leg = {"volume": volume, "node": node}
-        room = {**place, "claim": uid, "size_bytes": GIB}
+        place: dict[str, Any] = {"pool": POOL, "node": node}
+        leg: dict[str, Any] = {"volume": volume, "node": node}
+        room: dict[str, Any] = {**place, "claim": uid, "size_bytes": GIB}
         device = f"/dev/{POOL}/{volume}"
         started = OperationStarted(operation=operation, kind=kind, object=about, deadline=deadline)
         for event in (
             began,
             started,
-            RoomReserved(operation=operation, **room),  # type: ignore[arg-type]
+            RoomReserved(operation=operation, **room),
             ReplicaWanted(operation=operation, spec=spec, **leg),
             ReplicaCreated(uid=uid, pool=POOL, size_bytes=GIB, device=device, **leg),
-            RoomSettled(**room),  # type: ignore[arg-type]
-            VolumeProvisioned(
-                volume=volume, uid=uid, operation=operation, size_bytes=GIB, **place
-            ),
+            RoomSettled(**room),
+            VolumeProvisioned(volume=volume, uid=uid, operation=operation, size_bytes=GIB, **place),
             self._ended(operation, kind, about),
         ):
             yield self.commit(operation, event)

@@ -1,4 +1,4 @@
-"""The system under measure: a broker, the real control plane as a process of its own, its memory."""
+"""The system under measure: a broker, and the real control plane as a process of its own."""
 
 import asyncio
 import os
@@ -63,7 +63,6 @@ async def control_plane(
 
 async def start(broker: Broker, wires: Wires, state: Path) -> Plane:
     """Start a control plane and wait until it decides commands and its views can be asked."""
-    state.mkdir(exist_ok=True)
     log = state / "controller.log"
     argv = [sys.executable, "-P", "-m", "hwbus.controller"]
     argv += ["--nats-url", broker.url, "--state", str(state)]
@@ -88,12 +87,24 @@ async def _answering(wires: Wires, process: asyncio.subprocess.Process, log: Pat
         try:
             # An unknown word is refused by whoever is ready to decide known ones.
             await wires.bus.request("hwbus.cmd.node.greet", b"{}", headers={}, timeout_s=2)
-            await wires.bus.request("hwbus.q.status", b"{}", headers={}, timeout_s=2)
+            if not await _seen_by_views(wires):
+                continue
         except (NobodyThereError, OutcomeUnknownError):
             await asyncio.sleep(_LOOK_S)
             continue
         return
-    raise RuntimeError(f"the control plane is not ready:\n{log.read_text()[-2000:]}")
+    raise RuntimeError(f"the control plane is not ready:\n{_end_of(log)}")
+
+
+def _end_of(log: Path) -> str:
+    return log.read_text()[-2000:]
+
+
+async def _seen_by_views(wires: Wires) -> bool:
+    """Say whether the views have seen all there is now; waits for it a little."""
+    query = b'{"limit":1,"wait_ms":5000,"min_seq":%d}' % await wires.log.head()
+    answer = await wires.bus.request("hwbus.q.nodes", query, headers={}, timeout_s=10)
+    return b'"answer":"page"' in answer
 
 
 async def end(process: asyncio.subprocess.Process) -> None:
@@ -111,6 +122,7 @@ async def end(process: asyncio.subprocess.Process) -> None:
 def memory_mib(pid: int) -> tuple[float, float]:
     """Return (RSS, PSS) of a process: what it has in memory, and its own share of that."""
     rows = dict(
-        line.split(":", 1) for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+        line.split(":", 1)
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     )
     return tuple(int(rows[name].split()[0]) / 1024 for name in ("Rss", "Pss"))  # type: ignore[return-value]
