@@ -10,7 +10,7 @@ from schemas.commit import Commit
 RECENT_MAX = 256
 
 
-class Settled(msgspec.Struct, frozen=True):
+class Settled(msgspec.Struct, frozen=True, gc=False):
     """How one command was decided; ``digest`` tells the same wish from another one."""
 
     seq: int
