@@ -6,6 +6,7 @@ from msgspec.structs import replace
 from schemas.answers import Refused, refuse
 from schemas.pool import PoolFacts, Reserve
 from schemas.refusals import Refusal
+from schemas.units import readable
 
 METADATA_PER_VOLUME_BYTES = 1024
 """What LVM's text grows by with one tagged volume: 367 bytes measured, and room to spare."""
@@ -93,12 +94,14 @@ def short_of(
     size = rounded_bytes(wish.size_bytes, facts.extent_bytes, wish.stripes)
     if not wish.thin:
         room = room_bytes(ledger, facts)
-        short = f"{name} has {room} bytes free, {size} are asked for"
+        short = f"{name} has {readable(room)} free, {readable(size)} are asked for"
         return refuse(Refusal.CAPACITY, short) if size > room else None
     if not facts.thin_bytes:
         return refuse(Refusal.NO_THIN_POOL, f"{name} has no thin pool")
     room = thin_room_bytes(ledger, facts, ratio_percent)
-    short = f"the thin pool of {name} may promise {room} bytes more, {size} are asked for"
+    short = (
+        f"the thin pool of {name} may promise {readable(room)} more, {readable(size)} are asked for"
+    )
     return refuse(Refusal.THIN_RATIO, short) if size > room else None
 
 

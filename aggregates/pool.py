@@ -53,6 +53,7 @@ from schemas.pool import (
     ThinPoolFilled,
 )
 from schemas.refusals import Refusal
+from schemas.units import readable
 
 
 class PoolPhase(StrEnum):
@@ -148,7 +149,8 @@ def _form(pool: Pool, command: FormPool, facts: Facts) -> Decision[PoolEvent]:
     seen = (facts.world.disks[disk].sightings[command.node] for disk in command.disks)
     total = sum(sighting.size_bytes for sighting in seen)
     if command.thin_bytes >= total:
-        short = f"the disks have {total} bytes, a thin pool of {command.thin_bytes} does not fit"
+        asked = readable(command.thin_bytes)
+        short = f"the disks have {readable(total)}, a thin pool of {asked} does not fit"
         return refuse(Refusal.CAPACITY, short)
     return (
         PoolFormingBegan(

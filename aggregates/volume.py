@@ -14,6 +14,7 @@ from aggregates.placement import nowhere, rank
 from schemas.answers import Refused, refuse
 from schemas.pool import Reserve
 from schemas.refusals import Refusal
+from schemas.units import readable
 from schemas.volume import (
     Candidate,
     ConcludeVolume,
@@ -118,7 +119,8 @@ def _unready(volume: Volume, command: GrowVolume | DeleteVolume, facts: Facts) -
 
 def _grow(volume: Volume, command: GrowVolume, facts: Facts) -> Decision[VolumeEvent]:
     if command.size_bytes <= volume.size_bytes:
-        same = f"{command.volume} has {volume.size_bytes} bytes, {command.size_bytes} are asked for"
+        has, asked = readable(volume.size_bytes), readable(command.size_bytes)
+        same = f"{command.volume} has {has}, {asked} are asked for"
         return refuse(Refusal.NOT_LARGER, same)
     no = _no_room_to_grow(volume, command, facts)
     return no or (

@@ -33,3 +33,18 @@ Text = Annotated[str, Meta(max_length=1024)]
 Path = Annotated[str, Meta(pattern=r"^/[^\x00\n]*$(?!\n)", max_length=255)]
 Moment = Annotated[datetime, Meta(tz=True, description="RFC 3339, UTC.")]
 Seconds = Annotated[int, Meta(gt=0, le=30 * 86_400, description="At most thirty days.")]
+
+_STEPS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+_STEP = 1024
+
+
+def readable(size_bytes: int) -> str:
+    """Return a size for people, and to the byte: ``1.5 GiB (1610612736 bytes)``."""
+    size, unit = float(size_bytes), ""
+    for unit_ in _STEPS:
+        if size < _STEP:
+            break
+        size, unit = size / _STEP, unit_
+    if not unit:
+        return f"{size_bytes} bytes"
+    return f"{size:.1f}".removesuffix(".0") + f" {unit} ({size_bytes} bytes)"
