@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 import msgspec
+from msgspec.structs import replace
 
 from node_workers.plan import HaveNoPool, HaveNoReplica, HavePool, HaveReplica, Step
 from node_workers.ports import (
@@ -57,13 +58,18 @@ class Hands(msgspec.Struct, frozen=True):
                 step.uid, step.group, self._disks(step.dropped), cause=cause
             )
         thin = None
-        if step.thin_bytes:
+        if step.thin_bytes and (step.may_create_thin or step.facts is None):
             thin = await self.storage.ensure_thin_pool(
                 step.uid, step.group, step.thin_bytes, cause=cause
             )
-        return ReportPoolBuilt(
-            pool=step.group, node=self.node, uid=step.uid, facts=pool_facts(state, thin)
-        )
+        facts = pool_facts(state, thin)
+        if thin is None and step.facts is not None:
+            facts = replace(
+                facts,
+                thin_bytes=step.facts.thin_bytes,
+                thin_overhead_bytes=step.facts.thin_overhead_bytes,
+            )
+        return ReportPoolBuilt(pool=step.group, node=self.node, uid=step.uid, facts=facts)
 
     async def _replica(
         self, step: HaveReplica, cause: str

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 import msgspec
+from msgspec.structs import replace
 
-from node_workers.observation import Observation, ObservedPool
+from node_workers.observation import Observation
 from node_workers.ports import THIN_POOL_NAME
 from node_workers.wanted import Origin, Wanted, WantedPool, WantedReplica
 from schemas.pool import PoolFacts
@@ -33,15 +34,16 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 class HavePool(Step, frozen=True, kw_only=True):
     """The group shall be there, on exactly these disks besides ``dropped``, with its thin pool.
 
-    ``may_create`` is false for a group that was there once: it is not made anew. ``fresh`` is
-    false when nobody asked and only its figures have changed.
+    ``may_create`` is false for a group that was there once: it is not made anew; the same holds
+    for its thin pool, of which ``facts`` tell the figures then.
     """
 
     disks: tuple[str, ...]
     dropped: tuple[str, ...]
     thin_bytes: int
     may_create: bool
-    fresh: bool = True
+    may_create_thin: bool
+    facts: PoolFacts | None
 
 
 class HaveNoPool(Step, frozen=True, kw_only=True):
@@ -83,18 +85,20 @@ def step_for(wanted: Wanted, everything: Mapping[str, Wanted]) -> Step | None:
     return _replica_step(wanted, everything)
 
 
-def plan(everything: Mapping[str, Wanted], seen: Observation) -> tuple[Step, ...]:
-    """Return all that is to be ensured, now that the whole machine has been looked at.
-
-    Wishes that were not answered, in the order in which they were wished; then pools whose
-    figures are not those that the log has.
-    """
+def plan(everything: Mapping[str, Wanted]) -> tuple[Step, ...]:
+    """Return all that is to be ensured, in the order in which it was wished."""
     due = sorted((one for one in everything.values() if one.open), key=lambda one: one.origin.seq)
-    steps = [step for one in due if (step := step_for(one, everything)) is not None]
-    settled = (one for one in everything.values() if isinstance(one, WantedPool) and not one.open)
-    changed = [one for one in settled if one.present and _figures_changed(one, seen)]
-    steps += [_pool_step(one, fresh=False) for one in sorted(changed, key=lambda one: one.name)]
-    return tuple(steps)
+    return tuple(step for one in due if (step := step_for(one, everything)) is not None)
+
+
+def changed_pools(
+    everything: Mapping[str, Wanted], seen: Observation
+) -> tuple[tuple[WantedPool, PoolFacts], ...]:
+    """Return the settled pools whose figures are not those that the log has, with the new ones."""
+    pools = (one for one in everything.values() if isinstance(one, WantedPool))
+    settled = sorted((one for one in pools if one.present and not one.open), key=lambda p: p.name)
+    looked_at = ((pool, _facts(pool, seen)) for pool in settled)
+    return tuple((pool, now) for pool, now in looked_at if now is not None and now != pool.facts)
 
 
 def sleeping_pools(everything: Mapping[str, Wanted], seen: Observation) -> dict[str, str]:
@@ -110,27 +114,22 @@ def pools_to_activate(everything: Mapping[str, Wanted]) -> dict[str, str]:
     return {pool.name: pool.uid for pool in pools if pool.present}
 
 
-def figures(pool: ObservedPool, seen: Observation) -> tuple[int, tuple[str, ...], int]:
-    """Return what of a pool's facts a scan can compare: size, disks, size of the thin pool."""
-    thin = next(
-        (v.size_bytes for v in seen.volumes if v.pool == pool.name and v.name == THIN_POOL_NAME), 0
-    )
-    return pool.size_bytes, tuple(sorted(member.disk for member in pool.members)), thin
-
-
-def recorded_figures(facts: PoolFacts) -> tuple[int, tuple[str, ...], int]:
-    """Return the same of the facts that the log has."""
-    return facts.size_bytes, tuple(sorted(facts.disks)), facts.thin_bytes
-
-
-def _figures_changed(pool: WantedPool, seen: Observation) -> bool:
+def _facts(pool: WantedPool, seen: Observation) -> PoolFacts | None:
     found = next((one for one in seen.pools if one.uid == pool.uid and one.name == pool.name), None)
     if found is None or pool.facts is None:
-        return False
-    return figures(found, seen) != recorded_figures(pool.facts)
+        return None
+    # A member without our stamp was added by hand; it has no name in the log.
+    disks = tuple(member.disk for member in found.members if member.disk)
+    thin = (v.size_bytes for v in seen.volumes if (v.pool, v.name) == (pool.name, THIN_POOL_NAME))
+    return replace(
+        pool.facts,
+        size_bytes=found.size_bytes or pool.facts.size_bytes,
+        disks=pool.facts.disks if set(disks) == set(pool.facts.disks) else disks,
+        thin_bytes=next(thin, 0),
+    )
 
 
-def _pool_step(pool: WantedPool, *, fresh: bool = True) -> HavePool:
+def _pool_step(pool: WantedPool) -> HavePool:
     return HavePool(
         key=pool.key,
         group=pool.name,
@@ -140,7 +139,8 @@ def _pool_step(pool: WantedPool, *, fresh: bool = True) -> HavePool:
         dropped=pool.dropped,
         thin_bytes=pool.thin_bytes,
         may_create=pool.may_create,
-        fresh=fresh,
+        may_create_thin=pool.may_create_thin,
+        facts=pool.facts,
     )
 
 

@@ -159,7 +159,7 @@ def pool_facts(pool: PoolState, thin: ThinPoolState | None) -> PoolFacts:
         extent_bytes=pool.extent_bytes,
         # One half of the area holds the metadata as it is, the other what it is about to become.
         metadata_bytes=pool.metadata_bytes // 2,
-        disks=pool.disks,
+        disks=tuple(filter(None, pool.disks)),  # without what was added by hand, unstamped
         thin_bytes=thin.size_bytes if thin is not None else 0,
         thin_overhead_bytes=thin.taken_bytes - thin.size_bytes if thin is not None else 0,
     )

@@ -157,7 +157,9 @@ class Scans:
             thin = next(
                 (v for v in seen.volumes if v.pool == pool.name and v.name == THIN_POOL_NAME), None
             )
-            percent = int(thin.data_percent) if thin and thin.data_percent is not None else 0
+            percent = (
+                min(int(thin.data_percent), 100) if thin and thin.data_percent is not None else 0
+            )
             mark = next((mark for mark in _MARKS_PERCENT if percent >= mark), 0)
             report = ReportThinFill(pool=pool.name, node=self._node, data_percent=percent)
             value = str(mark).encode() if mark else None

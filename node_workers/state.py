@@ -16,7 +16,7 @@ from node_workers.outbox import Outbox, parked
 from node_workers.plan import Step
 from node_workers.reports import Letter, Trouble, command_id, letter, trouble_report
 from node_workers.store import Change, Kept, Record, Store
-from node_workers.wanted import Origin, Wanted, WantedPool, WantedReplica, fold
+from node_workers.wanted import Origin, Wanted, WantedPool, WantedReplica, fold, there
 from schemas.grammar import Report, kind_and_verb
 from schemas.node import NODES, NodeAdmitted, NodeEvent, NodeRemoved
 from schemas.pool import POOLS, PoolEvent, ReportPoolBuilt
@@ -111,9 +111,10 @@ class State:
         self._figures.show("position", self._position)
         return News(keys=tuple(changed), admitted=meta.get(_REMOVED) == "no")
 
-    async def answered(self, step: Step, report: Report, *, cause: str, traceparent: str) -> None:
+    async def answered(self, step: Step, report: Report, *, traceparent: str) -> None:
         """Know that *step* is done, and say so."""
-        about = self._letter(step, report, self._id(cause, report), cause, traceparent)
+        id_ = command_id(self._node, str(step.origin.seq), kind_and_verb(report)[1])
+        about = self._letter(step, report, id_, traceparent)
         async with self._one_at_a_time:
             await self._commit(Change(wanted=self._after(step, report), letters=(about,)))
 
@@ -122,9 +123,8 @@ class State:
     ) -> None:
         """Say that *step* met *trouble*; if it is permanent, nothing more is tried."""
         report = trouble_report(step, trouble, self._node)
-        cause = step.origin.cause
         id_ = command_id(self._node, str(step.origin.seq), kind_and_verb(report)[1], str(attempt))
-        about = self._letter(step, report, id_, cause, traceparent)
+        about = self._letter(step, report, id_, traceparent)
         async with self._one_at_a_time:
             now = self._current(step)
             given_up = {}
@@ -184,26 +184,19 @@ class State:
             return {}
         now = replace(now, answered_seq=max(now.answered_seq, step.origin.seq))
         if isinstance(now, WantedPool) and isinstance(report, ReportPoolBuilt):
-            now = replace(now, facts=report.facts, may_create=False)
+            now = there(now, report.facts)
         if isinstance(now, WantedReplica) and isinstance(report, ReportReplicaPresent):
             now = replace(now, size_bytes=report.size_bytes, may_create=False)
         return {step.key: now}
 
-    def _id(self, cause: str, report: Report) -> str:
-        kind, verb = kind_and_verb(report)
-        source = cause.removeprefix("event:")
-        # A scan may speak of many pools; an event concerns one object only.
-        name = getattr(report, kind) if source.startswith("scan") else ""
-        return command_id(self._node, *filter(None, (source, verb, name)))
-
-    def _letter(self, step: Step, report: Report, id_: str, cause: str, traceparent: str) -> Letter:
+    def _letter(self, step: Step, report: Report, id_: str, traceparent: str) -> Letter:
         return letter(
             report,
             node=self._node,
             command_id=id_,
             lane=step.key,
-            cause=cause,
-            correlation=step.origin.correlation if cause == step.origin.cause else "",
+            cause=step.origin.cause,
+            correlation=step.origin.correlation,
             traceparent=traceparent or step.origin.traceparent,
         )
 

@@ -72,9 +72,14 @@ class _Wanted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class WantedPool(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag="pool"):
-    """A pool; ``dropped`` are disks that shall leave it, ``facts`` what the log has of it."""
+    """A pool; ``dropped`` are disks that shall leave it, ``facts`` what the log has of it.
+
+    ``may_create_thin``: its thin pool was never there, or had to go with an empty pool. One that
+    held volumes and is missing is never made again.
+    """
 
     name: str
+    may_create_thin: bool = True
     disks: tuple[str, ...] = ()
     thin_bytes: int = 0
     dropped: tuple[str, ...] = ()
@@ -149,12 +154,23 @@ def _fold(wanted: Wanted | None, event: Event, origin: Origin, cause: str) -> Wa
 def _wish_pool(pool: WantedPool | None, event: PoolWish, origin: Origin) -> WantedPool:
     if pool is None or pool.uid != event.uid:
         pool = WantedPool(
-            name=event.pool, uid=event.uid, origin=origin, folded_seq=0, may_create=False
+            name=event.pool,
+            uid=event.uid,
+            origin=origin,
+            folded_seq=0,
+            may_create=False,
+            may_create_thin=False,
         )
     pool = replace(pool, origin=origin, present=True)
     match event:
         case PoolBuildWanted():
-            return replace(pool, disks=event.disks, thin_bytes=event.thin_bytes, may_create=True)
+            return replace(
+                pool,
+                disks=event.disks,
+                thin_bytes=event.thin_bytes,
+                may_create=True,
+                may_create_thin=True,
+            )
         case PoolExtensionWanted():
             return replace(pool, disks=event.disks, dropped=_without(pool.dropped, event.disks))
         case PoolGrowthAbandoned():
@@ -163,7 +179,7 @@ def _wish_pool(pool: WantedPool | None, event: PoolWish, origin: Origin) -> Want
         case PoolRemovalWanted():
             return replace(pool, present=False)
         case PoolRemovalAbandoned():
-            return pool
+            return replace(pool, may_create_thin=True)
         case _:
             assert_never(event)
 
@@ -173,7 +189,7 @@ def _note_pool(pool: WantedPool, event: PoolNews, cause: str) -> WantedPool | No
         case PoolFormed() | PoolGrown() | PoolFactsChanged():
             if event.uid != pool.uid:
                 return pool
-            return _answered_by(replace(pool, facts=event.facts, may_create=False), cause)
+            return _answered_by(there(pool, event.facts), cause)
         case PoolDisksDropped():
             return replace(pool, dropped=_without(pool.dropped, event.disks))
         case PoolRemoved():
@@ -182,6 +198,11 @@ def _note_pool(pool: WantedPool, event: PoolNews, cause: str) -> WantedPool | No
             return _given_up_by(pool, cause) if event.permanent else pool
         case _:
             assert_never(event)
+
+
+def there(pool: WantedPool, facts: PoolFacts) -> WantedPool:
+    """Return *pool* known to be there, with these facts."""
+    return replace(pool, facts=facts, may_create=False, may_create_thin=False)
 
 
 def _wish_replica(

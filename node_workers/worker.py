@@ -17,9 +17,8 @@ from node_workers.lanes import Gates, Lane, Lanes, backoff_s
 from node_workers.observation import Observation
 from node_workers.outbox import Outbox
 from node_workers.plan import (
-    HavePool,
     Step,
-    figures,
+    changed_pools,
     plan,
     pools_to_activate,
     sleeping_pools,
@@ -27,9 +26,10 @@ from node_workers.plan import (
 )
 from node_workers.ports import Storage, StorageError
 from node_workers.presence import Presence
-from node_workers.reports import Trouble, trouble_of
+from node_workers.reports import Trouble, command_id, letter, trouble_of
 from node_workers.scans import Rhythm, Scans
 from node_workers.state import State
+from schemas.pool import PoolFacts, ReportPoolBuilt
 from schemas.refusals import Refusal
 
 _LOG = structlog.get_logger("node_workers.worker")
@@ -83,8 +83,7 @@ class Worker:
             rng=rng,
             figures=figures,
         )
-        self._changed_pools: dict[str, tuple[HavePool, str]] = {}
-        self._confirmed: dict[str, object] = {}
+        self._told_facts: dict[str, PoolFacts] = {}
 
     @property
     def scans(self) -> Scans:
@@ -157,30 +156,31 @@ class Worker:
             self._lanes.kick(key)
 
     async def _on_seen(self, seen: Observation, cause: str, unsure: AbstractSet[str]) -> None:
-        for step in plan(self._state.wanted, seen):
-            if isinstance(step, HavePool) and not step.fresh:
-                self._note_changed_pool(step, seen, cause, unsure)
-            elif self._feed.caught_up:
-                self._lanes.kick(step.key)
+        if self.caught_up:
+            self._on_news(step.key for step in plan(self._state.wanted))
+            await self._tell_changed_pools(seen, cause, unsure)
         await self._activate(sleeping_pools(self._state.wanted, seen), cause)
 
-    def _note_changed_pool(
-        self, step: HavePool, seen: Observation, cause: str, unsure: AbstractSet[str]
+    async def _tell_changed_pools(
+        self, seen: Observation, cause: str, unsure: AbstractSet[str]
     ) -> None:
-        found = next(pool for pool in seen.pools if pool.uid == step.uid)
-        now = figures(found, seen)
-        # Once for each change: if the log does not take it over, saying it again will not help.
-        if step.key not in unsure and self._confirmed.get(step.key) != now:
-            self._confirmed[step.key] = now
-            self._changed_pools[step.key] = (step, cause)
-            self._lanes.kick(step.key)
+        for pool, facts in changed_pools(self._state.wanted, seen):
+            # Once for each change: if the log does not take it over, saying it again will not help.
+            if pool.key in unsure or self._told_facts.get(pool.key) == facts:
+                continue
+            self._told_facts[pool.key] = facts
+            report = ReportPoolBuilt(pool=pool.name, node=self._node, uid=pool.uid, facts=facts)
+            id_ = command_id(self._node, cause.replace(":", "-"), "report-built", pool.name)
+            about = letter(report, node=self._node, command_id=id_, lane=pool.key, cause=cause)
+            await self._state.say((about,), {})
 
     async def _work(self, key: str, lane: Lane) -> None:
         """Bring one object to where it shall be; return when there is nothing left to do."""
         attempt, told, origin_seq = 0, None, 0
         while self._feed.caught_up and not self._lanes.closing:
             lane.kicked.clear()
-            step, cause = self._next(key)
+            wanted = self._state.wanted.get(key)
+            step = None if wanted is None else step_for(wanted, self._state.wanted)
             if step is None:
                 return
             if step.origin.seq != origin_seq:
@@ -189,10 +189,10 @@ class Worker:
                 await lane.pause(backoff_s(attempt, self._rng))
                 attempt += 1
                 continue
-            trouble = await self._try(step, cause)
+            trouble = await self._try(step)
             if trouble is None or not self._is_current(step):
                 continue
-            if trouble != told and cause == step.origin.cause:
+            if trouble != told:
                 await self._state.troubled(
                     step, trouble, attempt=attempt, traceparent=step.origin.traceparent
                 )
@@ -201,23 +201,12 @@ class Worker:
                 await lane.pause(backoff_s(attempt, self._rng))
             attempt += 1
 
-    def _next(self, key: str) -> tuple[Step | None, str]:
-        wanted = self._state.wanted.get(key)
-        changed = self._changed_pools.pop(key, None)
-        if wanted is None:
-            return None, ""
-        step = step_for(wanted, self._state.wanted)
-        if step is not None:
-            return step, step.origin.cause
-        if changed is not None and changed[0].origin == wanted.origin:
-            return changed
-        return None, ""
-
     def _is_current(self, step: Step) -> bool:
         wanted = self._state.wanted.get(step.key)
         return wanted is not None and wanted.origin == step.origin
 
-    async def _try(self, step: Step, cause: str) -> Trouble | None:
+    async def _try(self, step: Step) -> Trouble | None:
+        cause = step.origin.cause
         async with self._gates.of(step.group).enter(alone=step.alone):
             if not self._is_current(step):
                 return None
@@ -236,9 +225,7 @@ class Worker:
                     self._figures.count("faults_total")
                     because = f"{type(error).__name__}: {error}"[:_BECAUSE_CHARACTERS_MAX]
                     return Trouble(code=Refusal.TOOL_FAILED, because=because, permanent=False)
-                await self._state.answered(
-                    step, report, cause=cause, traceparent=current_traceparent()
-                )
+                await self._state.answered(step, report, traceparent=current_traceparent())
         self._figures.count("steps_total")
         _LOG.info("ensured", key=step.key, cause=cause, report=type(report).__name__)
         if step.alone:

@@ -17,9 +17,12 @@ from tests.simulation.node.stories import (
     EXT4,
     GIB,
     GONE,
+    GROWN,
     POOL,
     RESIZED,
+    THIN,
     delete,
+    extend,
     formed,
     grow,
     have,
@@ -272,6 +275,22 @@ def test_drift_that_was_settled_by_hand_is_settled_in_the_log(tmp_path: Path) ->
         assert await findings(node) == []
         names = await node.desk.names("node", "-", NODE)
         assert names[-2:] == ["node.drift-found.v1", "node.drift-settled.v1"]
+
+    told(tmp_path, story)
+
+
+def test_a_thin_pool_that_hands_removed_is_told_and_never_made_again(tmp_path: Path) -> None:
+    async def story(node: Node) -> None:
+        await have(node, formed(0, thin_bytes=GIB), provisioned(**THIN))
+        node.machine.remove_volume("fast/pg")
+        node.machine.remove_volume("fast/hwbus-thin")
+        assert await findings(node) == [(Drift.VOLUME_MISSING, "replica/n1/pg")]
+        facts = node.desk.world.pools[NODE, POOL].facts
+        assert facts is not None
+        assert facts.thin_bytes == 0
+        await have(node, (extend(1), "pool", POOL, GROWN))
+        volumes = [one.name for one in (await node.look()).volumes]
+        assert volumes == []
 
     told(tmp_path, story)
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from node_workers.observation import Observation, ObservedPool, ObservedVolume, PoolMember
@@ -11,6 +12,7 @@ from node_workers.plan import (
     HavePool,
     HaveReplica,
     Step,
+    changed_pools,
     plan,
     pools_to_activate,
     sleeping_pools,
@@ -115,20 +117,32 @@ def test_a_pool_that_goes_gives_back_the_disks_that_it_was_to_drop_too() -> None
 
 def test_open_wishes_come_in_the_order_in_which_they_were_wished() -> None:
     late = a_replica(volume="late", origin=Origin(seq=9))
-    steps = plan(all_of(late, a_replica(), a_pool()), seen())
+    steps = plan(all_of(late, a_replica(), a_pool()))
     assert [step.key for step in steps] == ["pool/fast", "replica/pg", "replica/late"]
 
 
-def test_a_settled_machine_needs_nothing() -> None:
+def test_a_settled_machine_needs_nothing_and_has_nothing_to_tell() -> None:
     settled = all_of(a_pool(answered_seq=1, facts=FACTS), a_replica(answered_seq=2))
-    assert plan(settled, seen()) == ()
+    assert plan(settled) == ()
+    assert changed_pools(settled, seen()) == ()
 
 
 @pytest.mark.parametrize("changed", [{"size_bytes": 104}, {"disks": ("d1", "d2")}])
-def test_other_figures_of_a_pool_are_looked_at_again(changed: dict[str, Any]) -> None:
-    (step,) = plan(all_of(a_pool(answered_seq=1, facts=FACTS)), seen(**changed))
-    assert isinstance(step, HavePool)
-    assert not step.fresh
+def test_other_figures_of_a_settled_pool_are_told(changed: dict[str, Any]) -> None:
+    pool = a_pool(answered_seq=1, facts=FACTS)
+    ((found, facts),) = changed_pools(all_of(pool), seen(**changed))
+    assert found == pool
+    assert facts == msgspec.structs.replace(FACTS, **changed)
+
+
+def test_a_disk_that_was_added_by_hand_adds_its_room_and_has_no_name() -> None:
+    pool = a_pool(answered_seq=1, facts=FACTS)
+    ((_, facts),) = changed_pools(all_of(pool), seen(size_bytes=200, disks=("d1", "")))
+    assert (facts.size_bytes, facts.disks) == (200, ("d1",))
+
+
+def test_figures_of_a_pool_that_is_being_worked_on_are_not_told() -> None:
+    assert changed_pools(all_of(a_pool(facts=FACTS)), seen(size_bytes=104)) == ()
 
 
 def test_a_volume_of_ours_that_sleeps_wakes_its_pool_and_no_other() -> None:
