@@ -28,6 +28,7 @@ def build(*, plain: bool = True) -> App:
         result_action="return_value",
         print_error=False,
         exit_on_error=False,
+        suppress_keyboard_interrupt=False,
     )
     for name, where, help_, group in COMMANDS:
         app.command(

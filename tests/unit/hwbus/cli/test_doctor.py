@@ -1,0 +1,75 @@
+"""The doctor says what is wrong, and what to do, and ends with a code that means it."""
+
+import msgspec
+import pytest
+
+from hwbus.cli import doctor
+from schemas.views import NodeState, StatusRow
+from tests.support.cli import Stage, ago
+from tests.unit.hwbus.cli.rows import furnish
+
+INFO = "$JS.API.STREAM.INFO.HWBUS_EVENTS"
+
+
+@pytest.fixture
+def clinic(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """A healthy cluster, whose heartbeats nobody has to wait for."""
+    monkeypatch.setattr(doctor, "_HEARTBEATS_S", 0.01)
+    furnish(stage)
+    [node] = stage.rows["nodes"]
+    stage.rows["nodes"] = (msgspec.structs.replace(node, drifts=0),)
+    stage.when(INFO, msgspec.json.encode({"ts": ago()}))
+    return stage
+
+
+def findings(stage: Stage, code: int) -> dict[str, dict[str, str]]:
+    done = stage.run("doctor", "-o", "json")
+    assert done.code == code, done.out
+    return {item["what"]: item for item in done.json["items"]}
+
+
+def test_a_healthy_cluster_is_found_well(clinic: Stage) -> None:
+    found = findings(clinic, 0)
+    for what in ("nats", "control plane", "nodes", "clocks", "views of HWBUS_EVENTS"):
+        assert found[what]["state"] == "ok"
+
+
+def test_every_finding_that_is_not_well_comes_with_a_fix(stage: Stage) -> None:
+    stage.unreachable = True
+    found = findings(stage, 10)
+    assert found["nats"]["state"] == "trouble"
+    assert all(item["fix"] for item in found.values() if item["state"] != "ok")
+
+
+def test_a_silent_node_is_trouble(clinic: Stage) -> None:
+    [node] = clinic.rows["nodes"]
+    clinic.rows["nodes"] = (msgspec.structs.replace(node, state=NodeState.SILENT),)
+    assert "n1" in findings(clinic, 11)["nodes"]["found"]
+
+
+def test_drift_is_worth_a_word(clinic: Stage) -> None:
+    [node] = clinic.rows["nodes"]
+    clinic.rows["nodes"] = (msgspec.structs.replace(node, drifts=2),)
+    assert findings(clinic, 0)["drift"]["state"] == "advice"
+
+
+def test_a_clock_that_is_wrong_is_trouble(clinic: Stage) -> None:
+    clinic.when(INFO, msgspec.json.encode({"ts": ago(seconds=-90)}))
+    assert "the broker +90.0 s" in findings(clinic, 1)["clocks"]["found"]
+
+
+def test_views_that_are_far_behind_or_parked_something_are_named(clinic: Stage) -> None:
+    behind = StatusRow(stream="events", position=1, head=5000, lag_events=4999, lag_s=9, parked=0)
+    spoilt = StatusRow(stream="audit", position=7, head=7, lag_events=0, lag_s=0, parked=2)
+    clinic.rows["status"] = (behind, spoilt)
+    found = findings(clinic, 1)
+    assert found["views of events"]["state"] == "advice"
+    assert "2 messages" in found["views of audit"]["found"]
+
+
+def test_this_machine_alone_can_be_looked_at(stage: Stage) -> None:
+    stage.unreachable = True
+    done = stage.run("doctor", "--here")
+    assert done.code == 0
+    assert "python" in done.out
+    assert stage.servers == []
