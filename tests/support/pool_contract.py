@@ -60,6 +60,35 @@ class PoolContract:
 
         play(story)
 
+    def test_an_empty_disk_leaves_a_pool_and_is_blank(self, play: Play) -> None:
+        async def story(on: Story) -> None:
+            first, second = await on.pool(0, 1)
+            for _ in range(2):
+                state = await on.storage.ensure_pool_disks_removed(UID, POOL, [second], cause=CAUSE)
+                assert list(state.disks) == [first.disk]
+                assert await on.content(1) is ContentKind.BLANK
+
+        play(story)
+
+    def test_a_disk_with_volumes_on_it_stays_in_its_pool(self, play: Play) -> None:
+        async def story(on: Story) -> None:
+            first, _ = await on.pool(0, 1)
+            await on.volume(spec())
+            with pytest.raises(InUseError, match="carries volumes"):
+                await on.storage.ensure_pool_disks_removed(UID, POOL, [first], cause=CAUSE)
+            pool = next(one for one in (await on.look()).pools if one.name == POOL)
+            assert len(pool.members) == 2
+
+        play(story)
+
+    def test_no_disk_leaves_a_pool_that_is_not_there(self, play: Play) -> None:
+        async def story(on: Story) -> None:
+            disks = await on.disks(0)
+            with pytest.raises(NotThereError, match="no pool"):
+                await on.storage.ensure_pool_disks_removed(UID, POOL, disks, cause=CAUSE)
+
+        play(story)
+
     def test_there_is_nothing_to_extend_without_a_pool(self, play: Play) -> None:
         async def story(on: Story) -> None:
             with pytest.raises(NotThereError, match="no pool"):
