@@ -32,8 +32,10 @@ async def _ask(here: World, server: str, view: str) -> list[str]:
     from hwbus.client import Client
     from hwbus.ports import ForbiddenError, NobodyThereError, OutcomeUnknownError
 
+    # Importing NATS is not what must be bounded; waiting for somebody far away is.
+    connection = here.connect(server)
     try:
-        async with asyncio.timeout(_PATIENCE_S), here.connect(server) as link:
+        async with asyncio.timeout(_PATIENCE_S), connection as link:
             client = Client(link.bus, link.log, actor=here.user, mint=here.mint)
             page = await client.query(view, limit=_NAMES_MAX)
     except (NobodyThereError, OutcomeUnknownError, ForbiddenError) as error:

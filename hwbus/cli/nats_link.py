@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
+from hwbus.cli.quiet import silence
 from hwbus.cli.world import Link
+from hwbus.jetstream import ApiError, connect
 from hwbus.ports import NobodyThereError, OutcomeUnknownError
 
 _CONNECT_S = 1.5
@@ -25,12 +27,7 @@ async def connect_nats(server: str) -> AsyncIterator[Link]:
     """
     servers = server.split(",")
     await _probe(servers)
-
-    from hwbus.cli.quiet import silence
-
     silence()
-    from hwbus.jetstream import ApiError, connect
-
     async with connect(servers, name="hwbus-cli", within_s=_CONNECT_S, answer_within_s=5) as wires:
         try:
             yield Link(bus=wires.bus, log=wires.log)

@@ -21,6 +21,7 @@ _LOG = structlog.get_logger("hwbus.embedded")
 _READY_S = 60.0
 _POLL_S = 0.05
 _WATCH_S = 0.5
+_LET_GO_S = 15.0
 _TRIES_MAX = 2
 _CONTROL = "control plane"
 
@@ -69,7 +70,7 @@ class Supervisor:
             await self._stop()
 
     async def _start(self) -> None:
-        await self._start_broker()
+        await self._start_first_broker()
         self._keep_port()
         self._progress(f"nats-server on {self._broker.url}")
         url = self._broker.url
@@ -114,6 +115,17 @@ class Supervisor:
 
     def _child(self, name: str, log: str, *module: str) -> Child:
         return Child(name, python(*module), self._layout.logs / f"{log}.log", self._tell)
+
+    async def _start_first_broker(self) -> None:
+        """Start the broker, once that of a supervisor killed a moment ago has let go."""
+        deadline = time.monotonic() + _LET_GO_S
+        while True:
+            try:
+                return await self._start_broker()
+            except BrokerError as error:
+                if "is locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(_POLL_S)
 
     async def _start_broker(self) -> None:
         await self._broker.start()

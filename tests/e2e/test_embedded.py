@@ -40,6 +40,16 @@ def test_a_killed_supervisor_leaves_no_orphan_and_all_data(box: Machine) -> None
     assert box.items("drift") == []
 
 
+def test_up_right_after_a_kill_waits_until_the_dead_have_let_go(box: Machine) -> None:
+    box.run("up")
+    for _ in range(2):
+        dead = box.pids()
+        os.kill(dead["supervisor"], signal.SIGKILL)
+        box.run("up")
+        assert not set(dead.values()) & set(box.pids().values())
+    assert box.names("node", "ls") == ["node/laptop"]
+
+
 def test_whoever_dies_is_started_again(box: Machine) -> None:
     box.run("up")
     make_volume(box)
