@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import contextlib
 import os
 import shutil
 import signal
@@ -63,6 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     if left:
         teller.fail(f"NOT SO: nothing is left behind ({left} is still there)")
         return NOT_SO
+    teller.say("Everything is down again, and nothing is left behind.")
     return OK
 
 
@@ -95,7 +95,6 @@ async def _tell(place: Place, teller: Teller) -> None:
     with tempfile.TemporaryDirectory(prefix="hwbus-demo-home-") as home:
         async with place, stage(place, teller, Path(home)) as actors:
             await _chapters(actors, began_s)
-    teller.say("Everything is down again, and nothing is left behind.")
 
 
 async def _chapters(actors: Stage, began_s: float) -> None:
@@ -112,8 +111,6 @@ async def _chapters(actors: Stage, began_s: float) -> None:
         f"All of it is so: {len(_STORY)} chapters, {teller.checked} checks, {told_s:.0f} s "
         f"(after {set_up_s:.0f} s of set-up)."
     )
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
 
 
 if __name__ == "__main__":

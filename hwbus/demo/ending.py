@@ -1,5 +1,6 @@
 """Chapters eight and nine: what is not needed goes, and the record tells all of it."""
 
+import time
 from datetime import datetime
 
 import msgspec
@@ -11,6 +12,13 @@ from hwbus.demo.stage import ACTOR, Row, Stage
 from schemas.refusals import Refusal
 
 _FAILED = 1
+# What each operation on the volume must have run, and must not have.
+_TOOLS: tuple[tuple[frozenset[str], frozenset[str]], ...] = (
+    (frozenset({"lvcreate", "mkfs.ext4"}), frozenset()),
+    (frozenset({"lvextend", "resize2fs"}), frozenset({"mkfs.ext4"})),
+    (frozenset({"findmnt"}), frozenset({"lvremove", "lvchange", "blkdiscard"})),
+    (frozenset({"wipefs", "lvremove"}), frozenset()),
+)
 _TOOLS_S = 15.0
 _ARGV_CHARACTERS_MAX = 96
 
@@ -65,27 +73,36 @@ async def _trail(stage: Stage) -> None:
         ],
         "who asked for what, in whose name",
     )
-    for operation in operations:
+    for operation, (must, never) in zip(operations, _TOOLS, strict=True):
         row = await stage.row("operations", id=operation)
         kind, state = row["kind"], row["state"]
-        teller.command(("hwbus", "op", "show", operation, "-o", "json"))
+        tools = await _tools(stage, operation, must)
         teller.say(f"{kind} for {row['actor']}: {state} {row.get('code') or ''}".rstrip())
-        tools = await _tools(stage, operation)
         for tool in tools:
             teller.output(_line(tool))
+        used = {tool["argv"][0] for tool in tools}
         teller.check(
-            bool(tools) and all(tool["cause"].startswith("event:") for tool in tools),
+            must <= used
+            and not never & used
+            and all(
+                tool["cause"].startswith("event:") and isinstance(tool["exit_status"], int)
+                for tool in tools
+            ),
             f"{kind}: {len(tools)} tools, each with its argv, its exit status and its cause",
             f"{tools}",
         )
 
 
-async def _tools(stage: Stage, operation: str) -> list[Row]:
+async def _tools(stage: Stage, operation: str, must: frozenset[str]) -> list[Row]:
     """Return the tools of an operation, oldest first; the last may still be on their way."""
-    where = {"kind": "tool", "correlation": operation}
-    count = int((await stage.row("operation", id=operation))["tools"])
-    rows = await stage.until("audit", max(1, count), _TOOLS_S, **where)
-    return sorted(rows, key=lambda row: row["at"])
+    deadline = time.monotonic() + _TOOLS_S
+    used: set[str] = set()
+    while not must <= used and time.monotonic() < deadline:
+        rows = await stage.rows("audit", kind="tool", correlation=operation)
+        used = {row["argv"][0] for row in rows}
+    said = await stage.hwbus("op", "show", operation, "-o", "json", output=False)
+    steps: list[Row] = msgspec.json.decode(said.out)["items"][0]["steps"]
+    return [step for step in steps if step["kind"] == "tool"]
 
 
 def _line(tool: Row) -> str:

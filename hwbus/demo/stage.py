@@ -69,18 +69,16 @@ class Stage:
         self._env = env
 
     async def hwbus(
-        self, *args: str, status: int | None = 0, progress: bool = False, quiet: bool = False
+        self, *args: str, status: int = 0, progress: bool = False, output: bool = True
     ) -> Said:
-        """Show ``hwbus ARGS``, run it, and show what it prints.
+        """Show ``hwbus ARGS``, run it, and show its *output*.
 
         *progress* shows stderr too. Raises ``NotSoError`` if it does not end with *status*.
         """
-        if not quiet:
-            self.teller.command(("hwbus", *args))
+        self.teller.command(("hwbus", *args))
         said = await self._cli(args)
-        if not quiet:
-            self.teller.output(said.err if progress else "")
-            self.teller.output(said.out)
+        self.teller.output(said.err if progress else "")
+        self.teller.output(said.out if output else "")
         return _ended(args, said, status)
 
     async def side_by_side(self, *commands: Sequence[str]) -> list[Said]:
@@ -218,8 +216,8 @@ async def stage(place: Place, teller: Teller, home: Path) -> AsyncIterator[Stage
         yield Stage(place, teller, Client(wires.bus, wires.log, actor=ACTOR, mint=Mint()), env)
 
 
-def _ended(args: Sequence[str], said: Said, status: int | None) -> Said:
-    if status is not None and said.status != status:
+def _ended(args: Sequence[str], said: Said, status: int) -> Said:
+    if said.status != status:
         words = " ".join(said.err.split())
         raise NotSoError(
             f"hwbus {' '.join(args)} ends with status {status} (it ended with {said.status}: "
