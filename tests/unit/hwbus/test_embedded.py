@@ -110,7 +110,8 @@ def test_a_child_dies_with_the_one_who_started_it(tmp_path: Path) -> None:
     )
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
-    until(lambda: b"time.sleep" in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[2])
+    said = Path(f"/proc/{child}/cmdline")
+    until(lambda: b"sleep" in said.read_bytes() and b"leash" not in said.read_bytes())
     parent.kill()
     parent.wait()
     parent.stdout.close()
