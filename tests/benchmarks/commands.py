@@ -10,14 +10,14 @@ from nats.js import JetStreamContext
 
 from hwbus.asking import ACTOR, COMMAND_ID
 from hwbus.jetstream import Wires
-from hwbus.streams import EVENTS
 from schemas.answers import Accepted, Answer
 from schemas.disk import Content, DiskClass, ReportDiskSeen, Sighting
 from tests.benchmarks.figures import Figure, Sample, figure
 from tests.benchmarks.load import Numbers, Send, closed_loop, open_loop
 from tests.benchmarks.system import a_broker, control_plane, wires_of
 
-DISKS = 512
+DISKS = 2048
+_PATIENCE_S = 30.0
 COMMIT_BYTES = 560
 GIB = 1 << 30
 _ANSWER: msgspec.json.Decoder[Accepted | Any] = msgspec.json.Decoder(Answer)
@@ -48,7 +48,7 @@ def ours(wires: Wires) -> Send:
             "hwbus.cmd.disk.override-class",
             b'{"disk":"d%d","media":"%b"}' % (disk, media.encode()),
             headers={COMMAND_ID: f"bench-{number}", ACTOR: "bench"},
-            timeout_s=10,
+            timeout_s=_PATIENCE_S,
         )
         decided = _ANSWER.decode(answer)
         if not isinstance(decided, Accepted) or not decided.seq:
@@ -106,7 +106,7 @@ async def run(*, sync_always: bool, rounds: int, quick: bool) -> Runs:
         await stack.enter_async_context(control_plane(broker, wires))
         client = await nats.connect(broker.url)
         stack.push_async_callback(client.close)
-        js = client.jetstream()
+        js = client.jetstream(timeout=_PATIENCE_S)
         await js.add_stream(name="BARE", subjects=["bare.evt.>"])
         await bring_disks(wires)
         sides = {"bare": (bare(js), Numbers()), "ours": (ours(wires), Numbers())}
@@ -153,6 +153,3 @@ async def commands(*, rounds: int, quick: bool) -> list[Figure]:
         runs = await run(sync_always=sync_always, rounds=rounds, quick=quick)
         found += rows(runs, how, p99_ms_at_most=10.0)
     return found
-
-
-__all__ = ["COMMIT_BYTES", "EVENTS", "commands"]

@@ -124,7 +124,10 @@ def show(figures: Sequence[Figure], console: Console) -> None:
             verdict,
         )
     console.print(table)
+    said: dict[str, str] = {}
     for row in figures:
         told = " ".join(filter(None, (row.floor_is and f"Floor: {row.floor_is}.", row.note)))
         if told:
-            console.print(f"{row.name}: {told}", style="dim", highlight=False)
+            said.setdefault(told, row.name)
+    for told, name in said.items():
+        console.print(f"From {name!r} on: {told}", style="dim", highlight=False)
