@@ -34,136 +34,138 @@ from tests.support.cli import OPERATION, UID, Stage, ago
 GIB = 1 << 30
 
 
+STAMPS: Any = {"created_at": ago(hours=5), "changed_at": ago(minutes=3), "seq": 7}
+
+
 def furnish(stage: Stage) -> None:
     """Let the stage show one node with two disks, a pool, a volume and what became of them."""
-    stamps: Any = {"created_at": ago(hours=5), "changed_at": ago(minutes=3), "seq": 7}
     stage.rows = {
-        "nodes": (
-            NodeRow(
-                name="n1",
-                state=NodeState.READY,
-                capabilities=(Capability.LVM, Capability.SIMULATED),
-                pools=("fast",),
-                disks=2,
-                drifts=1,
-                **stamps,
-            ),
-        ),
-        "disks": (
-            DiskRow(
-                id="wwn-1",
-                node="n1",
-                path="/dev/vda",
-                state=DiskState.CLAIMED,
-                size_bytes=20 * GIB,
-                media=DiskClass.SSD,
-                media_seen=DiskClass.SSD,
-                content=Content.OURS,
-                pool="fast",
-                **stamps,
-            ),
-            DiskRow(
-                id="wwn-2",
-                node="n1",
-                path="/dev/vdb",
-                state=DiskState.OCCUPIED,
-                size_bytes=10 * GIB,
-                media=DiskClass.HDD,
-                media_seen=DiskClass.HDD,
-                content=Content.FILESYSTEM,
-                detail="ext4",
-                **stamps,
-            ),
-        ),
-        "pools": (
-            PoolRow(
-                name="fast",
-                node="n1",
-                uid=UID,
-                state=PoolState.READY,
-                size_bytes=20 * GIB,
-                allocated_bytes=5 * GIB,
-                reserved_bytes=GIB,
-                free_bytes=15 * GIB,
-                available_bytes=14 * GIB,
-                volumes=1,
-                disks=("wwn-1",),
-                **stamps,
-            ),
-        ),
-        "volumes": (msgspec.structs.replace(_volume(), candidates=()),),
-        "volume": (_volume(),),
-        "replicas": (
-            ReplicaRow(
-                volume="pg",
-                node="n1",
-                pool="fast",
-                uid=UID,
-                state=ReplicaState.PRESENT,
-                size_bytes=5 * GIB,
-                device="/dev/fast/pg",
-                **stamps,
-            ),
-        ),
+        "nodes": _nodes(),
+        "disks": _disks(),
+        "pools": _pools(),
+        "replicas": _replicas(),
         "operations": (_operation(),),
         "operation": (_operation(),),
         "audit": _audit(),
-        "usage": (
-            UsageRow(
-                level=UsageLevel.POOL,
-                name="n1/fast",
-                node="n1",
-                pool="fast",
-                capacity_bytes=20 * GIB,
-                allocated_bytes=5 * GIB,
-                reserved_bytes=GIB,
-                committed_bytes=6 * GIB,
-                free_bytes=15 * GIB,
-                available_bytes=14 * GIB,
-                volumes=1,
-                seq=7,
-            ),
-        ),
-        "drift": (
-            DriftRow(
-                node="n1",
-                drift=Drift.VOLUME_FOREIGN,
-                object="lv/n1/fast/scratch",
-                wanted="nothing",
-                observed="1GiB",
-                settle=("lvremove fast/scratch",),
-                since=ago(minutes=2),
-                seq=6,
-            ),
-        ),
-        "status": (
-            StatusRow(stream="HWBUS_EVENTS", position=7, head=7, lag_events=0, lag_s=0, parked=0),
-        ),
+        "usage": _usage(),
+        "drift": _drift(),
+        "status": _status(),
     }
 
 
-def _volume() -> VolumeRow:
-    """Return the volume as the view of one volume tells it: with where it could have been put."""
-    return VolumeRow(
-        name="pg",
-        uid=UID,
-        state=VolumeState.GROWING,
-        size_bytes=5 * GIB,
-        wanted_bytes=6 * GIB,
-        layout=Layout.STRIPED,
-        stripes=2,
-        pool="fast",
-        node="n1",
-        device="/dev/fast/pg",
-        operation=OPERATION,
-        candidates=(
-            Candidate(node="n1", pool="fast", room_bytes=20 * GIB, score=9, parts={"a": 9}),
-            Candidate(node="n2", pool="slow", code=Refusal.CAPACITY, because="full"),
+def _nodes() -> tuple[NodeRow, ...]:
+    return (
+        NodeRow(
+            name="n1",
+            state=NodeState.READY,
+            capabilities=(Capability.LVM, Capability.SIMULATED),
+            pools=("fast",),
+            disks=2,
+            drifts=1,
+            **STAMPS,
         ),
-        created_at=ago(hours=5),
-        changed_at=ago(minutes=3),
-        seq=7,
     )
+
+
+def _disks() -> tuple[DiskRow, ...]:
+    return (
+        DiskRow(
+            id="wwn-1",
+            node="n1",
+            path="/dev/vda",
+            state=DiskState.CLAIMED,
+            size_bytes=20 * GIB,
+            media=DiskClass.SSD,
+            media_seen=DiskClass.SSD,
+            content=Content.OURS,
+            pool="fast",
+            **STAMPS,
+        ),
+        DiskRow(
+            id="wwn-2",
+            node="n1",
+            path="/dev/vdb",
+            state=DiskState.OCCUPIED,
+            size_bytes=10 * GIB,
+            media=DiskClass.HDD,
+            media_seen=DiskClass.HDD,
+            content=Content.FILESYSTEM,
+            detail="ext4",
+            **STAMPS,
+        ),
+    )
+
+
+def _pools() -> tuple[PoolRow, ...]:
+    return (
+        PoolRow(
+            name="fast",
+            node="n1",
+            uid=UID,
+            state=PoolState.READY,
+            size_bytes=20 * GIB,
+            allocated_bytes=5 * GIB,
+            reserved_bytes=GIB,
+            free_bytes=15 * GIB,
+            available_bytes=14 * GIB,
+            volumes=1,
+            disks=("wwn-1",),
+            **STAMPS,
+        ),
+    )
+
+
+def _replicas() -> tuple[ReplicaRow, ...]:
+    return (
+        ReplicaRow(
+            volume="pg",
+            node="n1",
+            pool="fast",
+            uid=UID,
+            state=ReplicaState.PRESENT,
+            size_bytes=5 * GIB,
+            device="/dev/fast/pg",
+            **STAMPS,
+        ),
+    )
+
+
+def _usage() -> tuple[UsageRow, ...]:
+    return (
+        UsageRow(
+            level=UsageLevel.POOL,
+            name="n1/fast",
+            node="n1",
+            pool="fast",
+            capacity_bytes=20 * GIB,
+            allocated_bytes=5 * GIB,
+            reserved_bytes=GIB,
+            committed_bytes=6 * GIB,
+            free_bytes=15 * GIB,
+            available_bytes=14 * GIB,
+            volumes=1,
+            seq=7,
+        ),
+    )
+
+
+def _drift() -> tuple[DriftRow, ...]:
+    return (
+        DriftRow(
+            node="n1",
+            drift=Drift.VOLUME_FOREIGN,
+            object="lv/n1/fast/scratch",
+            wanted="nothing",
+            observed="1GiB",
+            settle=("lvremove fast/scratch",),
+            since=ago(minutes=2),
+            seq=6,
+        ),
+    )
+
+
+def _status() -> tuple[StatusRow, ...]:
+    return (StatusRow(stream="HWBUS_EVENTS", position=7, head=7, lag_events=0, lag_s=0, parked=0),)
 
 
 def _operation() -> OperationRow:
