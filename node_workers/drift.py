@@ -6,6 +6,7 @@ from collections.abc import Set as AbstractSet
 from node_workers.observation import Observation, ObservedPool, ObservedVolume
 from node_workers.wanted import Wanted, WantedPool, WantedReplica
 from schemas.node import Drift, Finding
+from schemas.units import readable
 
 FINDINGS_MAX = 256
 _TEXT_CHARACTERS_MAX = 1000
@@ -60,7 +61,7 @@ def _of_pool(node: str, pool: WantedPool, found: ObservedPool | None) -> Iterato
             object=where,
             wanted=_cut(f"volume group {pool.name} on {', '.join(pool.disks)}"),
             observed="no volume group with its tag",
-            settle=(f"hwbus disk ls --node {node}", f"hwbus pool remove {pool.name} --node {node}"),
+            settle=(f"hwbus disk ls --node {node}", f"hwbus pool rm {pool.name} --node {node}"),
         )
         return
     if found.name != pool.name:
@@ -102,7 +103,7 @@ def _of_replica(
         yield Finding(
             drift=Drift.VOLUME_MISSING,
             object=where,
-            wanted=f"{lv}, {replica.size_bytes} bytes",
+            wanted=f"{lv}, {readable(replica.size_bytes)}",
             observed="no logical volume with its tag",
             settle=(
                 f"on {node}: vgcfgrestore --list {replica.spec.pool}",
@@ -132,8 +133,8 @@ def _resized(node: str, replica: WantedReplica, found: ObservedVolume, where: st
     return Finding(
         drift=Drift.VOLUME_RESIZED,
         object=where,
-        wanted=f"{replica.size_bytes} bytes",
-        observed=f"{found.size_bytes} bytes",
+        wanted=readable(replica.size_bytes),
+        observed=readable(found.size_bytes),
         settle=(_cut(settle),),
     )
 
@@ -152,7 +153,7 @@ def _strangers(
             drift=Drift.VOLUME_FOREIGN,
             object=_cut(f"lv/{node}/{lv}"),
             wanted="nothing",
-            observed=_cut(f"{volume.layout} logical volume, {volume.size_bytes} bytes, {whose}"),
+            observed=_cut(f"{volume.layout} volume, {readable(volume.size_bytes)}, {whose}"),
             settle=(_cut(f"on {node}, if nobody needs it: lvremove {lv}"),),
         )
 
