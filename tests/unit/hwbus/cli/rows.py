@@ -43,6 +43,8 @@ def furnish(stage: Stage) -> None:
         "nodes": _nodes(),
         "disks": _disks(),
         "pools": _pools(),
+        "volumes": (msgspec.structs.replace(_volume(), candidates=()),),
+        "volume": (_volume(),),
         "replicas": _replicas(),
         "operations": (_operation(),),
         "operation": (_operation(),),
@@ -112,6 +114,30 @@ def _pools() -> tuple[PoolRow, ...]:
             disks=("wwn-1",),
             **STAMPS,
         ),
+    )
+
+
+def _volume() -> VolumeRow:
+    """Return the volume as the view of one volume tells it: with where it could have been put."""
+    return VolumeRow(
+        name="pg",
+        uid=UID,
+        state=VolumeState.GROWING,
+        size_bytes=5 * GIB,
+        wanted_bytes=6 * GIB,
+        layout=Layout.STRIPED,
+        stripes=2,
+        pool="fast",
+        node="n1",
+        device="/dev/fast/pg",
+        operation=OPERATION,
+        candidates=(
+            Candidate(node="n1", pool="fast", room_bytes=20 * GIB, score=9, parts={"a": 9}),
+            Candidate(node="n2", pool="slow", code=Refusal.CAPACITY, because="full"),
+        ),
+        created_at=ago(hours=5),
+        changed_at=ago(minutes=3),
+        seq=7,
     )
 
 
