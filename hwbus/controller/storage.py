@@ -10,11 +10,12 @@ from aggregates.world import World
 from hwbus.driver import Step
 from hwbus.subjects import Address
 from schemas.answers import Refused
-from schemas.grammar import Event, Message, Report
+from schemas.grammar import Event, Message
 from schemas.operation import ReportExpired, ReportStepRefused
 from schemas.place import place_of
 from schemas.words import command_for
 
+_DEADLINE = "deadline_s"
 NAMES = frozenset({"node", "disk", "disks", "pool", "volume"})
 
 
@@ -35,8 +36,8 @@ class StorageDomain:
     def decide(
         self, command: Message, *, at: datetime, mint: Callable[[], str]
     ) -> tuple[Event, ...] | Refused:
-        """Decide; reports begin nothing, so no identities are made for them."""
-        fresh = not isinstance(command, Report)
+        """Decide; identities are made for what has a deadline, for only that begins something."""
+        fresh = _DEADLINE in command.__struct_fields__
         facts = Facts(
             at=at,
             operation=mint() if fresh else "",
