@@ -14,7 +14,7 @@ from schemas.answers import Accepted, Answer
 from schemas.disk import Content, DiskClass, ReportDiskSeen, Sighting
 from tests.benchmarks.figures import Figure, Sample, figure
 from tests.benchmarks.load import Numbers, Send, closed_loop, open_loop
-from tests.benchmarks.system import a_broker, control_plane, wires_of
+from tests.benchmarks.system import a_broker, control_plane, quiet, wires_of
 
 DISKS = 2048
 _PATIENCE_S = 30.0
@@ -114,6 +114,8 @@ async def run(*, sync_always: bool, rounds: int, quick: bool) -> Runs:
             await closed_loop(send, numbers, at_once=64, count=DISKS)
         for _ in range(rounds):
             for name, measure in wanted.items():
+                if not quick:
+                    await quiet()
                 for side, (send, numbers) in sides.items():
                     found[name][side].append(await measure(send, numbers))
     return found

@@ -22,7 +22,7 @@ from schemas.upcasts import UPCASTS
 from schemas.words import AnyCommit, AnyEvent
 from tests.benchmarks import past
 from tests.benchmarks.figures import Figure, figure
-from tests.benchmarks.system import a_broker, wires_of
+from tests.benchmarks.system import a_broker, quiet, wires_of
 from tests.support.nats import a_store
 
 _MILLION = 1_000_000
@@ -94,6 +94,7 @@ async def reading(*, rounds: int, quick: bool) -> list[Figure]:
         await wires.ensure_streams()
         total = await past.store(wires, past.of_volumes(volumes))
         for _ in range(rounds):
+            await quiet()
             rates["bare"].append(await bare(broker, total))
             rates["aggregates"].append(await into_aggregates(wires, total))
             with a_store() as folder:

@@ -17,6 +17,8 @@ from tests.support.nats import a_store, fresh_broker
 ROOT = Path(__file__).parents[2]
 _READY_WITHIN_S = 120.0
 _LOOK_S = 0.02
+_GLANCE_S = 0.2
+_QUIET_CORES = 0.5
 
 
 class Plane:
@@ -117,6 +119,22 @@ async def end(process: asyncio.subprocess.Process) -> None:
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+async def quiet(within_s: float = 2.0) -> float:
+    """Wait a while for others to leave the machine alone; returns how many cores they use."""
+    deadline = time.monotonic() + within_s
+    while True:
+        before, began = _busy_s(), time.monotonic()
+        await asyncio.sleep(_GLANCE_S)
+        busy = (_busy_s() - before) / (time.monotonic() - began)
+        if busy < _QUIET_CORES or time.monotonic() > deadline:
+            return busy
+
+
+def _busy_s() -> float:
+    ticks = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
 
 
 def memory_mib(pid: int) -> tuple[float, float]:
