@@ -95,6 +95,11 @@ def _moment_or(value: Any, now: datetime) -> datetime:
     return msgspec.convert(value, datetime) if value else now
 
 
+def _object(row: Row, _brush: Brush) -> str:
+    on_node = f"node/{row['node']}" if row.get("node") else "-"
+    return clean(row.get("object") or on_node)
+
+
 def _what(row: Row, _brush: Brush) -> str:
     if row.get("argv"):
         return clean(" ".join(row["argv"]))
@@ -253,7 +258,7 @@ TABLES: dict[str, Table] = {
             _at("at"),
             _state("kind", "KIND"),
             _text("actor"),
-            _text("object"),
+            Column("OBJECT", _object),
             Column("WHAT", _what),
             Column("RESULT", _result),
             _number("seq", "SEQ", wide=True),
