@@ -117,7 +117,10 @@ class Feed:
         )
         head = await link.log.head()
         if head < self._state.position:
-            raise LogTooShortError(f"it ends at {head}, {self._state.position} was read here")
+            raise LogTooShortError(
+                f"it ends at {head}, {self._state.position} was read here; "
+                "if it was replaced on purpose, start with an empty --state"
+            )
         newest = [await link.log.last(subject) for subject in mine]
         target = max((stored.seq for stored in newest if stored is not None), default=0)
         async with link.log.follow(after=self._state.position, subjects=mine) as batches:

@@ -27,6 +27,7 @@ from tests.support.nats import fresh_broker, until, until_async, wires_to
 
 MIB = 1 << 20
 _EXECUTED = msgspec.json.Decoder(ExecutedRecord)
+EVERYTHING = Endpoint(name="all", subject="hwbus.cmd.>", metadata={})
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -55,6 +56,9 @@ class Bench:
             if process.returncode is None:
                 process.kill()
             await process.wait()
+
+    async def answer(self, call: Call) -> bytes:
+        return await self.desk.request(call.subject, call.data, headers=call.headers, timeout_s=1)
 
     async def form(self) -> None:
         await until(lambda: len(self.blank()) >= 2, within_s=30)
@@ -87,16 +91,9 @@ def told(folder: Path, story: Callable[[Bench], Awaitable[None]]) -> None:
     async def run() -> None:
         async with asyncio.timeout(90), fresh_broker() as broker, wires_to(broker) as wires:
             await wires.ensure_streams()
-            desk = Desk(wires.log)
-
-            async def answer(call: Call) -> bytes:
-                return await desk.request(
-                    call.subject, call.data, headers=call.headers, timeout_s=1
-                )
-
-            everything = Endpoint(name="all", subject="hwbus.cmd.>", metadata={})
-            async with wires.bus.serve("desk", "1.0.0", [everything], answer):
-                await story(Bench(broker, wires, desk, folder))
+            bench = Bench(broker, wires, Desk(wires.log), folder)
+            async with wires.bus.serve("desk", "1.0.0", [EVERYTHING], bench.answer):
+                await story(bench)
 
     asyncio.run(run())
 
@@ -141,6 +138,20 @@ def test_a_worker_that_is_killed_at_work_ends_it_in_its_next_life(tmp_path: Path
         assert len(made) == len(set(made)) <= 4
 
     told(tmp_path, story)
+
+
+def test_a_worker_that_comes_before_the_control_plane_waits_for_it(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asyncio.timeout(60), fresh_broker() as broker, wires_to(broker) as wires:
+            bench = Bench(broker, wires, Desk(wires.log), tmp_path)
+            async with bench.worker():
+                log = tmp_path / "worker.log"
+                await until(lambda: "no stream HWBUS_EVENTS" in log.read_text(), within_s=30)
+                await wires.ensure_streams()
+                async with wires.bus.serve("desk", "1.0.0", [EVERYTHING], bench.answer):
+                    await bench.form()
+
+    asyncio.run(run())
 
 
 def test_a_broker_that_was_away_finds_the_worker_waiting(tmp_path: Path) -> None:
