@@ -58,11 +58,7 @@ def asked(call: Call, kind: str, verb: str, fresh_id: str) -> Asked | Refused:
     )
 
 
-def headers_of(wish: Asked) -> dict[str, str]:
-    """Return the headers that say the same as *wish*: the inverse of ``asked``."""
-    headers = {COMMAND_ID: wish.id, ACTOR: wish.actor}
-    optional = {CORRELATION: wish.correlation, CAUSE: wish.cause, TRACEPARENT: wish.traceparent}
-    headers.update({name: text for name, text in optional.items() if text})
-    if wish.expected_version is not None:
-        headers[EXPECTED_VERSION] = str(wish.expected_version)
-    return headers
+def actor_of(call: Call) -> str:
+    """Return who asks, as far as that can be read."""
+    actor = call.headers.get(ACTOR, "")
+    return actor if _WORD.fullmatch(actor) else NOBODY

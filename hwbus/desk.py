@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from hwbus.asking import COMMAND_ID, Asked, asked
+from hwbus.asking import COMMAND_ID, Asked, actor_of, asked
 from hwbus.codec import Codec, TooLargeError, UnreadableError, command_codec
 from hwbus.parking import park
 from hwbus.ports import (
@@ -351,8 +351,9 @@ class CommandDesk:
         if isinstance(error, TooLargeError):
             return refuse(Refusal.TOO_LARGE, str(error))
         field = error.where.removeprefix("$.").partition("[")[0]
-        code = Refusal.BAD_NAME if self._domain.is_name(field) else Refusal.MALFORMED
-        return refuse(code, str(error)[:500])
+        if self._domain.is_name(field) and "`str`" in error.because:
+            return refuse(Refusal.BAD_NAME, f"{error.where.removeprefix('$.')} is no name")
+        return refuse(Refusal.MALFORMED, str(error)[:500])
 
     async def _answer(self, wish: Asked, answer: Answer, about: str) -> Answer:
         if isinstance(answer, Refused):
@@ -382,7 +383,7 @@ class CommandDesk:
         self.counters.refused += 1
         record = RefusedRecord(
             at=self._clock.now(),
-            actor="anonymous",
+            actor=actor_of(call),
             command=self._mint(),
             word=word,
             object=call.subject[:256],
