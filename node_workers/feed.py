@@ -70,7 +70,7 @@ class Feed:
             try:
                 async with links() as link:
                     await self._attend(link)
-            except* (ConnectionError, OSError, *_AWAY) as errors:
+            except* (ConnectionError, *_AWAY) as errors:
                 _LOG.warning("no bus", because=str(_first(errors)))
             except* LogTooShortError as errors:
                 self._figures.count("log_too_short_total")

@@ -1,6 +1,7 @@
 """Lives of one worker over one machine and one file, each of which may end at any point."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -135,7 +136,7 @@ class Node:
 
     def _check(self) -> None:
         if self._spoilt:
-            raise OSError(self._spoilt)
+            raise sqlite3.OperationalError(self._spoilt)
 
     @asynccontextmanager
     async def life(
