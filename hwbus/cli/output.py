@@ -9,7 +9,7 @@ import msgspec
 from hwbus.cli.exits import Exit, FailureError
 from hwbus.cli.options import Format
 from hwbus.cli.paint import BOLD, DIM, Pen, plain, strip, width
-from hwbus.cli.tables import TABLES, Brush, Row, Table
+from hwbus.cli.tables import TABLES, Brush, Column, Row, Table
 from hwbus.cli.world import World, world
 from hwbus.client import Page
 
@@ -54,10 +54,15 @@ def print_table(table: Table, rows: Iterable[Row], *, wide: bool = False) -> Non
     here = world()
     brush = Brush(Pen(here, here.out), here.clock.now())
     columns = [column for column in table.columns if wide or not column.wide]
-    cells = [[column.cell(row, brush) for column in columns] for row in rows]
+    cells = [[_cell(column, row, brush, whole=wide) for column in columns] for row in rows]
     print_cells(
         [c.title for c in columns], cells, right={i for i, c in enumerate(columns) if c.right}
     )
+
+
+def _cell(column: Column, row: Row, brush: Brush, *, whole: bool) -> str:
+    text = column.cell(row, brush)
+    return text if whole or not column.cut or len(text) <= column.cut else _fit(text, column.cut)
 
 
 def print_cells(

@@ -20,15 +20,20 @@ class Brush(msgspec.Struct, frozen=True):
 
 
 Cell = Callable[[Row, Brush], str]
+_COMMAND_LINE_SHOWN = 64
 
 
 class Column(msgspec.Struct, frozen=True):
-    """One column; ``wide`` ones are shown on demand only, ``right`` ones are figures."""
+    """One column; ``wide`` ones are shown on demand only, ``right`` ones are figures.
+
+    A cell of more than ``cut`` characters (0: any number) is cut off, unless all is wanted.
+    """
 
     title: str
     cell: Cell
     wide: bool = False
     right: bool = False
+    cut: int = 0
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
@@ -259,7 +264,7 @@ TABLES: dict[str, Table] = {
             _state("kind", "KIND"),
             _text("actor"),
             Column("OBJECT", _object),
-            Column("WHAT", _what),
+            Column("WHAT", _what, cut=_COMMAND_LINE_SHOWN),
             Column("RESULT", _result),
             _number("seq", "SEQ", wide=True),
             _text("command", wide=True),
