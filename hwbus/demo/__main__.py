@@ -6,10 +6,8 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 from hwbus.cli.quiet import silence
 from hwbus.client import RefusedQueryError
@@ -92,9 +90,8 @@ async def _until_told(work: Awaitable[None]) -> None:
 async def _tell(place: Place, teller: Teller) -> None:
     began_s = time.monotonic()
     teller.say(f"Setting up: {place.what}.")
-    with tempfile.TemporaryDirectory(prefix="hwbus-demo-home-") as home:
-        async with place, stage(place, teller, Path(home)) as actors:
-            await _chapters(actors, began_s)
+    async with place, stage(place, teller) as actors:
+        await _chapters(actors, began_s)
 
 
 async def _chapters(actors: Stage, began_s: float) -> None:

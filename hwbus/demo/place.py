@@ -1,6 +1,7 @@
 """Where the story plays: three nodes with disks, a control plane, workers that can be killed."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -39,6 +40,10 @@ class Place(Protocol):
     @property
     def nats_url(self) -> str:
         """Where the bus is, once entered."""
+
+    @property
+    def home(self) -> Path:
+        """A directory for the small things of who tells the story; it goes with the place."""
 
     async def run(self, node: str, argv: Sequence[str]) -> Ran:
         """Run a tool that only looks."""

@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -45,6 +46,13 @@ class RealPlace:
     def nats_url(self) -> str:
         """Where the bus is."""
         return self._running.nats_url
+
+    @property
+    def home(self) -> Path:
+        """A directory in the lab's."""
+        if self._workspace is None:
+            raise PlaceError("the lab is not up")
+        return self._workspace.path / "home"
 
     async def run(self, node: str, argv: Sequence[str]) -> Ran:
         """Run a tool in a node. Raises ``PlaceError`` if the node or the lab is gone."""

@@ -5,7 +5,6 @@ import contextlib
 import os
 import signal
 import sys
-import tempfile
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Self
 from hwbus.demo.hands import Hands
 from hwbus.demo.place import DISK_BYTES, DISKS, FOREIGN_DISK, FOREIGN_NODE, NODES, PlaceError, Ran
 from hwbus.embedded.child import python
+from hwbus.lab.workspace import Workspace
 from hwbus.server import Broker, BrokerError, ServerSettings
 from node_workers.simulated.machine import SimulatedMachine
 from node_workers.simulated.model import Content
@@ -32,7 +32,7 @@ class SimulatedPlace:
 
     def __init__(self, progress: Callable[[str], None]) -> None:
         self._progress = progress
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._workspace: Workspace | None = None
         self._broker: Broker | None = None
         self._control: Process | None = None
         self._workers: dict[str, Process] = {}
@@ -43,6 +43,11 @@ class SimulatedPlace:
         if self._broker is None:
             raise PlaceError("the broker is not up")
         return self._broker.url
+
+    @property
+    def home(self) -> Path:
+        """A directory beside those of the nodes."""
+        return self._path / "home"
 
     async def run(self, node: str, argv: Sequence[str]) -> Ran:
         """Look at a node's simulated machine as its worker has written it down."""
@@ -75,11 +80,11 @@ class SimulatedPlace:
 
     def left_behind(self) -> str:
         """Return the directory if it is still there."""
-        return self._folder.name if self._folder and self._path.exists() else ""
+        return str(self._path) if self._workspace and self._path.exists() else ""
 
     async def __aenter__(self) -> Self:
         """Start everything. Raises ``PlaceError``; then nothing is left."""
-        self._folder = tempfile.TemporaryDirectory(prefix="hwbus-demo-")
+        self._workspace = Workspace()
         try:
             await self._open()
         except BaseException as error:
@@ -120,8 +125,8 @@ class SimulatedPlace:
         await self._end(self._control, signal.SIGTERM)
         if self._broker is not None:
             await self._broker.stop()
-        if self._folder is not None:
-            self._folder.cleanup()
+        if self._workspace is not None:
+            self._workspace.close()
 
     def _furnish(self, node: str) -> None:
         machine = self._machine(node)
@@ -138,9 +143,9 @@ class SimulatedPlace:
 
     @property
     def _path(self) -> Path:
-        if self._folder is None:
+        if self._workspace is None:
             raise PlaceError("nothing was started")
-        return Path(self._folder.name)
+        return self._workspace.path
 
     async def _start(self, name: str, *module: str) -> Process:
         argv = (*python("hwbus.embedded.leash", str(os.getpid())), *python(*module))

@@ -199,8 +199,9 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(place: Place, teller: Teller, home: Path) -> AsyncIterator[Stage]:
-    """Open a connection to the place. *home* is where the command line keeps its small things."""
+async def stage(place: Place, teller: Teller) -> AsyncIterator[Stage]:
+    """Open a connection to the place, and let the command line keep its small things there."""
+    home = place.home
     path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
     env = {
         **os.environ,

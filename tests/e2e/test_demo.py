@@ -27,6 +27,13 @@ truth = Hands._vgs
 Hands._vgs = lambda self, argv: truth(self, argv).replace("21453864960", "21453864961")
 sys.exit(main(["--simulated"]))
 """
+# A machine that cannot run the lab.
+ELSEWHERE = """
+import sys
+from hwbus.demo import __main__
+__main__.why_not = lambda: "the lab needs root"
+sys.exit(__main__.main([]))
+"""
 
 
 def told(argv: tuple[str, ...], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -117,6 +124,17 @@ def test_whoever_has_seen_enough_leaves_nothing_behind(
         demo.send_signal(number)
         assert demo.wait(WITHIN_S) == 130
     assert list(tmp_path.iterdir()) == []
+    assert at_work_in(tmp_path) == []
+
+
+def test_where_the_lab_cannot_run_it_says_why_and_goes_on_simulated(tmp_path: Path) -> None:
+    with running((sys.executable, "-P", "-c", ELSEWHERE), tmp_path) as demo:
+        assert demo.stdout is not None
+        first = demo.stdout.readline().strip()
+        assert first == "The story is told on simulated nodes: the lab needs root."
+        read_until(demo, "1. ")
+        demo.send_signal(signal.SIGTERM)
+        demo.wait(WITHIN_S)
     assert at_work_in(tmp_path) == []
 
 
