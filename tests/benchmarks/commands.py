@@ -18,6 +18,7 @@ from tests.benchmarks.system import a_broker, control_plane, quiet, wires_of
 
 DISKS = 2048
 _PATIENCE_S = 30.0
+_AT_MOST_S = 2.0
 COMMIT_BYTES = 560
 GIB = 1 << 30
 _ANSWER: msgspec.json.Decoder[Accepted | Any] = msgspec.json.Decoder(Answer)
@@ -78,14 +79,16 @@ def measures(*, quick: bool) -> dict[str, Measure]:
 
     def closed(at_once: int, count: int) -> Measure:
         most = max(int(count * scale), 2 * at_once)
-        return lambda send, numbers: closed_loop(send, numbers, at_once=at_once, count=most)
+        return lambda send, numbers: closed_loop(
+            send, numbers, at_once=at_once, count=most, at_most_s=_AT_MOST_S
+        )
 
     def steady(per_s: int) -> Measure:
-        for_s = 1.0 if quick else 3.0
+        for_s = 1.0 if quick else 2.0
         return lambda send, numbers: open_loop(send, numbers, per_s=per_s, for_s=for_s)
 
     return {
-        "1 in flight": closed(1, 800),
+        "1 in flight": closed(1, 1000),
         "64 in flight": closed(64, 4000),
         "256 in flight": closed(256, 6000),
         "open loop 100/s": steady(100),

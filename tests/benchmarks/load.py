@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import math
 import time
 from collections.abc import Awaitable, Callable
 
@@ -23,16 +24,20 @@ class Numbers:
         return next(self._next)
 
 
-async def closed_loop(send: Send, numbers: Numbers, *, at_once: int, count: int) -> Sample:
-    """Keep *at_once* in flight until *count* have been answered."""
+async def closed_loop(
+    send: Send, numbers: Numbers, *, at_once: int, count: int, at_most_s: float = math.inf
+) -> Sample:
+    """Keep *at_once* in flight until *count* have been answered, or the time is up."""
     times_ms: list[float] = []
     left = itertools.repeat(None, count)
 
     async def one_after_the_other() -> None:
         for _ in left:
-            began = time.perf_counter()
+            sent = time.perf_counter()
+            if sent - began > at_most_s:
+                return
             await send(numbers())
-            times_ms.append((time.perf_counter() - began) * 1e3)
+            times_ms.append((time.perf_counter() - sent) * 1e3)
 
     began = time.perf_counter()
     async with asyncio.TaskGroup() as group:
