@@ -101,6 +101,26 @@ def changed_pools(
     return tuple((pool, now) for pool, now in looked_at if now is not None and now != pool.facts)
 
 
+def settled_by_hand(everything: Mapping[str, Wanted], seen: Observation) -> tuple[str, ...]:
+    """Return the objects that could not be removed, and of which nothing is left by now.
+
+    Somebody has settled what stood in the way: it only remains to be said.
+    """
+    groups = {pool.uid for pool in seen.pools}
+    names = {pool.name for pool in seen.pools}
+    volumes = {volume.uid for volume in seen.volumes}
+    given_up = (one for one in everything.values() if not one.present and not one.open)
+    return tuple(
+        one.key
+        for one in given_up
+        if (
+            one.uid not in groups
+            if isinstance(one, WantedPool)
+            else one.uid not in volumes and one.spec.pool in names
+        )
+    )
+
+
 def sleeping_pools(everything: Mapping[str, Wanted], seen: Observation) -> dict[str, str]:
     """Return the pools (uid by name) with volumes of ours that ought to be active and are not."""
     known = {one.uid for one in everything.values() if isinstance(one, WantedReplica)}

@@ -132,6 +132,13 @@ class State:
                 given_up = {step.key: replace(now, given_up_seq=step.origin.seq)}
             await self._commit(Change(wanted=given_up, letters=(about,)))
 
+    async def reopen(self, key: str) -> None:
+        """Try again what was given up."""
+        async with self._one_at_a_time:
+            now = self._wanted.get(key)
+            if now is not None and now.given_up_seq:
+                await self._commit(Change(wanted={key: replace(now, given_up_seq=0)}))
+
     async def say(self, letters: Sequence[Letter], said: Mapping[str, bytes | None]) -> None:
         """Send *letters* about the machine, and remember what was *said*."""
         if letters or said:

@@ -21,6 +21,7 @@ from node_workers.plan import (
     changed_pools,
     plan,
     pools_to_activate,
+    settled_by_hand,
     sleeping_pools,
     step_for,
 )
@@ -159,6 +160,10 @@ class Worker:
         if self.caught_up:
             self._on_news(step.key for step in plan(self._state.wanted))
             await self._tell_changed_pools(seen, cause, unsure)
+        if self._feed.caught_up:
+            for key in settled_by_hand(self._state.wanted, seen):
+                await self._state.reopen(key)
+                self._lanes.kick(key)
         await self._activate(sleeping_pools(self._state.wanted, seen), cause)
 
     async def _tell_changed_pools(

@@ -162,6 +162,24 @@ def test_a_mounted_volume_is_not_removed_and_the_reason_is_told(tmp_path: Path) 
     told(tmp_path, story)
 
 
+def test_a_removal_that_failed_is_over_when_somebody_settles_it_by_hand(tmp_path: Path) -> None:
+    async def story(node: Node) -> None:
+        await have(node, formed(), provisioned(**EXT4))
+        node.machine.mount("fast/pg", "/srv/pg")
+        async with node.life() as worker:
+            await delete()(node)
+            await until(lambda: bool(node.desk.of(ReportReplicaTrouble)))
+            await node.settle(worker, always)
+            node.machine.unmount("/srv/pg")
+            node.machine.remove_volume("fast/pg")
+            await worker.scans.once()
+            await node.settle(worker, shown(node, "replica", "pg", GONE))
+        assert len(node.desk.of(ReportReplicaTrouble)) == 1
+        assert not tools(node, "lvremove")
+
+    told(tmp_path, story)
+
+
 def test_a_removal_that_is_withdrawn_in_time_leaves_the_volume(tmp_path: Path) -> None:
     async def story(node: Node) -> None:
         await have(node, formed(), provisioned(**EXT4))
