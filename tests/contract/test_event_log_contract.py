@@ -200,6 +200,18 @@ def test_an_empty_log_has_nothing_to_show(opener: LogOpener) -> None:
     told(opener, story)
 
 
+def test_last_takes_wildcards(opener: LogOpener) -> None:
+    async def story(log: EventLog) -> None:
+        await write(log, A, "1")
+        await write(log, B, "2")
+        newest = await log.last("hwbus.evt.>")
+        assert newest is not None
+        assert (newest.seq, newest.subject) == (2, B)
+        assert await log.last("hwbus.evt.nothing.>") is None
+
+    told(opener, story)
+
+
 def test_last_history_get_and_follow_tell_the_same(opener: LogOpener) -> None:
     async def story(log: EventLog) -> None:
         await write(log, A, "1", "2")
