@@ -102,6 +102,15 @@ class World:
             case _:
                 pass
 
+    def is_over(self, kind: str, place: str, id_: str) -> bool:
+        """Return whether an aggregate is as if it had never been, or an operation that ended."""
+        row = self._tables[kind].rows.get(_key(place, id_))
+        return row is None or (isinstance(row, operation.Operation) and row.outcome is not None)
+
+    def forget(self, kind: str, place: str, id_: str) -> None:
+        """Drop an aggregate that is over. Its past is in the log all the same."""
+        self._tables[kind].rows.pop(_key(place, id_), None)
+
 
 def _key(place: str, id_: str) -> Hashable:
     return id_ if place == CLUSTER else (place, id_)

@@ -3,15 +3,15 @@
 import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 import msgspec
 
 from hwbus.asking import COMMAND_ID, Asked, actor_of, asked
 from hwbus.codec import Codec, TooLargeError, UnreadableError, command_codec
+from hwbus.domain import Domain
 from hwbus.parking import park
 from hwbus.ports import (
     Call,
@@ -23,7 +23,7 @@ from hwbus.ports import (
     StaleError,
     Stored,
 )
-from hwbus.record import Record, digest_of
+from hwbus.record import Record, Records, digest_of
 from hwbus.subjects import Address, BadNameError, audit, parse_command, parse_event
 from hwbus.telemetry import current_traceparent, remote_span
 from schemas.answers import Accepted, Answer, Refused, Undecided, refuse
@@ -37,40 +37,6 @@ REQUEST_KEPT_MAX = 4096
 OWN_KEPT_MAX = 4096
 
 M = TypeVar("M", bound=Message)
-
-
-class Domain(Protocol):
-    """What the desk serves: pure decisions about addresses, whatever they are about."""
-
-    def word(self, kind: str, verb: str) -> type[Message] | None:
-        """Return the command that is asked for under that name, or None."""
-        ...
-
-    def address(self, command: Message) -> Address:
-        """Return which aggregate *command* is about."""
-        ...
-
-    def decide(
-        self, command: Message, *, at: datetime, mint: Callable[[], str]
-    ) -> tuple[Event, ...] | Refused:
-        """Decide. Pure but for *mint*, which gives out new identities."""
-        ...
-
-    def evolve(self, address: Address, events: Sequence[Event]) -> None:
-        """Apply what was decided."""
-        ...
-
-    def operation(self, events: Sequence[Event]) -> str:
-        """Return the operation that *events* begin, or an empty string."""
-        ...
-
-    def belongs_to(self, command: Message) -> str:
-        """Return the operation that *command* is part of, or an empty string."""
-        ...
-
-    def is_name(self, field: str) -> bool:
-        """Return whether the field of that name holds the name of something."""
-        ...
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -129,7 +95,7 @@ class CommandDesk:
         self._codec = codec
         self._clock = clock
         self._mint = mint
-        self._records: dict[Address, Record] = {}
+        self._records = Records()
         self._locks: WeakValueDictionary[Address, asyncio.Lock] = WeakValueDictionary()
         self._codecs: dict[type[Message], Codec[Any]] = {}
         # What was appended here and has not come along the log yet: it need not be read again.
@@ -184,7 +150,7 @@ class CommandDesk:
     async def _settle(self, wish: Asked, command: Message, address: Address) -> Answer:
         request = self._codec_of(type(command)).encode(command)
         for _ in range(ATTEMPTS_MAX):
-            record = self._records.get(address) or Record()
+            record = self._records.get(address)
             known = self._known(wish, record, request)
             if known is not None:
                 return await self._answer(wish, known, str(address))
@@ -311,19 +277,20 @@ class CommandDesk:
         self.counters.parked += 1
         with contextlib.suppress(BadNameError):
             address = parse_event(stored.subject)
-            record = self._records.setdefault(address, Record())
+            record = self._records.of(address)
             if stored.seq > record.seq:
                 record.skip(stored.seq, stored.data)
         await park(self._outlet, self._clock, "desk", stored, because)
 
     def _apply(self, seq: int, address: Address, data: bytes, commit: Commit[Any]) -> None:
-        record = self._records.get(address)
-        if record is None:
-            record = self._records[address] = Record()
+        record = self._records.of(address)
         if seq <= record.seq:
             return
         record.note(seq, data, commit, self._domain.operation(commit.events))
         self._domain.evolve(address, commit.events)
+        forgotten = self._records.mark(address, over=self._domain.is_over(address))
+        if forgotten is not None:
+            self._domain.forget(forgotten)
 
     async def _has_moved(self, address: Address, record: Record) -> bool:
         """Return whether another desk has been here, and if so, catch up.
@@ -338,7 +305,7 @@ class CommandDesk:
 
     async def _read_again(self, address: Address) -> None:
         for stored in await self._log.history(address.subject):
-            if stored.seq > (self._records.get(address) or Record()).seq:
+            if stored.seq > self._records.get(address).seq:
                 await self._take(stored)
 
     def _codec_of(self, word: type[Message]) -> Codec[Any]:

@@ -50,6 +50,14 @@ class StorageDomain:
         """Apply what was decided."""
         self.world.evolve(address.kind, address.place, address.id, events)
 
+    def is_over(self, address: Address) -> bool:
+        """Return whether the object is gone, or the operation has ended."""
+        return self.world.is_over(address.kind, address.place, address.id)
+
+    def forget(self, address: Address) -> None:
+        """Drop what is over."""
+        self.world.forget(address.kind, address.place, address.id)
+
     def operation(self, events: Sequence[Event]) -> str:
         """Return the operation that *events* begin, or an empty string."""
         for event in events:

@@ -14,6 +14,7 @@ from hwbus.desk import CommandDesk
 from hwbus.identity import Mint, SystemClock
 from hwbus.memory import MemoryLog, MemoryOutlet
 from hwbus.ports import Call, EventLog, OutcomeUnknownError, Outlet, Stored
+from hwbus.record import Records
 from hwbus.streams import AUDIT
 from schemas.answers import Accepted, Answer, Refused, Undecided
 from schemas.audit import ParkedRecord, RefusedRecord
@@ -214,6 +215,31 @@ def test_a_stale_expectation_is_refused_and_changes_nothing(play: Play) -> None:
         assert await scene.log.head() == 1
         right = await scene.say("node.cordon", {"node": "n1"}, Hwbus_Expected_Version="1")
         assert isinstance(right, Accepted)
+
+    play(tale)
+
+
+def test_what_a_desk_has_forgotten_it_reads_again(play: Play) -> None:
+    """Nodes that were removed are over; with room for one, the first is forgotten."""
+
+    async def tale(scene: Scene) -> None:
+        scene.desk._records = Records(over_max=1)
+        operations = []
+        for node in ("n1", "n2"):
+            await scene.say("node.report-joined", {"node": node}, Hwbus_Command_Id=f"join-{node}")
+            begun = await scene.say("node.remove", {"node": node})
+            assert isinstance(begun, Accepted)
+            ended = {"operation": begun.operation, "kind": "node-remove", "object": node}
+            await scene.say(
+                "operation.report-started", {**ended, "deadline": "2030-01-01T00:00:00Z"}
+            )
+            outcome = {"operation": begun.operation, "outcome": "completed"}
+            await scene.say("operation.report-concluded", outcome)
+            operations.append(begun.operation)
+        assert len(scene.desk._records) == 3
+        again = await scene.say("operation.cancel", {"operation": operations[0]})
+        assert isinstance(again, Refused)
+        assert again.code is Refusal.OPERATION_ENDED
 
     play(tale)
 

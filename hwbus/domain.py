@@ -1,0 +1,51 @@
+"""What a desk serves: pure decisions, whatever they are about."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from hwbus.subjects import Address
+from schemas.answers import Refused
+from schemas.grammar import Event, Message
+
+
+class Domain(Protocol):
+    """What the desk serves: pure decisions about addresses, whatever they are about."""
+
+    def word(self, kind: str, verb: str) -> type[Message] | None:
+        """Return the command that is asked for under that name, or None."""
+        ...
+
+    def address(self, command: Message) -> Address:
+        """Return which aggregate *command* is about."""
+        ...
+
+    def decide(
+        self, command: Message, *, at: datetime, mint: Callable[[], str]
+    ) -> tuple[Event, ...] | Refused:
+        """Decide. Pure but for *mint*, which gives out new identities."""
+        ...
+
+    def evolve(self, address: Address, events: Sequence[Event]) -> None:
+        """Apply what was decided."""
+        ...
+
+    def is_over(self, address: Address) -> bool:
+        """Return whether nothing more is to be expected of the aggregate, so far as is known."""
+        ...
+
+    def forget(self, address: Address) -> None:
+        """Drop the state of an aggregate that is over; it can be had again from the log."""
+        ...
+
+    def operation(self, events: Sequence[Event]) -> str:
+        """Return the operation that *events* begin, or an empty string."""
+        ...
+
+    def belongs_to(self, command: Message) -> str:
+        """Return the operation that *command* is part of, or an empty string."""
+        ...
+
+    def is_name(self, field: str) -> bool:
+        """Return whether the field of that name holds the name of something."""
+        ...
