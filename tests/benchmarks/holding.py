@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from statistics import quantiles
@@ -20,7 +21,6 @@ from tests.benchmarks.system import a_broker, control_plane, end, memory_mib, st
 from tests.support.nats import a_store
 
 PAGE = 500
-_GIB = 1 << 30
 
 
 class _Answer(msgspec.Struct, tag_field="answer", tag="page"):
@@ -119,75 +119,90 @@ async def _grown(stack: AsyncExitStack, volumes: int) -> tuple[Any, Wires, Path]
     return broker, wires, stack.enter_context(a_store())
 
 
+class Held(msgspec.Struct):
+    """What was measured, before it is rows. Memory is (RSS, PSS) in MiB."""
+
+    volumes: int
+    idle: tuple[float, float] = (0.0, 0.0)
+    full: tuple[float, float] = (0.0, 0.0)
+    first: tuple[float, float] = (0.0, 0.0)
+    idle_ready_s: float = 0.0
+    first_ready_s: float = 0.0
+    back_s: list[float] = []
+    page_bytes: int = 0
+    all_ms: float = 0.0
+    pages_ms: list[float] = []
+    bare_pages_ms: list[float] = []
+    lags_ms: list[list[float]] = []
+
+
 async def holding(*, rounds: int, quick: bool) -> list[Figure]:
     """Measure memory when idle and when full, listing, coming back, and how far views lag."""
-    volumes = 500 if quick else 10_000
-    runs = 100 if quick else 200
+    held = Held(volumes=500 if quick else 10_000)
+    await _empty(held)
     async with AsyncExitStack() as stack:
-        broker = await stack.enter_async_context(a_broker(sync_always=False))
-        wires = await stack.enter_async_context(wires_of(broker))
-        plane = await stack.enter_async_context(control_plane(broker, wires))
-        idle, idle_ready_s = memory_mib(plane.pid), plane.ready_s
-    async with AsyncExitStack() as stack:
-        broker, wires, state = await _grown(stack, volumes)
-        cold = await start(broker, wires, state)
-        count, all_ms = await list_all(wires)
-        assert count == volumes
-        first = memory_mib(cold.pid)
-        back_s = []
-        plane = cold
+        broker, wires, state = await _grown(stack, held.volumes)
+        plane = await start(broker, wires, state)
+        held.first_ready_s = plane.ready_s
+        count, held.all_ms = await list_all(wires)
+        assert count == held.volumes
+        held.first = memory_mib(plane.pid)
         for _ in range(rounds):
             plane.process.kill()
             await plane.process.wait()
             plane = await start(broker, wires, state)
-            back_s.append(plane.ready_s)
+            held.back_s.append(plane.ready_s)
         stack.push_async_callback(end, plane.process)
-        full = memory_mib(plane.pid)
-        pages, bare_pages = [], []
-        page_bytes = len(msgspec.json.encode((await list_volumes(wires)).items))
+        held.full = memory_mib(plane.pid)
+        held.page_bytes = len(msgspec.json.encode((await list_volumes(wires)).items))
+        runs = 100 if quick else 200
         for _ in range(rounds):
-            bare_pages.append(await bare_p99_ms(broker.url, page_bytes, runs))
-            pages.append(await p99_ms(wires, runs))
+            held.bare_pages_ms.append(await bare_p99_ms(broker.url, held.page_bytes, runs))
+            held.pages_ms.append(await p99_ms(wires, runs))
         await bring_disks(wires)
-        lags = [await lag_ms(wires, 1.0 if quick else 3.0) for _ in range(rounds)]
-    held = f"{volumes:,} volumes"
-    return [
-        figure("control plane, idle: RSS", [idle[0]], "MiB", at_most=150.0),
-        figure("control plane, idle: PSS", [idle[1]], "MiB"),
-        figure(
-            f"control plane, {held}: RSS",
-            [full[0]],
-            "MiB",
-            at_most=150.0,
-            floor=[idle[0]],
-            floor_is="the same with an empty log",
-        ),
-        figure(f"control plane, {held}: PSS", [full[1]], "MiB", floor=[idle[1]]),
-        figure(
-            f"control plane, {held}, views just made anew: RSS",
-            [first[0]],
-            "MiB",
-            at_most=150.0,
-            floor=[idle[0]],
-        ),
-        figure(
-            f"a page of {PAGE} of {held}: p99",
-            pages,
-            "ms",
-            at_most=200.0,
-            floor=bare_pages,
-            floor_is=f"a NATS request answered with as many bytes ({page_bytes:,})",
-        ),
-        figure(f"all pages of {held}", [all_ms], "ms"),
-        figure(
-            f"kill -9 to ready, {held}",
-            back_s,
-            "s",
-            at_most=5.0,
-            floor=[idle_ready_s],
-            floor_is="the start with an empty log",
-        ),
-        figure(f"first start, views made anew, {held}", [cold.ready_s], "s"),
-        figure("accepted to seen in a view, 1,000 commands/s: p50", [p50 for p50, _ in lags], "ms"),
-        figure("accepted to seen in a view, 1,000 commands/s: p99", [p99 for _, p99 in lags], "ms"),
-    ]
+        held.lags_ms = [await lag_ms(wires, 1.0 if quick else 3.0) for _ in range(rounds)]
+    return [*_memory_rows(held), *_time_rows(held)]
+
+
+async def _empty(held: Held) -> None:
+    async with AsyncExitStack() as stack:
+        broker = await stack.enter_async_context(a_broker(sync_always=False))
+        wires = await stack.enter_async_context(wires_of(broker))
+        plane = await stack.enter_async_context(control_plane(broker, wires))
+        held.idle, held.idle_ready_s = memory_mib(plane.pid), plane.ready_s
+
+
+def _memory_rows(held: Held) -> Iterator[Figure]:
+    what = f"{held.volumes:,} volumes"
+    empty: dict[str, Any] = {"floor": [held.idle[0]], "floor_is": "the same with an empty log"}
+    yield figure("control plane, idle: RSS", [held.idle[0]], "MiB", at_most=150.0)
+    yield figure("control plane, idle: PSS", [held.idle[1]], "MiB")
+    yield figure(f"control plane, {what}: RSS", [held.full[0]], "MiB", at_most=150.0, **empty)
+    yield figure(f"control plane, {what}: PSS", [held.full[1]], "MiB", floor=[held.idle[1]])
+    anew = f"control plane, {what}, views just made anew: RSS"
+    yield figure(anew, [held.first[0]], "MiB", at_most=150.0, **empty)
+
+
+def _time_rows(held: Held) -> Iterator[Figure]:
+    what = f"{held.volumes:,} volumes"
+    yield figure(
+        f"a page of {PAGE} of {what}: p99",
+        held.pages_ms,
+        "ms",
+        at_most=200.0,
+        floor=held.bare_pages_ms,
+        floor_is=f"a NATS request answered with as many bytes ({held.page_bytes:,})",
+    )
+    yield figure(f"all pages of {what}", [held.all_ms], "ms")
+    yield figure(
+        f"kill -9 to ready, {what}",
+        held.back_s,
+        "s",
+        at_most=5.0,
+        floor=[held.idle_ready_s],
+        floor_is="the start with an empty log",
+    )
+    yield figure(f"first start, views made anew, {what}", [held.first_ready_s], "s")
+    for number, share in enumerate(("p50", "p99")):
+        name = f"accepted to seen in a view, 1,000 commands/s: {share}"
+        yield figure(name, [lag[number] for lag in held.lags_ms], "ms")
