@@ -10,6 +10,18 @@ _WWN_CHARACTERS_MAX = 48
 _DIGEST_CHARACTERS = 20
 
 
+_NO_SERIAL = frozenset({"(null)", "null", "none", "unknown", "n/a", "not specified"})
+
+
+def known_serial(text: str) -> str:
+    """Return a serial as it stands, or nothing for the words that say there is none.
+
+    User Mode Linux says ``(null)``, cheap bridges say zeros, some hypervisors say words.
+    """
+    serial = text.strip()
+    return "" if serial.lower() in _NO_SERIAL or not serial.strip("0 .-_") else serial
+
+
 def disk_identity(
     *, stamp: str = "", wwn: str = "", serial: str = "", model: str = "", node: str, path: str
 ) -> str:
@@ -23,8 +35,8 @@ def disk_identity(
         return stamp
     if label := _world_wide_label(wwn):
         return label
-    if serial.strip():
-        return f"ser-{_digest(serial.strip(), model.strip(), node, path)}"
+    if known := known_serial(serial):
+        return f"ser-{_digest(known, model.strip(), node, path)}"
     return f"loc-{_digest(node, path)}"
 
 

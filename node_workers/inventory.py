@@ -9,7 +9,7 @@ import msgspec
 
 from node_workers import lvm_report
 from node_workers.filesystems import Signature, parse_signatures
-from node_workers.identity import disk_identity
+from node_workers.identity import disk_identity, known_serial
 from node_workers.observation import (
     ContentKind,
     DiskClass,
@@ -267,7 +267,8 @@ def _identified(
     disks = []
     for disk in seen:
         fact, wwn = facts[disk.name], names[disk.name]
-        serial, model = fact.serial or disk.serial, fact.model or disk.model
+        serial = known_serial(fact.serial) or known_serial(disk.serial)
+        model = fact.model or disk.model
         stamp = members[disk.path].stamp if disk.path in members else ""
         disks.append(
             ObservedDisk(

@@ -14,6 +14,7 @@ import pytest
 from hwbus.lab.client import LabClient, up
 from hwbus.lab.spec import LabSpec, PortSpec, ServiceSpec, uniform
 from hwbus.lab.workspace import Workspace
+from tests.support.house import SERVICES, Scene, playing
 
 
 class LabFactory:
@@ -67,6 +68,12 @@ def lab() -> Iterator[LabFactory]:
     factory = LabFactory()
     yield factory
     factory.close()
+
+
+@pytest.fixture
+def play(lab: LabFactory) -> Callable[[Scene], None]:
+    """`play(scene)` runs a scene in the lab with hwbus in it; its nodes have one disk of 20 GiB."""
+    return playing(lab(nodes=3, disks=1, disk_size="20G", services=SERVICES))
 
 
 @pytest.fixture

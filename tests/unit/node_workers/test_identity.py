@@ -2,10 +2,11 @@
 
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node_workers.identity import disk_identity
+from node_workers.identity import disk_identity, known_serial
 
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 HERE = {"node": "n1", "path": "/dev/sdb"}
@@ -39,6 +40,13 @@ def test_equal_serials_on_two_nodes_are_two_disks() -> None:
     other = disk_identity(serial="SAME", model="M", node="n2", path="/dev/sdb")
     assert one != other
     assert one.startswith("ser-")
+
+
+@pytest.mark.parametrize("words", ["(null)", "None", "0000000000", " ", "N/A"])
+def test_words_for_no_serial_are_no_evidence(words: str) -> None:
+    nameless = disk_identity(node="n1", path="/dev/sdb")
+    assert disk_identity(serial=words, node="n1", path="/dev/sdb") == nameless
+    assert known_serial(words) == ""
 
 
 def test_long_names_that_differ_only_at_the_end_stay_apart() -> None:
