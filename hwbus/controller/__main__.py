@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import structlog
@@ -94,8 +95,9 @@ class ControlPlane:
         self.driver.go_live()
         watcher = asyncio.create_task(self.watch.run())
         stopping = asyncio.create_task(stop.wait())
-        tasks = {follower, watcher, stopping}
-        async with self.counter.open(version("hwbus")):
+        gone = asyncio.create_task(self._wires.until_gone())
+        async with self.counter.open(version("hwbus")) as queue:
+            tasks: set[asyncio.Task[Any]] = {follower, watcher, stopping, gone, queue}
             self._open = True
             _LOG.info("serving", position=self.desk.position, open=self.driver.open_operations)
             try:
@@ -107,6 +109,8 @@ class ControlPlane:
                 await asyncio.gather(*tasks, return_exceptions=True)
             for task in done - {stopping}:
                 task.result()
+            if gone in done:
+                raise ConnectionError("the connection to the broker was closed for good")
 
     async def _follow(self, head: int) -> None:
         if head == 0:

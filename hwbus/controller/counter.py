@@ -37,8 +37,10 @@ class Counter:
         self._clock = clock
 
     @asynccontextmanager
-    async def open(self, version: str) -> AsyncIterator[None]:
-        """Serve commands until the context is left.
+    async def open(self, version: str) -> AsyncIterator["asyncio.Task[None]"]:
+        """Serve commands until the context is left; yield the task that takes submitted ones.
+
+        It ends only by a failure, which is for the caller to watch for.
 
         One endpoint takes them all: so an unknown command is answered too, with its code.
         """
@@ -51,7 +53,7 @@ class Counter:
         async with self._bus.serve("hwbus", version, [endpoint], self._answer):
             queue = asyncio.create_task(self._take_submitted())
             try:
-                yield
+                yield queue
             finally:
                 queue.cancel()
                 await asyncio.gather(queue, return_exceptions=True)

@@ -14,6 +14,27 @@ pytestmark = pytest.mark.lab
 WITHIN_S = 60
 
 
+def sides(found: dict[str, Row]) -> dict[str, tuple[str, str, bool]]:
+    """Return what was wanted, what is observed, and whether there is a way out."""
+    return {
+        drift: (row["wanted"], row["observed"], bool(row["settle"])) for drift, row in found.items()
+    }
+
+
+def expected(pool: str, lost: str, renamed: str, resized: str) -> dict[str, tuple[str, str, bool]]:
+    stranger = f"linear volume, {readable(16 * MIB)}, without a tag of ours"
+    return {
+        Drift.VOLUME_MISSING: (
+            f"{pool}/{lost}, {readable(32 * MIB)}",
+            "no logical volume with its tag",
+            True,
+        ),
+        Drift.VOLUME_RENAMED: (f"{pool}/{renamed}", f"{pool}/taken", True),
+        Drift.VOLUME_RESIZED: (readable(32 * MIB), readable(48 * MIB), True),
+        Drift.VOLUME_FOREIGN: ("nothing", stranger, True),
+    }
+
+
 def test_what_was_changed_by_hand_is_found_and_left_as_it_is(
     play: Callable[[Scene], None], unique: Callable[[str], str]
 ) -> None:
@@ -44,24 +65,7 @@ def test_what_was_changed_by_hand_is_found_and_left_as_it_is(
 
         found_s = await house.until(all_found, WITHIN_S, what="all four are found")
         print(f"found after {found_s:.1f} s")
-        both_sides = {
-            drift: (row["wanted"], row["observed"], bool(row["settle"]))
-            for drift, row in (await findings(house)).items()
-        }
-        assert both_sides == {
-            Drift.VOLUME_MISSING: (
-                f"{pool}/{lost}, {readable(32 * MIB)}",
-                "no logical volume with its tag",
-                True,
-            ),
-            Drift.VOLUME_RENAMED: (f"{pool}/{renamed}", f"{pool}/taken", True),
-            Drift.VOLUME_RESIZED: (readable(32 * MIB), readable(48 * MIB), True),
-            Drift.VOLUME_FOREIGN: (
-                "nothing",
-                f"linear volume, {readable(16 * MIB)}, without a tag of ours",
-                True,
-            ),
-        }
+        assert sides(await findings(house)) == expected(pool, lost, renamed, resized)
         await house.lab.service_kill("worker", "n3")
         await house.lab.service_start("worker", "n3")
         await house.scanned("n3")
