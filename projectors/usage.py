@@ -134,8 +134,11 @@ def _volume(rows: Rows, seen: Seen, volume: VolumeRow) -> Changes:
 
 def _node(rows: Rows, seen: Seen, node: NodeRow) -> Changes:
     key = _key(UsageLevel.NODE, node.name)
+    row = rows.get(USAGE, key)
     if node.state is NodeState.REMOVED:
-        yield drop(USAGE, key)
-    elif rows.get(USAGE, key) is None:
+        # Whatever the log says of it: while pools are listed there, their sum is too.
+        if row is None or not (row.capacity_bytes or row.committed_bytes or row.volumes):
+            yield drop(USAGE, key)
+    elif row is None:
         empty = UsageRow(level=UsageLevel.NODE, name=node.name, node=node.name, seq=seen.seq)
         yield put(USAGE, key, empty)
