@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from hwbus.lab.uml import xstate
 from hwbus.lab.uml.host import SHADOWED, environment, find
 
 _TOOLS = {
@@ -84,6 +85,8 @@ def look() -> Machine:
     """See what this machine has; later things are not tried when earlier ones are missing."""
     linux, root = sys.platform == "linux", hasattr(os, "geteuid") and os.geteuid() == 0
     tools = _TOOLS | _ESSENTIAL_TOOLS
+    if linux and xstate.needed():
+        tools |= {xstate.COMPILER: "gcc"}
     missing = dict.fromkeys(package for tool, package in tools.items() if find(tool) is None)
     machine = Machine(
         linux=linux,

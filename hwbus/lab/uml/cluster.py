@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Self
 
+from hwbus.lab.uml import xstate
 from hwbus.lab.uml.disks import Disk, DiskSpec, parse_size
 from hwbus.lab.uml.errors import LabError
 from hwbus.lab.uml.host import SHADOWED
@@ -55,6 +56,7 @@ class Cluster:
         self._guest = guest
         self._specs = dict(nodes)
         self._memory = memory
+        self._preload: Path | None = None
         # A node whose memory file does not fit dies; in many containers /dev/shm has 64 MB.
         self._in_shm = shutil.disk_usage(_SHM).free >= len(nodes) * parse_size(memory)
         self._progress = progress
@@ -76,6 +78,8 @@ class Cluster:
             await self.network.enter()
             self._progress("network laid")
             self._install_guest()
+            if xstate.needed():
+                self._preload = await xstate.build(self.directory)
             await together(*(node.prepare(self._specs[node.name]) for node in self))
             self._progress("disks made")
             await together(*(self.boot(node.name) for node in self))
@@ -90,7 +94,7 @@ class Cluster:
 
     async def boot(self, name: str) -> None:
         """Switch a node on, with the cluster's amount of memory."""
-        await self[name].boot(memory=self._memory, in_shm=self._in_shm)
+        await self[name].boot(memory=self._memory, in_shm=self._in_shm, preload=self._preload)
         self._progress(f"{name} booted")
 
     async def move_disk(

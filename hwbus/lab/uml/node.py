@@ -108,11 +108,17 @@ class Node:
         self._link.close()
 
     async def boot(
-        self, *, memory: str = "256M", in_shm: bool = True, timeout_s: float = 120
+        self,
+        *,
+        memory: str = "256M",
+        in_shm: bool = True,
+        preload: Path | None = None,
+        timeout_s: float = 120,
     ) -> None:
         """Switch the node on and wait for its agent; wrapped disks are wrapped again.
 
         Its memory is a file in /dev/shm, or else in the node's directory, which is slower.
+        *preload* is a library for its kernel (see `xstate`).
         Raises `NodeDownError` with the end of its console if it does not come up.
         """
         if self._kernel:
@@ -125,6 +131,8 @@ class Node:
         # Said in any case: the TMPDIR of whoever started us is not there in the sandbox.
         env = {"TMPDIR": "/dev/shm" if in_shm else str(self.directory)}  # noqa: S108
         line = self._kernel_line(memory)
+        if preload is not None:
+            line = ["env", f"LD_PRELOAD={preload}", *line]
         self._kernel = await host.start(*_SANDBOX, self.directory, *line, env=env)
         self._watcher = asyncio.create_task(self._watch(self._kernel))
         try:
