@@ -32,10 +32,11 @@ class Rhythm(msgspec.Struct, frozen=True, kw_only=True):
     """When to look: at least every ``every_s``, and sooner after a hint.
 
     Then ``settle_s`` later, so that a burst of hints is one look, and never sooner than
-    ``apart_s`` after the last one.
+    ``apart_s`` after the last one. What nobody hinted at is known within a minute: the look itself
+    and the way of its report need their share of that.
     """
 
-    every_s: float = 60.0
+    every_s: float = 50.0
     settle_s: float = 0.5
     apart_s: float = 3.0
 

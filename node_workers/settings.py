@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from hwbus.subjects import BadNameError, token
+from node_workers.scans import Rhythm
 
 _DISKS = 4
 _DISK_BYTES = 10 << 30
@@ -45,7 +46,12 @@ def read(argv: Sequence[str]) -> Settings:
     add("--address", default="", help="address of this node in the storage network")
     add("--zone", default="", help="what fails together with this node")
     add("--http", default="", help="HOST:PORT for /livez and /metrics; nothing by default")
-    add("--scan-every-s", type=float, default=60.0, help="seconds between looks without a hint")
+    add(
+        "--scan-every-s",
+        type=float,
+        default=Rhythm().every_s,
+        help="seconds between looks without a hint",
+    )
     given = parser.parse_args(argv)
     try:
         token(given.node)

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from hwbus.client import read
 from hwbus.lab.uml.errors import ConsoleError
-from schemas.disk import DiskClass, OverrideDiskClass, ReserveDisk, UnreserveDisk
+from hwbus.subjects import CLUSTER, address
+from schemas.disk import DISKS, DiskClass, OverrideDiskClass, ReserveDisk, UnreserveDisk
 from schemas.pool import FormPool
 from schemas.refusals import Refusal
 from tests.support.house import NODES, House, Plugged, Row, Scene
@@ -53,6 +55,24 @@ def test_a_disk_that_is_pulled_out_and_put_back_is_one_record(
     play(scene)
 
 
+# The node that gets the disk may look before the one that had it: then it is seen twice a moment.
+_MOVES = (
+    [("disk.gone.v1", "n1", None), ("disk.found.v1", "n2", "n1")],
+    [("disk.seen-twice.v1", "n2", None), ("disk.gone.v1", "n1", None)],
+)
+
+
+async def _told(house: House, disk: str, after: int) -> list[tuple[str, str, str | None]]:
+    """Return what was recorded of a disk: the event, the node, and from where it came."""
+    history = await house.wires.log.history(address(DISKS, CLUSTER, disk).subject)
+    return [
+        (event["type"], event["node"], event.get("moved_from"))
+        for stored in history
+        if stored.seq > after
+        for event in read(stored).events
+    ]
+
+
 def test_a_disk_of_a_pool_is_recognised_on_another_node_and_back_home(
     play: Callable[[Scene], None], unique: Callable[[str], str]
 ) -> None:
@@ -68,12 +88,7 @@ def test_a_disk_of_a_pool_is_recognised_on_another_node_and_back_home(
         head = await house.wires.log.head()
         there = await house.lab.move_disk("n1", disk.letter, "n2")
         await _state(house, disk.id, "claimed", node="n2")
-        async with house.client.happenings(after=head, objects=(f"disk/{disk.id}",)) as all_of_it:
-            async for happening in all_of_it:
-                moved = [e for e in happening.events if e["type"] == "disk.found.v1"]
-                if moved:
-                    assert (moved[0]["node"], moved[0]["moved_from"]) == ("n2", "n1")
-                    break
+        assert await _told(house, disk.id, head) in _MOVES
         assert len(await _of_serial(house, disk.serial)) == 1
 
         async def missed() -> bool:

@@ -35,6 +35,7 @@ def expected(pool: str, lost: str, renamed: str, resized: str) -> dict[str, tupl
     }
 
 
+@pytest.mark.slow
 def test_what_was_changed_by_hand_is_found_and_left_as_it_is(
     play: Callable[[Scene], None], unique: Callable[[str], str]
 ) -> None:
@@ -78,6 +79,7 @@ def test_what_was_changed_by_hand_is_found_and_left_as_it_is(
             f"lvremove -q -y {pool}/stranger",
         )
         await house.done(DeleteVolume(volume=lost))
+        await house.look_again("n3")
 
         async def all_settled() -> bool:
             return await findings(house) == {}

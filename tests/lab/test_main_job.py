@@ -25,7 +25,7 @@ def test_two_pools_at_once_never_take_the_same_disk(play: Play, unique: Unique) 
     left, right = unique("left"), unique("right")
 
     async def scene(house: House) -> None:
-        disks = [await house.plug("n1", "256M") for _ in range(3)]
+        disks = await asyncio.gather(*(house.plug("n1", "256M") for _ in range(3)))
         ids = [disk.id for disk in disks]
         words = [
             FormPool(pool=left, node="n1", disks=(ids[0], ids[1])),
@@ -61,7 +61,7 @@ def test_a_pool_that_cannot_be_made_fails_with_a_reason_and_its_disks_are_free(
     pool = unique("taken")
 
     async def scene(house: House) -> None:
-        theirs, ours = [await house.plug("n1", "256M") for _ in range(2)]
+        theirs, ours = await asyncio.gather(*(house.plug("n1", "256M") for _ in range(2)))
         await house.sh("n1", f"vgcreate -q {pool} {theirs.device}")
         before = await house.sh("n1", f"vgs --noheadings -o vg_uuid,vg_seqno {pool}")
         end = await house.failed(FormPool(pool=pool, node="n1", disks=(ours.id,)))
@@ -81,7 +81,7 @@ def test_a_pool_grows_while_its_volumes_are_in_use(play: Play, unique: Unique) -
     pool, volume = unique("grows"), unique("volume")
 
     async def scene(house: House) -> None:
-        first, second = [await house.plug("n2", "256M") for _ in range(2)]
+        first, second = await asyncio.gather(*(house.plug("n2", "256M") for _ in range(2)))
         await house.form(pool, [first])
         await house.make(volume, first, pool, 64, filesystem=Filesystem.EXT4)
         await house.sh("n2", f"mount -o X-mount.mkdir /dev/{pool}/{volume} /mnt/{volume}")
@@ -431,7 +431,7 @@ def test_who_writes_reads_the_own_write(play: Play, unique: Unique) -> None:
         disk = await house.plug("n3", "256M")
         await house.form(pool, [disk])
         seen: list[Row] = []
-        for number in range(10):
+        for number in range(5):
             yes = await house.say(
                 ProvisionVolume(volume=f"{volume}-{number}", size_bytes=4 * MIB, pool=pool)
             )
@@ -441,7 +441,7 @@ def test_who_writes_reads_the_own_write(play: Play, unique: Unique) -> None:
             assert (page.behind, page.seq >= yes.seq) == (0, True)
             seen += page.items
             await house.end(yes.operation)
-        assert len(seen) == 10
+        assert len(seen) == 5
         await house.settled(pool, "n3")
         await house.clear(pool, "n3", disk)
 

@@ -31,6 +31,7 @@ GIB = 1 << 30
 _WITHIN_S = 60.0
 _ENDS_WITHIN_S = 60.0
 _POLL_S = 0.1
+_SCENE_S = 240.0  # whatever a scene forgets to bound
 
 Row = dict[str, Any]
 Scene = Callable[["House"], Awaitable[None]]
@@ -297,6 +298,10 @@ def playing(lab: LabClient) -> Callable[[Scene], None]:
 
     def play(scene: Scene) -> None:
         async def whole() -> None:
+            async with asyncio.timeout(_SCENE_S):
+                await played()
+
+        async def played() -> None:
             for service in (await lab.status()).services:
                 if service.state != "running":
                     await lab.service_start(service.name, service.node)

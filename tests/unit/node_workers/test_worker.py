@@ -37,7 +37,8 @@ def test_an_idle_worker_runs_one_process_of_lvm_in_each_rhythm(tmp_path: Path) -
         looks = node.figures.counters["scans_total"] - scans
         ran = node.figures.counters["lvm_executions_total"] - before
         assert ran <= looks + 2  # the boot activation, and a look that was cut off
-        assert Rhythm().every_s >= 30.0
+        # Two processes of LVM a minute at most; and drift is told of within the minute.
+        assert 30.0 <= Rhythm().every_s <= 50.0
 
     asyncio.run(run())
 
