@@ -176,8 +176,7 @@ def evolve(disk: Disk, event: DiskEvent) -> Disk:
         case DiskReleased():
             return replace(disk, owner=None)
         case DiskForgotten():
-            left = _unseen(disk, event.node)
-            return left if left.sightings else Disk()
+            return _forgotten(disk, event.node)
         case _:
             assert_never(event)
 
@@ -185,3 +184,11 @@ def evolve(disk: Disk, event: DiskEvent) -> Disk:
 def _unseen(disk: Disk, node: str) -> Disk:
     left = {at: sighting for at, sighting in disk.sightings.items() if at != node}
     return replace(disk, sightings=left, last_node=next(iter(left), node))
+
+
+def _forgotten(disk: Disk, node: str) -> Disk:
+    left = _unseen(disk, node)
+    if left.sightings:
+        return left
+    # A pool on another node may still miss it: then it is a disk of that node that is not there.
+    return Disk() if disk.owner is None else replace(left, last_node=disk.owner.node)

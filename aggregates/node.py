@@ -190,7 +190,11 @@ def _remove(node: Node, command: RemoveNode, facts: Facts) -> Decision[NodeEvent
         return refuse(
             Refusal.NODE_HAS_POOLS, f"{command.node} carries {', '.join(sorted(node.pools))}"
         )
-    seen = (name for name, disk in facts.world.disks.items() if command.node in disk.sightings)
+    seen = (
+        name
+        for name, disk in facts.world.disks.items()
+        if command.node in disk.sightings or command.node == disk.last_node
+    )
     return (
         NodeRemovalBegan(
             node=command.node,

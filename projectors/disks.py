@@ -41,12 +41,15 @@ def disks(rows: Rows, seen: Seen, event: Event) -> Changes:
             after = {node: s for node, s in sightings.items() if node != event.node}
             if event.node in sightings:
                 yield from counted(rows, event.node, -1)
-            if isinstance(event, DiskForgotten) and not after:
+            owner = row.pool.partition("/")[0] if row is not None else ""
+            forgotten = isinstance(event, DiskForgotten) and not after
+            if forgotten and not owner:
                 yield drop(SIGHTINGS, name)
                 yield drop(DISKS, name)
             elif row is not None:
+                node = owner if forgotten else next(iter(after), event.node)
                 yield put(SIGHTINGS, name, SightingsRow(seen=after))
-                yield put(DISKS, name, _seen_at(row, seen, next(iter(after), event.node), after))
+                yield put(DISKS, name, _seen_at(row, seen, node, after))
         case _ if row is not None:
             yield put(DISKS, name, _stamped(_marked(row, event), seen))
         case _:

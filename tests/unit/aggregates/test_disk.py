@@ -137,3 +137,13 @@ def test_a_disk_of_a_removed_node_is_forgotten_altogether() -> None:
     forgotten = DiskForgotten(disk="d", node="n1")
     given(FOUND).when(ReportDiskForgotten(disk="d", node="n1")).then(forgotten)
     assert given(FOUND, forgotten).world.disks == {}
+
+
+def test_a_disk_that_a_pool_elsewhere_misses_is_forgotten_only_by_the_removed_node() -> None:
+    gone = DiskGone(disk="d", node="n1")
+    moved = DiskFound(disk="d", node="n2", sighting=sighting(), moved_from="n1")
+    left = given(FOUND, CLAIMED, gone, moved, DiskForgotten(disk="d", node="n2"))
+    assert left.world.disks["d"].last_node == "n1"
+    left.when(ClaimDisk(disk="d", node="n3", pool="other", operation=OPERATION)).refused(
+        Refusal.DISK_CLAIMED, "n1/fast"
+    )

@@ -1,3 +1,4 @@
+from schemas.disk import DiskGone
 from schemas.node import (
     AdmitNode,
     AttachPool,
@@ -115,6 +116,14 @@ def test_removing_a_node_names_the_disks_it_sees() -> None:
         node="n1", operation=OPERATION, deadline=DEADLINE, disks=("n1-d0", "n1-d1")
     )
     given(*node_with_disks("n1")).when(RemoveNode(node="n1")).then(began)
+
+
+def test_removing_a_node_names_the_disks_too_that_were_there_last() -> None:
+    began = NodeRemovalBegan(
+        node="n1", operation=OPERATION, deadline=DEADLINE, disks=("n1-d0", "n1-d1")
+    )
+    past = (*node_with_disks("n1"), DiskGone(disk="n1-d0", node="n1"))
+    given(*past).when(RemoveNode(node="n1")).then(began)
 
 
 def test_a_node_is_removed_by_one_operation_at_a_time() -> None:

@@ -97,3 +97,13 @@ def test_a_forgotten_disk_is_no_longer_shown() -> None:
     story = _found()
     story.say(DiskForgotten(disk="d1", node="n1"))
     assert story.row(DISKS, "d1") is None
+
+
+def test_a_forgotten_disk_that_a_pool_still_misses_is_shown_at_the_pool() -> None:
+    story = _found()
+    story.say(DiskClaimed(disk="d1", node="n1", pool="fast", operation=uid(1)))
+    story.say(DiskGone(disk="d1", node="n1"))
+    story.say(DiskFound(disk="d1", node="n2", sighting=sighting(), moved_from="n1"))
+    story.say(DiskForgotten(disk="d1", node="n2"))
+    assert (_row(story).node, _row(story).state) == ("n1", DiskState.GONE)
+    assert _row(story).pool == "n1/fast"
