@@ -63,6 +63,7 @@ class State:
         self._position = kept.position
         self._wanted = dict(kept.wanted)
         self._said = dict(kept.said)
+        figures.show("position", self._position)
 
     @property
     def position(self) -> int:
@@ -108,7 +109,6 @@ class State:
             await self._commit(
                 Change(position=last, wanted=changed, meta=meta, records=tuple(records))
             )
-        self._figures.show("position", self._position)
         return News(keys=tuple(changed), admitted=meta.get(_REMOVED) == "no")
 
     async def answered(self, step: Step, report: Report, *, traceparent: str) -> None:
@@ -217,6 +217,7 @@ class State:
         _apply(self._said, change.said)
         self._meta.update(change.meta)
         self._position = change.position if change.position is not None else self._position
+        self._figures.show("position", self._position)
         if change.letters:
             self._outbox.post(change.letters, numbers)
         if change.records:

@@ -107,6 +107,7 @@ class Worker:
         return (
             self.caught_up
             and not self._lanes.busy()
+            and not plan(self._state.wanted)
             and self._outbox.letters_waiting == 0
             and self._outbox.records_waiting == 0
         )

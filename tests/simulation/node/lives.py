@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
 
+from hwbus import subjects
 from node_workers.assembly import SIMULATED, Place, assemble
 from node_workers.figures import Figures
 from node_workers.inventory import observe
@@ -18,6 +19,7 @@ from node_workers.simulated.machine import SimulatedMachine
 from node_workers.simulated.runner import SimulatedRunner
 from node_workers.store import Change, Record, Store, open_store
 from node_workers.worker import Worker
+from schemas.node import NODES
 from tests.simulation.node.desk import Desk
 from tests.support.nats import until_async
 
@@ -130,6 +132,14 @@ class Node:
         self.ended = False
         self._spoilt = ""
 
+    @property
+    def _mine(self) -> tuple[str, str]:
+        """The subjects that a worker of this node follows."""
+        return (
+            subjects.of_node(self.name),
+            subjects.address(NODES, subjects.CLUSTER, self.name).subject,
+        )
+
     def spoil(self, because: str) -> None:
         """Let every further write to the worker's own file fail."""
         self._spoilt = because
@@ -179,10 +189,13 @@ class Node:
         self.ended = True
 
     async def settle(self, worker: Worker, true: Callable[[], Awaitable[bool]]) -> None:
-        """Wait until *true*, and until nothing is left to be done or told."""
+        """Wait until the worker has heard all that was said, has nothing left to do, and *true*."""
+        newest = [await self.desk.log.last(subject) for subject in self._mine]
+        said = max((stored.seq for stored in newest if stored is not None), default=0)
 
         async def quiet() -> bool:
-            return worker.quiet and await true()
+            heard = self.figures.gauges.get("position", 0) >= said
+            return heard and worker.quiet and await true()
 
         await until_async(quiet)
 
