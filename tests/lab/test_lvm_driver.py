@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -323,29 +322,3 @@ def test_a_worker_inside_the_node_hears_a_disk_come_and_sees_it(bench: LabBench)
         assert "/dev/ubda=" in said
 
     asyncio.run(story())
-
-
-@pytest.mark.slow
-def test_a_volume_is_ready_within_the_time_of_the_bare_tool(bench: LabBench) -> None:
-    """Prints the figures; the bound is loose because the lab shares two cores with everybody."""
-
-    async def story(on: Story) -> None:
-        await on.pool()
-        ours, bare = [], []
-        for number in range(5):
-            ours.append(await _seconds(partial(on.volume, spec(f"o{number}", mib=20))))
-            bare.append(await _seconds(partial(_bare, on, number)))
-        print(f"ensure_volume {min(ours):.3f} s, bare lvcreate {min(bare):.3f} s")
-        assert min(ours) < min(bare) + 0.1
-
-    play_on(bench)(story)
-
-
-async def _bare(on: Story, number: int) -> None:
-    await on.bench.console(*("lvcreate", "--yes", "--extents", "5", "--name", f"b{number}", POOL))
-
-
-async def _seconds(do: Callable[[], Awaitable[object]]) -> float:
-    start_s = time.monotonic()
-    await do()
-    return time.monotonic() - start_s
