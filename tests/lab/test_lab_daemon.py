@@ -136,6 +136,17 @@ def test_a_disk_moves_to_another_node_with_its_content_and_serial_number(pair: L
     asyncio.run(scene())
 
 
+def test_disks_that_are_plugged_in_at_once_get_a_place_each(pair: LabClient) -> None:
+    async def scene() -> None:
+        disks = await asyncio.gather(*(pair.add_disk("n2", "64M") for _ in range(3)))
+        assert len({disk.device for disk in disks}) == 3
+        there = await pair.shell("n2", "lsblk --nodeps --noheadings --output PATH")
+        assert {disk.device for disk in disks} <= set(there.split())
+        await asyncio.gather(*(pair.remove_disk("n2", disk.letter) for disk in disks))
+
+    asyncio.run(scene())
+
+
 def test_a_disk_in_use_stays_where_it_is(pair: LabClient) -> None:
     async def scene() -> None:
         disk = await pair.add_disk("n1", "32M")

@@ -19,6 +19,7 @@ from hwbus.streams import AUDIT
 from schemas.answers import Accepted, Refused
 from schemas.audit import ExecutedRecord
 from schemas.grammar import Message
+from schemas.node import AdmitNode
 from schemas.operation import Outcome
 from schemas.pool import FormPool, RemovePool
 from schemas.volume import DeleteVolume, ProvisionVolume
@@ -283,6 +284,11 @@ class House:
         await self.until(at_rest, 20, what=f"{pool} is at rest")
         await self.holds(pool, node)
 
+    async def let_in(self) -> None:
+        """Let nodes in again that an earlier scene, which failed, has left outside."""
+        for row in await self.rows("nodes", state="removed"):
+            await self.say(AdmitNode(node=row["name"]))
+
     async def ready(self, *nodes: str, within_s: float = _WITHIN_S) -> None:
         """Wait until the workers of these nodes are heard, and their disks known."""
 
@@ -308,6 +314,7 @@ def playing(lab: LabClient) -> Callable[[Scene], None]:
             async with AsyncExitStack() as stack:
                 wires = await stack.enter_async_context(connect(lab.nats_url, name="test"))
                 house = House(lab, wires)
+                await house.let_in()
                 await house.ready(*NODES)
                 await scene(house)
 

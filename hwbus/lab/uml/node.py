@@ -52,6 +52,7 @@ class Node:
         self._disks: dict[str, Disk] = {}
         self._health: dict[str, Health] = {}
         self._disks_made = 0
+        self._slots = asyncio.Lock()  # one disk in or out at a time, or two take one letter
         self._kernel: Process | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._link = AgentLink(name)
@@ -219,40 +220,45 @@ class Node:
 
     async def add_disk(self, spec: DiskSpec, letter: str | None = None) -> Disk:
         """Give the node a new, blank disk; at once if it runs."""
-        letter = self.free_letter(letter)
-        self._disks_made += 1
-        serial = spec.serial or f"{self.name[:12]}-d{self._disks_made}"
-        image = self.directory / f"disk-{self._disks_made}.img"
-        disk = disks.create(image, letter, spec.size, serial)
-        try:
-            return await self._plug(disk)
-        except LabError:
-            image.unlink()
-            raise
+        async with self._slots:
+            letter = self.free_letter(letter)
+            self._disks_made += 1
+            serial = spec.serial or f"{self.name[:12]}-d{self._disks_made}"
+            image = self.directory / f"disk-{self._disks_made}.img"
+            disk = disks.create(image, letter, spec.size, serial)
+            try:
+                return await self._plug(disk)
+            except LabError:
+                image.unlink()
+                raise
 
     async def attach(self, disk: Disk, letter: str | None = None) -> Disk:
         """Plug in a disk that was detached from some node; its content and serial come along."""
-        letter = self.free_letter(letter)
-        self._disks_made += 1
-        image = self.directory / f"disk-{self._disks_made}.img"  # its kernel may write only here
-        disk.image.rename(image)
-        try:
-            return await self._plug(
-                Disk(letter=letter, image=image, size_bytes=disk.size_bytes, serial=disk.serial)
-            )
-        except LabError:
-            image.rename(disk.image)
-            raise
+        async with self._slots:
+            letter = self.free_letter(letter)
+            self._disks_made += 1
+            image = (
+                self.directory / f"disk-{self._disks_made}.img"
+            )  # its kernel may write only here
+            disk.image.rename(image)
+            try:
+                return await self._plug(
+                    Disk(letter=letter, image=image, size_bytes=disk.size_bytes, serial=disk.serial)
+                )
+            except LabError:
+                image.rename(disk.image)
+                raise
 
     async def detach(self, letter: str) -> Disk:
         """Pull a disk out and return it. Raises `ConsoleError` while the node has it open."""
-        self._disk(letter)
-        if self._kernel:
-            if letter in self._health:
-                await self.shell(f"dmsetup remove disk-{letter}")
-            await self.console(f"remove ubd{letter}")
-        self._health.pop(letter, None)
-        return self._disks.pop(letter)
+        async with self._slots:
+            self._disk(letter)
+            if self._kernel:
+                if letter in self._health:
+                    await self.shell(f"dmsetup remove disk-{letter}")
+                await self.console(f"remove ubd{letter}")
+            self._health.pop(letter, None)
+            return self._disks.pop(letter)
 
     async def remove_disk(self, letter: str) -> None:
         """Pull a disk out and throw it away. Raises `ConsoleError` while the node has it open."""
