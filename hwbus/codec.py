@@ -21,6 +21,9 @@ COMMIT_BYTES_MAX = 1024 * 1024
 Upcasts = Mapping[type[Message], Callable[[Any], Message]]
 NO_UPCASTS: Upcasts = MappingProxyType({})
 
+_STEP = re.compile(r"\.([a-z_]+)|\[(\d+)\]")
+_EXCERPT_CHARACTERS_MAX = 60
+
 _PLACE = re.compile(r"(?s)(?P<because>.*?)(?: - at `(?P<path>[^`]*)`| \((?P<byte>byte \d+)\))?")
 
 
@@ -203,3 +206,12 @@ def _distinct(pairs: list[tuple[str, Any]]) -> None:
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LOOKS_AT_KEYS = json.JSONDecoder(object_pairs_hook=_distinct, parse_int=str, parse_float=str)
+
+
+def excerpt(data: bytes, where: str) -> str:
+    """Return what stands in the JSON *data* at *where* (``$.disks[0]``), cut to what one reads."""
+    value: Any = msgspec.json.decode(data)
+    for field, index in _STEP.findall(where):
+        value = value[field] if field else value[int(index)]
+    text = repr(value)
+    return text if len(text) <= _EXCERPT_CHARACTERS_MAX else f"{text[:_EXCERPT_CHARACTERS_MAX]}..."

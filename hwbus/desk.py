@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from hwbus.asking import COMMAND_ID, Asked, actor_of, asked
-from hwbus.codec import Codec, TooLargeError, UnreadableError, command_codec
+from hwbus.codec import Codec, TooLargeError, UnreadableError, command_codec, excerpt
 from hwbus.domain import Domain
 from hwbus.parking import park
 from hwbus.ports import (
@@ -130,7 +130,7 @@ class CommandDesk:
         try:
             command: Message = self._codec_of(word).decode(wish.data)
         except UnreadableError as error:
-            return await self._refuse(wish, self._unreadable(error), "")
+            return await self._refuse(wish, self._unreadable(error, wish.data), "")
         return await self.settle(wish, command)
 
     async def settle(self, wish: Asked, command: Message) -> Answer:
@@ -314,12 +314,13 @@ class CommandDesk:
             codec = self._codecs[word] = command_codec(word)
         return codec
 
-    def _unreadable(self, error: UnreadableError) -> Refused:
+    def _unreadable(self, error: UnreadableError, data: bytes) -> Refused:
         if isinstance(error, TooLargeError):
             return refuse(Refusal.TOO_LARGE, str(error))
         field = error.where.removeprefix("$.").partition("[")[0]
         if self._domain.is_name(field) and "`str`" in error.because:
-            return refuse(Refusal.BAD_NAME, f"{error.where.removeprefix('$.')} is no name")
+            place = error.where.removeprefix("$.")
+            return refuse(Refusal.BAD_NAME, f"{place} {excerpt(data, error.where)} is no name")
         return refuse(Refusal.MALFORMED, str(error)[:500])
 
     async def _answer(self, wish: Asked, answer: Answer, about: str) -> Answer:

@@ -294,6 +294,10 @@ def test_bad_input_gets_its_code_and_an_audit_record_and_changes_nothing(play: P
         assert [r.code for r in kept] == [code for _, _, code in BAD]
         assert {r.actor for r in kept} == {"alice"}
         assert all("regex" not in r.because for r in kept)
+        names = [r.because for r in kept if r.code is Refusal.BAD_NAME]
+        assert names[:2] == ["volume 'a.b' is no name", "volume '*' is no name"]
+        assert "disks[0] 'a/b' is no name" in names
+        assert max(map(len, names)) < 120
 
     play(tale)
 
