@@ -65,12 +65,13 @@ def _candidate(
     node, name = key
     no = unfit(world.nodes.get(node), node) or _cannot(request, pool, key, uid)
     room = _room(request, pool)
-    if no is not None or pool.facts is None:
+    usable = pool.usable
+    if no is not None or usable is None:
         code = no.code if no is not None else Refusal.POOL_NOT_READY
         because = no.because if no is not None else f"{node}/{name} is not formed yet"
         return Candidate(node=node, pool=name, room_bytes=room, code=code, because=because)
-    whole = pool.facts.thin_bytes if request.layout is Layout.THIN else pool.facts.size_bytes
-    wanted = rounded_bytes(request.size_bytes, pool.facts.extent_bytes, request.stripes)
+    whole = usable.thin_bytes if request.layout is Layout.THIN else usable.size_bytes
+    wanted = rounded_bytes(request.size_bytes, usable.extent_bytes, request.stripes)
     left = room - wanted - underway_bytes
     parts = {
         "room": _ROOM_POINTS * left // max(1, whole),
@@ -81,7 +82,8 @@ def _candidate(
 
 def _cannot(request: ProvisionVolume, pool: Pool, key: tuple[str, str], uid: str) -> Refused | None:
     node, name = key
-    if pool.phase is not PoolPhase.READY or pool.facts is None:
+    usable = pool.usable
+    if pool.phase is not PoolPhase.READY or usable is None:
         return refuse(Refusal.POOL_NOT_READY, f"{node}/{name} is {pool.phase.value}")
     wish = Reserve(
         pool=name,
@@ -92,15 +94,16 @@ def _cannot(request: ProvisionVolume, pool: Pool, key: tuple[str, str], uid: str
         thin=request.layout is Layout.THIN,
         stripes=request.stripes,
     )
-    return short_of(pool.ledger, pool.facts, pool.thin_ratio_percent, pool.volumes_max, wish)
+    return short_of(pool.ledger, usable, pool.thin_ratio_percent, pool.volumes_max, wish)
 
 
 def _room(request: ProvisionVolume, pool: Pool) -> int:
-    if pool.facts is None:
+    usable = pool.usable
+    if usable is None:
         return 0
     if request.layout is Layout.THIN:
-        return thin_room_bytes(pool.ledger, pool.facts, pool.thin_ratio_percent)
-    return room_bytes(pool.ledger, pool.facts)
+        return thin_room_bytes(pool.ledger, usable, pool.thin_ratio_percent)
+    return room_bytes(pool.ledger, usable)
 
 
 def _underway(world: World) -> dict[tuple[str, str], int]:

@@ -5,9 +5,10 @@ from enum import StrEnum
 from typing import TypeVar, assert_never
 
 import msgspec
+from msgspec.structs import replace
 
+from aggregates import forming, shrinking
 from aggregates.decision import Decision, Facts
-from aggregates.disk import unclaimable
 from aggregates.ledger import Ledger, Posting, rounded_bytes, short_of
 from aggregates.node import unfit, unheard
 from schemas.answers import Refused, refuse
@@ -26,7 +27,6 @@ from schemas.pool import (
     PoolFacts,
     PoolFactsChanged,
     PoolFormed,
-    PoolFormingBegan,
     PoolGrown,
     PoolGrowthAbandoned,
     PoolGrowthBegan,
@@ -53,7 +53,14 @@ from schemas.pool import (
     ThinPoolFilled,
 )
 from schemas.refusals import Refusal
-from schemas.units import readable
+from schemas.shrinking import (
+    DrainDisks,
+    PoolDisksKept,
+    PoolShrunk,
+    ShrinkCommand,
+    ShrinkEvent,
+    ShrinkPool,
+)
 
 
 class PoolPhase(StrEnum):
@@ -69,8 +76,9 @@ class PoolPhase(StrEnum):
 class Pool(msgspec.Struct, frozen=True, kw_only=True):
     """One pool.
 
-    ``adding`` are disks on their way in, ``dropping`` those on their way out again; ``asked`` says
-    that the node has been asked for what the running operation wants.
+    ``adding`` are disks on their way in, ``dropping`` those on their way out again; ``leaving``
+    are being emptied, and ``leaving_bytes`` of room go with them; ``keeping`` were, and stay.
+    ``asked`` says that the node has been asked for what the running operation wants.
     """
 
     phase: PoolPhase = PoolPhase.ABSENT
@@ -80,6 +88,9 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     disks: tuple[str, ...] = ()
     adding: tuple[str, ...] = ()
     dropping: tuple[str, ...] = ()
+    leaving: tuple[str, ...] = ()
+    leaving_bytes: int = 0
+    keeping: tuple[str, ...] = ()
     facts: PoolFacts | None = None
     thin_bytes: int = 0
     thin_ratio_percent: int = 100
@@ -87,6 +98,17 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     ledger: Ledger = Ledger()
     thin_percent: int = 0
     trouble: tuple[Refusal, str] | None = None
+
+    @property
+    def usable(self) -> PoolFacts | None:
+        """The pool as far as anything may be promised of it: without what is leaving."""
+        if self.facts is None or not self.leaving:
+            return self.facts
+        return replace(
+            self.facts,
+            size_bytes=max(1, self.facts.size_bytes - self.leaving_bytes),
+            disks=tuple(disk for disk in self.facts.disks if disk not in self.leaving),
+        )
 
 
 Step = BuildPool | ExtendPool | TearDownPool
@@ -101,7 +123,9 @@ Observation = (
 Entry = ReportUnreserved | ReportSettled | ReportReleased
 
 
-def decide(pool: Pool, command: PoolCommand, facts: Facts) -> Decision[PoolEvent]:
+def decide(
+    pool: Pool, command: PoolCommand | ShrinkCommand, facts: Facts
+) -> Decision[PoolEvent | ShrinkEvent]:
     """Say what shall happen. May refuse a request; never refuses a report."""
     match command:
         case Reserve():
@@ -109,13 +133,18 @@ def decide(pool: Pool, command: PoolCommand, facts: Facts) -> Decision[PoolEvent
         case ReportUnreserved() | ReportSettled() | ReportReleased():
             return _post(pool, command)
         case FormPool():
-            return _form(pool, command, facts)
-        case GrowPool() | RemovePool():
+            if pool.phase is PoolPhase.ABSENT:
+                return forming.begin(command, facts)
+            here = f"{command.node} has a pool {command.pool} ({pool.phase.value})"
+            return refuse(Refusal.POOL_EXISTS, here)
+        case GrowPool() | RemovePool() | ShrinkPool():
             if pool.phase is PoolPhase.ABSENT:
                 return _unknown(command.node, command.pool)
             return _begin(pool, command, facts)
         case BuildPool() | ExtendPool() | TearDownPool():
             return _ask_node(pool, command)
+        case DrainDisks():
+            return shrinking.ask_node(pool, command)
         case ReportPoolBuilt():
             return _note_built(pool, command)
         case ReportPoolAbsent():
@@ -138,52 +167,20 @@ def _unknown(node: str, pool: str) -> Refused:
     return refuse(Refusal.UNKNOWN_POOL, f"there is no pool {pool} on {node}")
 
 
-def _form(pool: Pool, command: FormPool, facts: Facts) -> Decision[PoolEvent]:
-    if pool.phase is not PoolPhase.ABSENT:
-        here = f"{command.node} has a pool {command.pool} ({pool.phase.value})"
-        return refuse(Refusal.POOL_EXISTS, here)
-    no = unfit(facts.world.nodes.get(command.node), command.node)
-    no = no or _unclaimable(command.disks, command.node, facts)
-    if no is not None:
-        return no
-    seen = (facts.world.disks[disk].sightings[command.node] for disk in command.disks)
-    total = sum(sighting.size_bytes for sighting in seen)
-    if command.thin_bytes >= total:
-        asked = readable(command.thin_bytes)
-        short = f"the disks have {readable(total)}, a thin pool of {asked} does not fit"
-        return refuse(Refusal.CAPACITY, short)
-    return (
-        PoolFormingBegan(
-            pool=command.pool,
-            node=command.node,
-            uid=facts.uid,
-            operation=facts.operation,
-            deadline=facts.at + timedelta(seconds=command.deadline_s),
-            disks=command.disks,
-            thin_bytes=command.thin_bytes,
-            thin_ratio_percent=command.thin_ratio_percent,
-            volumes_max=command.volumes_max,
-        ),
-    )
-
-
-def _unclaimable(disks: tuple[str, ...], node: str, facts: Facts) -> Refused | None:
-    if len(set(disks)) != len(disks):
-        return refuse(Refusal.NO_DISKS_NAMED, "a disk is named twice")
-    problems = (unclaimable(facts.world.disks.get(disk), disk, node) for disk in disks)
-    return next((problem for problem in problems if problem is not None), None)
-
-
-def _begin(pool: Pool, command: GrowPool | RemovePool, facts: Facts) -> Decision[PoolEvent]:
+def _begin(
+    pool: Pool, command: GrowPool | RemovePool | ShrinkPool, facts: Facts
+) -> Decision[PoolEvent | ShrinkEvent]:
     name = f"{command.node}/{command.pool}"
     if pool.operation:
         return refuse(Refusal.POOL_BUSY, f"operation {pool.operation} runs on {name}")
-    if pool.phase is not PoolPhase.READY or pool.dropping:
+    if pool.phase is not PoolPhase.READY or pool.dropping or pool.keeping:
         return refuse(Refusal.POOL_NOT_READY, f"{name} is {pool.phase.value}")
+    if isinstance(command, ShrinkPool):
+        return shrinking.begin(pool, command, facts)
     deadline = facts.at + timedelta(seconds=command.deadline_s)
     if isinstance(command, GrowPool):
         no = unfit(facts.world.nodes.get(command.node), command.node)
-        no = no or _unclaimable(command.disks, command.node, facts)
+        no = no or forming.unclaimable(command.disks, command.node, facts)
         return no or (
             PoolGrowthBegan(
                 pool=command.pool,
@@ -241,7 +238,7 @@ def _ask_node(pool: Pool, step: Step) -> Decision[PoolEvent]:
             assert_never(step)
 
 
-def _note_built(pool: Pool, report: ReportPoolBuilt) -> Decision[PoolEvent]:
+def _note_built(pool: Pool, report: ReportPoolBuilt) -> Decision[PoolEvent | ShrinkEvent]:
     if pool.uid != report.uid:
         return ()
     if pool.phase is PoolPhase.FORMING:
@@ -250,21 +247,25 @@ def _note_built(pool: Pool, report: ReportPoolBuilt) -> Decision[PoolEvent]:
         return ()
     if pool.adding and pool.asked and set(pool.adding) <= set(report.facts.disks):
         return (_observed(PoolGrown, report),)
+    about, there = {"pool": report.pool, "node": report.node}, set(report.facts.disks)
+    if pool.leaving and pool.asked and there.isdisjoint(pool.leaving):
+        dropped = PoolDisksDropped(**about, disks=pool.leaving)
+        return (_observed(PoolShrunk, report), dropped)
     changed = (_observed(PoolFactsChanged, report),) if pool.facts != report.facts else ()
-    gone = tuple(disk for disk in pool.dropping if disk not in report.facts.disks)
-    if not gone:
-        return changed
-    return (*changed, PoolDisksDropped(pool=report.pool, node=report.node, disks=gone))
+    if pool.keeping and there.issuperset(pool.keeping):
+        return (*changed, PoolDisksKept(**about, disks=pool.keeping))
+    gone = tuple(disk for disk in pool.dropping if disk not in there)
+    return (*changed, PoolDisksDropped(**about, disks=gone)) if gone else changed
 
 
-Observed = TypeVar("Observed", PoolFormed, PoolGrown, PoolFactsChanged)
+Observed = TypeVar("Observed", PoolFormed, PoolGrown, PoolFactsChanged, PoolShrunk)
 
 
 def _observed(word: type[Observed], report: ReportPoolBuilt) -> Observed:
     return word(pool=report.pool, node=report.node, uid=report.uid, facts=report.facts)
 
 
-def _abandon(pool: Pool, report: AbandonPool) -> Decision[PoolEvent]:
+def _abandon(pool: Pool, report: AbandonPool) -> Decision[PoolEvent | ShrinkEvent]:
     match pool.phase:
         case PoolPhase.FORMING if not pool.asked:
             return (_removed(pool, report.node, report.pool),)
@@ -280,6 +281,8 @@ def _abandon(pool: Pool, report: AbandonPool) -> Decision[PoolEvent]:
             )
         case PoolPhase.READY if pool.adding:
             return _abandon_growth(pool, report)
+        case PoolPhase.READY if pool.leaving:
+            return shrinking.abandon(pool, report)
         case PoolPhase.REMOVING:
             return (
                 PoolRemovalAbandoned(
@@ -329,18 +332,19 @@ def _conclude(pool: Pool, report: ConcludePool) -> Decision[PoolEvent]:
 def _reserve(pool: Pool, command: Reserve) -> Decision[PoolEvent]:
     if pool.phase is PoolPhase.ABSENT:
         return _unknown(command.node, command.pool)
-    if pool.phase is not PoolPhase.READY or pool.facts is None:
+    usable = pool.usable
+    if pool.phase is not PoolPhase.READY or usable is None:
         busy = f"{command.node}/{command.pool} is {pool.phase.value}"
         return refuse(Refusal.POOL_NOT_READY, busy)
     if command.claim in pool.ledger.reserved:
         return ()
-    no = short_of(pool.ledger, pool.facts, pool.thin_ratio_percent, pool.volumes_max, command)
+    no = short_of(pool.ledger, usable, pool.thin_ratio_percent, pool.volumes_max, command)
     return no or (
         RoomReserved(
             pool=command.pool,
             node=command.node,
             claim=command.claim,
-            size_bytes=rounded_bytes(command.size_bytes, pool.facts.extent_bytes, command.stripes),
+            size_bytes=rounded_bytes(command.size_bytes, usable.extent_bytes, command.stripes),
             operation=command.operation,
             thin=command.thin,
         ),

@@ -30,16 +30,24 @@ from schemas.pool import (
     RoomUnreserved,
     ThinPoolFilled,
 )
+from schemas.shrinking import (
+    PoolDisksKept,
+    PoolShrinkAbandoned,
+    PoolShrinkBegan,
+    PoolShrinkWanted,
+    PoolShrunk,
+    ShrinkEvent,
+)
 
 
-def evolve(pool: Pool, event: PoolEvent) -> Pool:
+def evolve(pool: Pool, event: PoolEvent | ShrinkEvent) -> Pool:
     """Apply what happened. Never refuses: the past cannot be wrong."""
     match event:
         case RoomReserved() | RoomUnreserved() | RoomSettled() | RoomReleased():
             return replace(pool, ledger=_posted(pool.ledger, event))
         case PoolFormingBegan():
             return _forming(event)
-        case PoolBuildWanted():
+        case PoolBuildWanted() | PoolExtensionWanted():
             return replace(pool, asked=True, trouble=None)
         case PoolFormed() | PoolGrown() | PoolFactsChanged():
             return _as_observed(pool, event)
@@ -47,13 +55,15 @@ def evolve(pool: Pool, event: PoolEvent) -> Pool:
             return replace(
                 pool, operation=event.operation, adding=event.disks, asked=False, trouble=None
             )
-        case PoolExtensionWanted():
-            return replace(pool, asked=True, trouble=None)
         case PoolGrowthAbandoned():
             return replace(pool, adding=(), dropping=event.dropped, trouble=None)
         case PoolDisksDropped():
             left = tuple(disk for disk in pool.dropping if disk not in event.disks)
             return replace(pool, dropping=left)
+        case PoolShrinkBegan() | PoolShrinkWanted() | PoolShrunk():
+            return _shrinking(pool, event)
+        case PoolShrinkAbandoned() | PoolDisksKept():
+            return _shrinking(pool, event)
         case PoolRemovalBegan():
             return replace(
                 pool,
@@ -74,6 +84,38 @@ def evolve(pool: Pool, event: PoolEvent) -> Pool:
             return replace(pool, trouble=(event.code, event.because))
         case ThinPoolFilled():
             return replace(pool, thin_percent=event.data_percent)
+        case _:
+            assert_never(event)
+
+
+def _shrinking(pool: Pool, event: ShrinkEvent) -> Pool:
+    match event:
+        case PoolShrinkBegan():
+            return replace(
+                pool,
+                operation=event.operation,
+                leaving=event.disks,
+                leaving_bytes=event.leaving_bytes,
+                asked=False,
+                trouble=None,
+            )
+        case PoolShrinkWanted():
+            return replace(pool, asked=True, trouble=None)
+        case PoolShrunk():
+            return replace(
+                pool,
+                facts=event.facts,
+                disks=tuple(disk for disk in pool.disks if disk not in pool.leaving),
+                dropping=pool.leaving,
+                leaving=(),
+                leaving_bytes=0,
+                trouble=None,
+            )
+        case PoolShrinkAbandoned():
+            return replace(pool, leaving=(), leaving_bytes=0, keeping=event.kept, trouble=None)
+        case PoolDisksKept():
+            left = tuple(disk for disk in pool.keeping if disk not in event.disks)
+            return replace(pool, keeping=left)
         case _:
             assert_never(event)
 

@@ -141,7 +141,8 @@ def _grow(volume: Volume, command: GrowVolume, facts: Facts) -> Decision[VolumeE
 
 def _no_room_to_grow(volume: Volume, command: GrowVolume, facts: Facts) -> Refused | None:
     pool = facts.world.pools.get((volume.node, volume.pool))
-    if pool is None or pool.facts is None:
+    usable = None if pool is None else pool.usable
+    if pool is None or usable is None:
         return refuse(Refusal.POOL_NOT_READY, f"{volume.node}/{volume.pool} is not there")
     wish = Reserve(
         pool=volume.pool,
@@ -153,7 +154,7 @@ def _no_room_to_grow(volume: Volume, command: GrowVolume, facts: Facts) -> Refus
         stripes=volume.stripes,
         first=False,
     )
-    return short_of(pool.ledger, pool.facts, pool.thin_ratio_percent, pool.volumes_max, wish)
+    return short_of(pool.ledger, usable, pool.thin_ratio_percent, pool.volumes_max, wish)
 
 
 def _delete(volume: Volume, command: DeleteVolume, facts: Facts) -> Decision[VolumeEvent]:

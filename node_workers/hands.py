@@ -27,8 +27,8 @@ class Hands(msgspec.Struct, frozen=True):
     node: str
     paths: Callable[[], Mapping[str, str]]
 
-    async def ensure(self, step: Step, cause: str) -> Report:
-        """Have it so, and return the report of what is then there.
+    async def ensure(self, step: Step, cause: str) -> Report | None:
+        """Have it so, and return the report of what is then there; None: it takes another turn.
 
         Safe to call again after a crash anywhere inside. Raises ``StorageError``.
         """
@@ -50,12 +50,20 @@ class Hands(msgspec.Struct, frozen=True):
             case _:
                 raise TypeError(f"no hand knows {type(step).__name__}")
 
-    async def _pool(self, step: HavePool, cause: str) -> ReportPoolBuilt:
+    async def _pool(self, step: HavePool, cause: str) -> ReportPoolBuilt | None:
         ensure = self.storage.ensure_pool if step.may_create else self.storage.ensure_pool_disks
         state = await ensure(step.uid, step.group, self._disks(step.disks), cause=cause)
-        if step.dropped:
+        if step.kept:
+            await self.storage.ensure_pool_disks_kept(
+                step.uid, step.group, self._disks(step.kept), cause=cause
+            )
+        if step.leaving and not await self.storage.ensure_pool_disks_drained(
+            step.uid, step.group, self._disks(step.leaving), cause=cause
+        ):
+            return None
+        if gone := (*step.dropped, *step.leaving):
             state = await self.storage.ensure_pool_disks_removed(
-                step.uid, step.group, self._disks(step.dropped), cause=cause
+                step.uid, step.group, self._disks(gone), cause=cause
             )
         thin = None
         if step.thin_bytes and (step.may_create_thin or step.facts is None):

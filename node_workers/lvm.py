@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from node_workers.lvm_moves import Moves
 from node_workers.lvm_pools import Pools, pool_state
 from node_workers.lvm_thin import ThinPools
 from node_workers.lvm_volumes import Volumes
@@ -22,6 +23,7 @@ class LvmStorage:
     def __init__(self, runner: Runner, sysfs: Sysfs, *, node: str) -> None:
         self._pools = Pools(runner, sysfs, node)
         self._thin_pools = ThinPools(runner)
+        self._moves = Moves(runner)
         self._volumes = Volumes(runner)
 
     async def ensure_pool(
@@ -47,6 +49,18 @@ class LvmStorage:
         group = await self._pools.ensure_disks_removed(uid, name, disks, cause=cause)
         self._volumes.note(group)
         return pool_state(group)
+
+    async def ensure_pool_disks_drained(
+        self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
+    ) -> bool:
+        """Have less on *disks*; returns whether nothing is left."""
+        return await self._moves.drain(uid, name, disks, cause=cause)
+
+    async def ensure_pool_disks_kept(
+        self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
+    ) -> None:
+        """Have *disks* used again."""
+        await self._moves.keep(uid, name, disks, cause=cause)
 
     async def ensure_pool_removed(
         self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str

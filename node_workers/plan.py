@@ -26,6 +26,11 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
         return isinstance(self, HavePool | HaveNoPool)
 
     @property
+    def long(self) -> bool:
+        """Whether it may take hours, and may be broken off anywhere without loss."""
+        return isinstance(self, HavePool) and bool(self.leaving)
+
+    @property
     def destructive(self) -> bool:
         """Whether it takes data away, so that the log is asked once more before."""
         return isinstance(self, HaveNoPool | HaveNoReplica)
@@ -34,12 +39,16 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 class HavePool(Step, frozen=True, kw_only=True):
     """The group shall be there, on exactly these disks besides ``dropped``, with its thin pool.
 
+    ``leaving`` shall be emptied and then go too; ``kept`` shall stay, and be used again.
+
     ``may_create`` is false for a group that was there once: it is not made anew; the same holds
     for its thin pool, of which ``facts`` tell the figures then.
     """
 
     disks: tuple[str, ...]
     dropped: tuple[str, ...]
+    leaving: tuple[str, ...]
+    kept: tuple[str, ...]
     thin_bytes: int
     may_create: bool
     may_create_thin: bool
@@ -157,6 +166,8 @@ def _pool_step(pool: WantedPool) -> HavePool:
         origin=pool.origin,
         disks=pool.disks,
         dropped=pool.dropped,
+        leaving=pool.leaving,
+        kept=pool.kept,
         thin_bytes=pool.thin_bytes,
         may_create=pool.may_create,
         may_create_thin=pool.may_create_thin,
@@ -170,7 +181,7 @@ def _no_pool_step(pool: WantedPool) -> HaveNoPool:
         group=pool.name,
         uid=pool.uid,
         origin=pool.origin,
-        disks=(*pool.disks, *pool.dropped),
+        disks=(*pool.disks, *pool.dropped, *pool.leaving),
     )
 
 

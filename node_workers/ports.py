@@ -247,6 +247,23 @@ class Storage(Protocol):
         """
         ...
 
+    async def ensure_pool_disks_drained(
+        self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
+    ) -> bool:
+        """Have nothing of the pool on *disks*, one volume a call; returns whether it is so.
+
+        Volumes stay in use. Nothing new is put on *disks* from the first call on, until they are
+        kept. May be cancelled: what was moved stays moved, and the next call goes on. Raises
+        ``NoSpaceError`` if the other disks cannot take it, ``NotThereError`` if there is no pool.
+        """
+        ...
+
+    async def ensure_pool_disks_kept(
+        self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
+    ) -> None:
+        """Have *disks* of the pool take volumes again, and nothing on its way off them."""
+        ...
+
     async def ensure_pool_removed(
         self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
     ) -> None:

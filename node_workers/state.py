@@ -21,10 +21,11 @@ from schemas.grammar import Report, kind_and_verb
 from schemas.node import NODES, NodeAdmitted, NodeEvent, NodeRemoved
 from schemas.pool import POOLS, PoolEvent, ReportPoolBuilt
 from schemas.replica import REPLICAS, ReplicaEvent, ReportReplicaPresent
+from schemas.shrinking import ShrinkEvent
 from schemas.upcasts import UPCASTS
 
 _LOG = structlog.get_logger("node_workers.state")
-_COMMITS = commit_codec(PoolEvent | ReplicaEvent | NodeEvent, UPCASTS)
+_COMMITS = commit_codec(PoolEvent | ShrinkEvent | ReplicaEvent | NodeEvent, UPCASTS)
 _REMOVED = "removed"
 T = TypeVar("T")
 

@@ -33,6 +33,7 @@ from schemas.replica import (
     ReplicaTroubled,
     ReplicaWanted,
 )
+from schemas.shrinking import PoolDisksKept, PoolShrinkAbandoned, PoolShrinkWanted, PoolShrunk
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -74,6 +75,8 @@ class _Wanted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class WantedPool(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag="pool"):
     """A pool; ``dropped`` are disks that shall leave it, ``facts`` what the log has of it.
 
+    ``leaving`` are disks to be emptied before they leave, ``kept`` those that stay after all.
+
     ``may_create_thin``: its thin pool was never there, or had to go with an empty pool. One that
     held volumes and is missing is never made again.
     """
@@ -83,6 +86,8 @@ class WantedPool(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag="po
     disks: tuple[str, ...] = ()
     thin_bytes: int = 0
     dropped: tuple[str, ...] = ()
+    leaving: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
     facts: PoolFacts | None = None
 
     @property
@@ -117,8 +122,19 @@ PoolWish = (
     | PoolGrowthAbandoned
     | PoolRemovalWanted
     | PoolRemovalAbandoned
+    | PoolShrinkWanted
+    | PoolShrinkAbandoned
 )
-PoolNews = PoolFormed | PoolGrown | PoolFactsChanged | PoolDisksDropped | PoolRemoved | PoolTroubled
+PoolNews = (
+    PoolFormed
+    | PoolGrown
+    | PoolShrunk
+    | PoolFactsChanged
+    | PoolDisksDropped
+    | PoolDisksKept
+    | PoolRemoved
+    | PoolTroubled
+)
 ReplicaWish = ReplicaWanted | ReplicaResizeWanted | ReplicaRemovalWanted | ReplicaRemovalWithdrawn
 ReplicaNews = ReplicaCreated | ReplicaResized | ReplicaKept | ReplicaRemoved | ReplicaTroubled
 
@@ -176,6 +192,10 @@ def _wish_pool(pool: WantedPool | None, event: PoolWish, origin: Origin) -> Want
         case PoolGrowthAbandoned():
             dropped = (*_without(pool.dropped, event.dropped), *event.dropped)
             return replace(pool, disks=event.disks, dropped=dropped)
+        case PoolShrinkWanted():
+            return replace(pool, disks=event.disks, leaving=event.leaving)
+        case PoolShrinkAbandoned():
+            return replace(pool, disks=event.disks, leaving=(), kept=event.kept)
         case PoolRemovalWanted():
             return replace(pool, present=False)
         case PoolRemovalAbandoned():
@@ -190,6 +210,13 @@ def _note_pool(pool: WantedPool, event: PoolNews, cause: str) -> WantedPool | No
             if event.uid != pool.uid:
                 return pool
             return _answered_by(there(pool, event.facts), cause)
+        case PoolShrunk():
+            if event.uid != pool.uid:
+                return pool
+            return _answered_by(replace(there(pool, event.facts), leaving=()), cause)
+        case PoolDisksKept():
+            # The answer to the wish, also when the figures are what they were.
+            return _answered_by(replace(pool, kept=_without(pool.kept, event.disks)), cause)
         case PoolDisksDropped():
             return replace(pool, dropped=_without(pool.dropped, event.disks))
         case PoolRemoved():

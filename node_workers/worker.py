@@ -30,6 +30,7 @@ from node_workers.presence import Presence
 from node_workers.reports import Trouble, command_id, letter, trouble_of
 from node_workers.scans import Rhythm, Scans
 from node_workers.state import State
+from schemas.grammar import Report
 from schemas.pool import PoolFacts, ReportPoolBuilt
 from schemas.refusals import Refusal
 
@@ -195,7 +196,7 @@ class Worker:
                 await lane.pause(backoff_s(attempt, self._rng))
                 attempt += 1
                 continue
-            trouble = await self._try(step)
+            trouble = await self._try(step, lane)
             if trouble is None or not self._is_current(step):
                 continue
             if trouble != told:
@@ -211,7 +212,7 @@ class Worker:
         wanted = self._state.wanted.get(step.key)
         return wanted is not None and wanted.origin == step.origin
 
-    async def _try(self, step: Step) -> Trouble | None:
+    async def _try(self, step: Step, lane: Lane) -> Trouble | None:
         cause = step.origin.cause
         async with self._gates.of(step.group).enter(alone=step.alone):
             if not self._is_current(step):
@@ -220,7 +221,7 @@ class Worker:
             about = {"hwbus.object": step.key, "hwbus.node": self._node, "hwbus.cause": cause}
             with remote_span(f"ensure {step.key}", step.origin.traceparent, about):
                 try:
-                    report = await self._hands.ensure(step, cause)
+                    report = await self._ensure(step, lane, cause)
                 except StorageError as error:
                     _LOG.warning("trouble", key=step.key, cause=cause, because=error.sentence)
                     self._figures.count("troubles_total")
@@ -231,9 +232,28 @@ class Worker:
                     self._figures.count("faults_total")
                     because = f"{type(error).__name__}: {error}"[:_BECAUSE_CHARACTERS_MAX]
                     return Trouble(code=Refusal.TOOL_FAILED, because=because, permanent=False)
+                if report is None:
+                    return None
                 await self._state.answered(step, report, traceparent=current_traceparent())
         self._figures.count("steps_total")
         _LOG.info("ensured", key=step.key, cause=cause, report=type(report).__name__)
         if step.alone:
             self._scans.hint()
         return None
+
+    async def _ensure(self, step: Step, lane: Lane, cause: str) -> Report | None:
+        """Ensure *step*; a long one is broken off when it is wanted no more, or we are to end."""
+        if not step.long:
+            return await self._hands.ensure(step, cause)
+        doing = asyncio.create_task(self._hands.ensure(step, cause))
+        try:
+            while not doing.done() and self._is_current(step) and not self._lanes.closing:
+                lane.kicked.clear()
+                kicked = asyncio.create_task(lane.kicked.wait())
+                await asyncio.wait((doing, kicked), return_when=asyncio.FIRST_COMPLETED)
+                kicked.cancel()
+        finally:
+            if not doing.done():
+                doing.cancel()
+                await asyncio.wait((doing,))
+        return None if doing.cancelled() else doing.result()

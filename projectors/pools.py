@@ -27,6 +27,7 @@ from schemas.pool import (
     RoomUnreserved,
     ThinPoolFilled,
 )
+from schemas.shrinking import PoolShrinkAbandoned, PoolShrinkBegan, PoolShrunk
 from schemas.views import PoolRow, PoolState
 
 # What the pool's own ledger counts for one volume in LVM's text (aggregates/ledger.py).
@@ -83,6 +84,20 @@ def _worked_on(row: PoolRow, event: Event) -> PoolRow:
                 why="",
                 code=None,
             )
+        case PoolShrinkBegan():
+            begun = replace(
+                row,
+                state=PoolState.SHRINKING,
+                operation=event.operation,
+                deadline=event.deadline,
+                leaving_bytes=event.leaving_bytes,
+                why="",
+                code=None,
+            )
+            return _summed(begun)
+        case PoolShrinkAbandoned():
+            stays = replace(row, state=PoolState.READY, code=event.code, why=event.because)
+            return _summed(replace(stays, leaving_bytes=0))
         case PoolGrowthAbandoned() | PoolRemovalAbandoned():
             disks = event.disks if isinstance(event, PoolGrowthAbandoned) else row.disks
             return replace(
@@ -105,8 +120,8 @@ def _worked_on(row: PoolRow, event: Event) -> PoolRow:
 def _observed(row: PoolRow, event: Event) -> PoolRow:
     """Return the row as the node says that the pool is."""
     match event:
-        case PoolFormed() | PoolGrown():
-            ready = replace(row, state=PoolState.READY, why="", code=None)
+        case PoolFormed() | PoolGrown() | PoolShrunk():
+            ready = replace(row, state=PoolState.READY, why="", code=None, leaving_bytes=0)
             return _with_facts(ready, event.facts)
         case PoolFactsChanged():
             return _with_facts(row, event.facts)
@@ -177,7 +192,7 @@ def _summed(row: PoolRow) -> PoolRow:
     return replace(
         row,
         free_bytes=free,
-        available_bytes=free - row.reserved_bytes,
+        available_bytes=free - row.reserved_bytes - row.leaving_bytes,
         thin_committed_ratio=_ratio(row.thin_committed_bytes, row.thin_bytes),
         metadata_used_ratio=_ratio(text, row.metadata_bytes),
     )

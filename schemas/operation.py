@@ -15,6 +15,7 @@ class OperationKind(StrEnum):
     POOL_FORM = "pool-form"
     POOL_GROW = "pool-grow"
     POOL_REMOVE = "pool-remove"
+    POOL_SHRINK = "pool-shrink"
     VOLUME_PROVISION = "volume-provision"
     VOLUME_GROW = "volume-grow"
     VOLUME_DELETE = "volume-delete"

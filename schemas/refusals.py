@@ -31,6 +31,7 @@ class Refusal(StrEnum):
     DISK_SEEN_TWICE = "HW-D006"
     DISK_NOT_RESERVED = "HW-D007"
     DISK_ELSEWHERE = "HW-D008"
+    DISK_NOT_IN_POOL = "HW-D010"
 
     UNKNOWN_POOL = "HW-P001"
     POOL_EXISTS = "HW-P002"
@@ -44,6 +45,7 @@ class Refusal(StrEnum):
     POOL_NOT_READY = "HW-P010"
     TOO_FEW_DISKS = "HW-P011"
     NO_DISKS_NAMED = "HW-P012"
+    LAST_DISK = "HW-P014"
 
     UNKNOWN_VOLUME = "HW-V001"
     VOLUME_EXISTS = "HW-V002"
@@ -166,6 +168,10 @@ _EXPLANATIONS: dict[Refusal, tuple[str, str]] = {
         "The disk is on another node than the pool.",
         "A pool takes disks of its own node only: hwbus disk ls --node NAME.",
     ),
+    Refusal.DISK_NOT_IN_POOL: (
+        "The disk does not belong to that pool.",
+        "hwbus pool show NAME lists its disks.",
+    ),
     Refusal.UNKNOWN_POOL: ("There is no such pool on that node.", "hwbus pool ls shows the pools."),
     Refusal.POOL_EXISTS: (
         "The node has a pool of that name.",
@@ -210,6 +216,10 @@ _EXPLANATIONS: dict[Refusal, tuple[str, str]] = {
     Refusal.NO_DISKS_NAMED: (
         "No disk was named, or one was named twice.",
         "Name each disk once: hwbus disk ls --blank.",
+    ),
+    Refusal.LAST_DISK: (
+        "A pool keeps at least one disk; there would be nowhere to move its volumes to.",
+        "Grow the pool by another disk first, or remove the empty pool: hwbus pool rm NAME.",
     ),
     Refusal.UNKNOWN_VOLUME: ("There is no such volume.", "hwbus volume ls shows the volumes."),
     Refusal.VOLUME_EXISTS: ("There is a volume of that name.", "Choose another name."),

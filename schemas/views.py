@@ -106,13 +106,15 @@ class PoolState(StrEnum):
     READY = "ready"
     GROWING = "growing"
     REMOVING = "removing"
+    SHRINKING = "shrinking"
 
 
 class PoolRow(Tracked, frozen=True, kw_only=True):
     """One pool and its ledger, as LVM counts.
 
     ``size = allocated + free``; ``allocated`` is thick volumes and the whole thin pool with its
-    overhead; ``available = free - reserved`` is what a new thick volume may get. The thin pool:
+    overhead; ``available = free - reserved`` is what a new thick volume may get, less
+    ``leaving``, what goes with disks that are on their way out. The thin pool:
     ``thin_committed`` is the sum of what its volumes were promised, reservations included,
     ``thin_fill_percent`` the last mark its data passed.
     """
@@ -128,6 +130,7 @@ class PoolRow(Tracked, frozen=True, kw_only=True):
     reserved_bytes: int = 0
     free_bytes: int = 0
     available_bytes: int = 0
+    leaving_bytes: int = 0
     extent_bytes: int = 0
     thin_bytes: int = 0
     thin_overhead_bytes: int = 0

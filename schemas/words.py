@@ -10,18 +10,27 @@ from schemas.node import NODES, NodeCommand, NodeEvent
 from schemas.operation import OPERATIONS, OperationCommand, OperationEvent
 from schemas.pool import POOLS, PoolCommand, PoolEvent
 from schemas.replica import REPLICAS, ReplicaCommand, ReplicaEvent
+from schemas.shrinking import ShrinkCommand, ShrinkEvent
 from schemas.volume import VOLUMES, VolumeCommand, VolumeEvent
 
 AnyCommand = (
-    NodeCommand | DiskCommand | PoolCommand | VolumeCommand | ReplicaCommand | OperationCommand
+    NodeCommand
+    | DiskCommand
+    | PoolCommand
+    | ShrinkCommand
+    | VolumeCommand
+    | ReplicaCommand
+    | OperationCommand
 )
-AnyEvent = NodeEvent | DiskEvent | PoolEvent | VolumeEvent | ReplicaEvent | OperationEvent
+AnyEvent = (
+    NodeEvent | DiskEvent | PoolEvent | ShrinkEvent | VolumeEvent | ReplicaEvent | OperationEvent
+)
 AnyCommit = Commit[AnyEvent]
 
 COMMANDS: dict[str, tuple[type[Request | Report], ...]] = {
     NODES: get_args(NodeCommand),
     DISKS: get_args(DiskCommand),
-    POOLS: get_args(PoolCommand),
+    POOLS: get_args(PoolCommand | ShrinkCommand),
     VOLUMES: get_args(VolumeCommand),
     REPLICAS: get_args(ReplicaCommand),
     OPERATIONS: get_args(OperationCommand),
@@ -29,7 +38,7 @@ COMMANDS: dict[str, tuple[type[Request | Report], ...]] = {
 EVENTS: dict[str, tuple[type[Event], ...]] = {
     NODES: get_args(NodeEvent),
     DISKS: get_args(DiskEvent),
-    POOLS: get_args(PoolEvent),
+    POOLS: get_args(PoolEvent | ShrinkEvent),
     VOLUMES: get_args(VolumeEvent),
     REPLICAS: get_args(ReplicaEvent),
     OPERATIONS: get_args(OperationEvent),

@@ -3,11 +3,19 @@
 from collections.abc import Callable
 from typing import Any
 
-from aggregates.processes import delete_volume, form_pool, grow_volume, provision, remove
+from aggregates.processes import (
+    delete_volume,
+    form_pool,
+    grow_volume,
+    provision,
+    remove,
+    shrink_pool,
+)
 from aggregates.processes.process import Process
 from schemas.grammar import Event
 from schemas.node import NodeRemovalBegan
 from schemas.pool import PoolFormingBegan, PoolGrowthBegan, PoolRemovalBegan
+from schemas.shrinking import PoolShrinkBegan
 from schemas.volume import VolumeDeletionBegan, VolumeGrowthBegan, VolumeProvisioningBegan
 
 _BEGINNINGS: dict[type[Event], Callable[[Any], Process]] = {
@@ -17,6 +25,7 @@ _BEGINNINGS: dict[type[Event], Callable[[Any], Process]] = {
     PoolFormingBegan: form_pool.begin_forming,
     PoolGrowthBegan: form_pool.begin_growing,
     PoolRemovalBegan: remove.begin_pool,
+    PoolShrinkBegan: shrink_pool.begin,
     NodeRemovalBegan: remove.begin_node,
 }
 

@@ -5,13 +5,14 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from hwbus.cli.changing import change
-from hwbus.cli.exits import Exit
+from hwbus.cli.exits import Exit, FailureError
 from hwbus.cli.nouns import AtNode, AtPool, DiskId, Why
-from hwbus.cli.options import CHANGE, OPTIONS, Change, Options, noun
+from hwbus.cli.options import CHANGE, OPTIONS, Change, Deadline, Options, noun
 from hwbus.cli.reading import listing, one, show_row
 from hwbus.cli.session import conversation, print_call, run
 from hwbus.client import query_call
 from schemas.disk import DiskClass, OverrideDiskClass, ReserveDisk, UnreserveDisk
+from schemas.shrinking import ShrinkPool
 
 app = noun("disk", "The disks that were found on the nodes.")
 
@@ -58,6 +59,35 @@ def reserve(
 def unreserve(id_: DiskId, /, *, options: Options = OPTIONS, how: Change = CHANGE) -> int:
     """Allow a disk to be used again."""
     return change(UnreserveDisk(disk=id_), options, how)
+
+
+@app.command
+def drain(
+    id_: DiskId,
+    /,
+    *,
+    deadline: Deadline = 21_600,
+    options: Options = OPTIONS,
+    how: Change = CHANGE,
+) -> int:
+    """Move all that lies on a disk of a pool elsewhere in it, and take the disk out, blank."""
+    node, pool = _pool_of(id_, options)
+    word = ShrinkPool(pool=pool, node=node, disks=(id_,), deadline_s=deadline)
+    return change(word, options, how)
+
+
+def _pool_of(disk: str, options: Options) -> tuple[str, str]:
+    async def work() -> str:
+        async with conversation(options) as client:
+            _, row = await one(client, "disks", {"id": disk}, f"disk {disk[:80]!r}", options)
+            return str(row["pool"])
+
+    node, _, pool = run(work()).partition("/")
+    if not pool:
+        raise FailureError(
+            Exit.USAGE, f"{disk} is in no pool, so nothing lies on it", fix="hwbus disk show ID"
+        )
+    return node, pool
 
 
 @app.command(name="class")

@@ -69,5 +69,16 @@ DiskIds = Annotated[
         help="Ids of blank disks of the node: hwbus disk ls --free.",
     ),
 ]
+LeavingIds = Annotated[
+    list[str],
+    Parameter(
+        name="--disk",
+        completer=names.disks,
+        converter=_all_of("disk"),
+        negative=(),
+        consume_multiple=True,
+        help="Ids of disks of the pool: hwbus pool show NAME.",
+    ),
+]
 Why = Annotated[str, Parameter(name="--because", help="Why; it is kept in the record.")]
 Yes = Annotated[bool, Parameter(name=["--yes", "-y"], negative=(), help="Do not ask.")]

@@ -9,7 +9,7 @@ from cyclopts.token import Token
 
 from hwbus.cli.changing import change, confirmed
 from hwbus.cli.exits import Exit
-from hwbus.cli.nouns import AtNode, DiskIds, NodeName, PoolName, Yes
+from hwbus.cli.nouns import AtNode, DiskIds, LeavingIds, NodeName, PoolName, Yes
 from hwbus.cli.options import CHANGE, OPTIONS, Change, Deadline, Options, Size, noun
 from hwbus.cli.output import heading, print_table
 from hwbus.cli.reading import listing, node_of_pool, one, rest, show_row
@@ -17,6 +17,7 @@ from hwbus.cli.session import conversation, print_call, run
 from hwbus.cli.tables import TABLES
 from hwbus.client import query_call
 from schemas.pool import FormPool, GrowPool, RemovePool
+from schemas.shrinking import ShrinkPool
 
 app = noun("pool", "The pools that volumes are made in.")
 _RATIO = re.compile(r"([0-9]{1,5})%|([0-9]{1,3}(?:\.[0-9]{1,2})?)x?")
@@ -108,6 +109,23 @@ def grow(
     """Add blank disks of the same node to a pool."""
     node, name = node_of_pool(name, node, options)
     word = GrowPool(pool=name, node=node, disks=tuple(disk), deadline_s=deadline)
+    return change(word, options, how)
+
+
+@app.command
+def shrink(
+    name: PoolName,
+    /,
+    *,
+    disk: LeavingIds,
+    node: AtNode = None,
+    deadline: Deadline = 21_600,
+    options: Options = OPTIONS,
+    how: Change = CHANGE,
+) -> int:
+    """Take disks out of a pool: what lies on them is moved first, while it is in use."""
+    node, name = node_of_pool(name, node, options)
+    word = ShrinkPool(pool=name, node=node, disks=tuple(disk), deadline_s=deadline)
     return change(word, options, how)
 
 

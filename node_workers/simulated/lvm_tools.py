@@ -78,13 +78,16 @@ class LvmTools:
         )
 
     def _pvchange(self, argv: Sequence[str]) -> str:
-        given = read_arguments(argv, valued=frozenset({"--addtag"}), flags=frozenset())
+        valued = frozenset({"--addtag", "--allocatable"})
+        given = read_arguments(argv, valued=valued, flags=frozenset())
         pv = self._state.pv_on(self._devices.disk(given.word()))
         vg = None if pv is None else self._state.vg_of(pv.uuid)
         if pv is None or vg is None:
             raise ToolRefusal(_FAILED, f"  Failed to find physical volume {given.word()}.\n")
         self._require_whole(vg)
         pv.tags = sorted({*pv.tags, *given.all("--addtag")})
+        if given.all("--allocatable"):
+            pv.allocatable = given.one("--allocatable") == "y"
         return f'  Physical volume "{given.word()}" changed\n'
 
     def _vgcreate(self, argv: Sequence[str]) -> str:
@@ -120,7 +123,7 @@ class LvmTools:
             if vg.pvs == [pv.uuid]:
                 raise ToolRefusal(_FAILED, f"  Can't remove final physical volume {path}.\n")
             vg.pvs.remove(pv.uuid)
-            pv.tags = []
+            pv.tags, pv.allocatable = [], True
         return "".join(f'  Removed "{path}" from volume group "{name}"\n' for path in paths)
 
     def _vgremove(self, argv: Sequence[str]) -> str:
@@ -206,7 +209,7 @@ class LvmTools:
             sentence = f"  New size given ({lv.extents + more} extents) not larger than existing"
             raise ToolRefusal(_FAILED, f"{sentence} size ({lv.extents} extents)\n")
         if lv.kind != "thin":
-            free = self._state.free_extents(vg)
+            free = sum(_count(room) for room in self._rooms(vg).values())
             if free < more:
                 sentence = f"  Insufficient free space: {more} extents needed, but only {free}"
                 raise ToolRefusal(_FAILED, f"{sentence} available\n")
@@ -254,11 +257,10 @@ class LvmTools:
             sentence = f"  Number of stripes ({stripes}) must not exceed number of physical volumes"
             raise ToolRefusal(_FAILED, f"{sentence} ({len(vg.pvs)})\n")
         if stripes == 1:
-            return _first_fit([gap for pv in vg.pvs for gap in self._state.gaps(vg, pv)], extents)
-        each = extents // stripes
-        rooms = {pv: list(self._state.gaps(vg, pv)) for pv in vg.pvs}
+            return _first_fit([gap for gaps in self._rooms(vg).values() for gap in gaps], extents)
+        each, rooms = extents // stripes, self._rooms(vg)
         wide = sorted(
-            (pv for pv in vg.pvs if _count(rooms[pv]) >= each),
+            (pv for pv, room in rooms.items() if _count(room) >= each),
             key=lambda pv: (-_count(rooms[pv]), vg.pvs.index(pv)),
         )
         if len(wide) < stripes:
@@ -266,13 +268,18 @@ class LvmTools:
             raise ToolRefusal(_FAILED, f"{sentence}: {extents} more required\n")
         return [piece for pv in wide[:stripes] for piece in _first_fit(rooms[pv], each)]
 
+    def _rooms(self, vg: Vg) -> dict[str, list[Piece]]:
+        """Return the free runs of every physical volume that may be written to."""
+        allocatable = (pv for pv in vg.pvs if self._state.pvs[pv].allocatable)
+        return {pv: list(self._state.gaps(vg, pv)) for pv in allocatable}
+
     def _grow_metadata(self, vg: Vg, lv: Lv, extents: int) -> None:
         lv.metadata = [*lv.metadata, *self._allocate(vg, extents - _count(lv.metadata), 1)]
         if _count(vg.spare) < extents:
             vg.spare = [*vg.spare, *self._allocate(vg, extents - _count(vg.spare), 1)]
 
     def _require_room(self, vg: Vg, extents: int) -> None:
-        free = self._state.free_extents(vg)
+        free = sum(_count(room) for room in self._rooms(vg).values())
         if free < extents:
             sentence = f'  Volume group "{vg.name}" has insufficient free space ({free} extents)'
             raise ToolRefusal(_FAILED, f"{sentence}: {extents} required.\n")

@@ -13,6 +13,7 @@ from node_workers.simulated.arguments import ToolRefusal, UnknownToolUseError
 from node_workers.simulated.block_tools import BlockTools
 from node_workers.simulated.lvm_tools import LvmTools
 from node_workers.simulated.model import Content, Disk, Lv, Mount, Pv, State, Vg
+from node_workers.simulated.moving_tools import MovingTools
 from node_workers.simulated.report import full_report
 
 _STATE_FILE = "machine.json"
@@ -41,6 +42,7 @@ class SimulatedMachine:
         self._folder = folder
         self._lvm = LvmTools(state)
         self._blocks = BlockTools(state)
+        self._moving = MovingTools(state)
 
     @classmethod
     def with_disks(cls, name: str, sizes_bytes: Sequence[int]) -> Self:
@@ -67,7 +69,7 @@ class SimulatedMachine:
         *torn*: it dies in the middle. Raises ``UnknownToolUseError`` for what the model does not
         know.
         """
-        commands = {**self._lvm.commands, **self._blocks.commands}
+        commands = {**self._lvm.commands, **self._blocks.commands, **self._moving.commands}
         tool, rest = argv[0], argv[1:]
         before = copy.deepcopy(self.state.contents) if torn else {}
         try:

@@ -53,6 +53,7 @@ class Pv(msgspec.Struct, kw_only=True):
     size_bytes: int
     metadata_bytes: int = DEFAULT_METADATA_BYTES
     tags: list[str] = []
+    allocatable: bool = True
 
     @property
     def start_bytes(self) -> int:

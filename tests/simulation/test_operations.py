@@ -19,6 +19,7 @@ from schemas.operation import CancelOperation, OperationEnded, OperationStarted
 from schemas.pool import GrowPool, PoolFormingBegan, RemovePool
 from schemas.refusals import Refusal
 from schemas.replica import ReplicaWanted
+from schemas.shrinking import ShrinkPool
 from schemas.volume import DeleteVolume, GrowVolume, Layout, ProvisionVolume
 from tests.support.given import GIB
 from tests.support.stage import CODEC, ScriptedNode, Stage, taken_bytes
@@ -113,7 +114,10 @@ class Day:
                 return GrowPool(pool="fast", node=node.name, disks=(disk,), deadline_s=DEADLINE_S)
             case 1:
                 return RemovePool(pool="fast", node=node.name, deadline_s=DEADLINE_S)
-            case 2 | 3:
+            case 2:
+                disk = f"{node.name}-d{self.chance.randrange(3)}"
+                return ShrinkPool(pool="fast", node=node.name, disks=(disk,), deadline_s=DEADLINE_S)
+            case 3:
                 return GrowVolume(volume=volume, size_bytes=size_bytes, deadline_s=DEADLINE_S)
             case 4 | 5:
                 return DeleteVolume(volume=volume, deadline_s=DEADLINE_S)

@@ -8,6 +8,7 @@ from node_workers.observation import ContentKind
 from node_workers.ports import (
     InUseError,
     Layout,
+    NoSpaceError,
     NotThereError,
     PoolDisk,
     Refusal,
@@ -76,6 +77,57 @@ class PoolContract:
             await on.volume(spec())
             with pytest.raises(InUseError, match="carries volumes"):
                 await on.storage.ensure_pool_disks_removed(UID, POOL, [first], cause=CAUSE)
+            pool = next(one for one in (await on.look()).pools if one.name == POOL)
+            assert len(pool.members) == 2
+
+        play(story)
+
+    def test_a_disk_is_emptied_while_its_volumes_keep_their_data(self, play: Play) -> None:
+        async def story(on: Story) -> None:
+            (first,) = await on.pool(0)
+            await on.storage.ensure_thin_pool(UID, POOL, 100 * MIB, cause=CAUSE)
+            for wanted in (spec("v1", 20), spec("v2", 20), spec("v3", 20, layout=Layout.THIN)):
+                await on.volume(wanted)
+                await on.bench.write(f"{POOL}/{wanted.name}", f"of {wanted.name}")
+            both = await on.disks(0, 1)
+            await on.storage.ensure_pool_disks(UID, POOL, both, cause=CAUSE)
+            for _ in range(10):
+                if await on.storage.ensure_pool_disks_drained(UID, POOL, [first], cause=CAUSE):
+                    break
+            state = await on.storage.ensure_pool_disks_removed(UID, POOL, [first], cause=CAUSE)
+            assert list(state.disks) == [both[1].disk]
+            assert await on.content(0) is ContentKind.BLANK
+            for name in ("v1", "v2", "v3"):
+                assert await on.bench.read(f"{POOL}/{name}") == f"of {name}"
+            await on.volume(spec("v4", 20))
+
+        play(story)
+
+    def test_nothing_new_is_put_on_a_disk_that_is_leaving_until_it_is_kept(
+        self, play: Play
+    ) -> None:
+        async def story(on: Story) -> None:
+            first, second = await on.pool(0, 1)
+            await on.volume(spec("v1", 40))
+            drained = on.storage.ensure_pool_disks_drained
+            assert not await drained(UID, POOL, [first], cause=CAUSE)
+            assert await drained(UID, POOL, [first], cause=CAUSE)
+            await on.volume(spec("v2", 40))
+            assert await drained(UID, POOL, [first], cause=CAUSE)
+            for _ in range(2):
+                await on.storage.ensure_pool_disks_kept(UID, POOL, [first, second], cause=CAUSE)
+            await on.volume(spec("v3", 900))
+            assert not await drained(UID, POOL, [second], cause=CAUSE)
+
+        play(story)
+
+    def test_a_disk_that_the_others_cannot_replace_is_not_emptied(self, play: Play) -> None:
+        async def story(on: Story) -> None:
+            first, _ = await on.pool(0, 1)
+            await on.volume(spec("v1", 900))
+            await on.volume(spec("v2", 900))
+            with pytest.raises(NoSpaceError):
+                await on.storage.ensure_pool_disks_drained(UID, POOL, [first], cause=CAUSE)
             pool = next(one for one in (await on.look()).pools if one.name == POOL)
             assert len(pool.members) == 2
 

@@ -44,6 +44,7 @@ from schemas.replica import (
     ReportReplicaPresent,
     ReportReplicaTrouble,
 )
+from schemas.shrinking import PoolShrinkAbandoned, PoolShrinkWanted
 from schemas.words import AnyEvent
 from tests.support.given import GIB, MIB
 from tests.support.unsteady import UnsteadyLog
@@ -230,7 +231,13 @@ class ScriptedNode:
     def _do(self, event: Event) -> Message | None:  # noqa: C901
         trouble = self._troubles(event)
         match event:
-            case PoolBuildWanted() | PoolExtensionWanted() | PoolGrowthAbandoned():
+            case (
+                PoolBuildWanted()
+                | PoolExtensionWanted()
+                | PoolGrowthAbandoned()
+                | PoolShrinkWanted()
+                | PoolShrinkAbandoned()
+            ):
                 if trouble is not None:
                     return ReportPoolTrouble(
                         pool=event.pool,

@@ -27,6 +27,7 @@ from schemas.replica import (
     ReplicaSpec,
     ReplicaWanted,
 )
+from schemas.shrinking import PoolShrinkAbandoned, PoolShrinkBegan, PoolShrinkWanted
 from schemas.volume import Filesystem, Layout
 from tests.simulation.node.lives import NODE, Node
 from tests.support.clock import NOON
@@ -106,6 +107,43 @@ def abandon_growth(*indices: int) -> Wish:
         )
 
     return wish
+
+
+def shrink(index: int) -> Wish:
+    """Wish that one disk leaves the pool, with all the others staying."""
+
+    async def wish(node: Node) -> None:
+        await conclude(node)
+        before = node.desk.world.pools[node.name, POOL].disks
+        leaving = (before[index],)
+        about: dict[str, Any] = {"pool": POOL, "node": node.name}
+        began = PoolShrinkBegan(
+            **about, operation=OP, deadline=NOON, disks=leaving, leaving_bytes=4 * GIB
+        )
+        await node.desk.happen(began)
+        staying = tuple(disk for disk in before if disk not in leaving)
+        await node.desk.happen(
+            PoolShrinkWanted(**about, uid=uid(POOL), disks=staying, leaving=leaving), operation=OP
+        )
+
+    return wish
+
+
+async def abandon_shrink(node: Node) -> None:
+    pool = node.desk.world.pools[node.name, POOL]
+    await node.desk.happen(
+        PoolShrinkAbandoned(
+            pool=POOL,
+            node=node.name,
+            uid=uid(POOL),
+            operation=OP,
+            code=Refusal.CANCELLED,
+            because="the test says so",
+            disks=pool.disks,
+            kept=pool.leaving,
+        ),
+        operation=OP,
+    )
 
 
 async def remove_pool(node: Node) -> None:
@@ -193,6 +231,8 @@ def shown(node: Node, kind: str, name: str, event: str) -> Callable[[], Awaitabl
 
 FORMED, GROWN = "pool.formed.v1", "pool.grown.v1"
 CREATED, RESIZED, KEPT = "replica.created.v1", "replica.resized.v1", "replica.kept.v1"
+SHRUNK = "pool.disks-dropped.v1"
+DISKS_KEPT = "pool.disks-kept.v1"
 POOL_GONE, GONE = "pool.removed.v1", "replica.removed.v1"
 EXT4: dict[str, Any] = {"filesystem": Filesystem.EXT4}
 XFS: dict[str, Any] = {"filesystem": Filesystem.XFS}

@@ -17,6 +17,7 @@ from tests.simulation.node.stories import (
     POOL,
     POOL_GONE,
     RESIZED,
+    SHRUNK,
     STRIPED,
     THIN,
     XFS,
@@ -29,6 +30,7 @@ from tests.simulation.node.stories import (
     provisioned,
     remove_pool,
     shown,
+    shrink,
 )
 
 Done = tuple[Wish, str, str, str]
@@ -42,6 +44,15 @@ CASES: dict[str, tuple[tuple[Done, ...], Done]] = {
     "extend a pool": (
         (formed(0), provisioned("kept", **EXT4)),
         (extend(1, 2), "pool", POOL, GROWN),
+    ),
+    "shrink a pool": (
+        (
+            formed(0, thin_bytes=GIB),
+            provisioned("kept", **EXT4),
+            provisioned(**THIN, **EXT4),
+            (extend(1), "pool", POOL, GROWN),
+        ),
+        (shrink(0), "pool", POOL, SHRUNK),
     ),
     "make a linear volume": ((formed(),), provisioned()),
     "make a striped volume with ext4": ((formed(),), provisioned(**STRIPED, **EXT4)),

@@ -21,14 +21,17 @@ from tests.simulation.node.desk import undecided
 from tests.simulation.node.lives import NODE, Node
 from tests.simulation.node.stories import (
     CREATED,
+    DISKS_KEPT,
     EXT4,
     GIB,
     GONE,
+    GROWN,
     KEPT,
     OP,
     POOL,
     THIN,
     abandon_growth,
+    abandon_shrink,
     delete,
     extend,
     formed,
@@ -40,6 +43,7 @@ from tests.simulation.node.stories import (
     provisioned,
     remove_pool,
     shown,
+    shrink,
 )
 from tests.simulation.node.test_node import always, told, tools
 from tests.support.clock import NOON
@@ -236,6 +240,61 @@ def test_growth_that_is_abandoned_leaves_the_pool_as_it_was(tmp_path: Path) -> N
         assert {d.path for d in blank} == {"/dev/sdc", "/dev/sdd"}
 
     told(tmp_path, story)
+
+
+def test_a_shrink_that_is_abandoned_leaves_the_disk_in_use(tmp_path: Path) -> None:
+    async def story(node: Node) -> None:
+        await have(node, formed(0), provisioned(), (extend(1), "pool", POOL, GROWN))
+        moods = make_moody(node, "pvmove")
+        async with node.life() as worker:
+            await shrink(0)(node)
+            await until(lambda: bool(moods) and moods[0].tries >= 1)
+            assert [pv.allocatable for pv in node.machine.state.pvs.values()] == [False, True]
+            await abandon_shrink(node)
+            await node.settle(worker, shown(node, "pool", POOL, DISKS_KEPT))
+        assert [pv.allocatable for pv in node.machine.state.pvs.values()] == [True, True]
+        (pool,) = (await node.look()).pools
+        assert len(pool.members) == 2
+
+    told(tmp_path, story)
+
+
+def test_a_move_that_takes_long_is_broken_off_when_it_is_wanted_no_more(tmp_path: Path) -> None:
+    async def story(node: Node) -> None:
+        await have(node, formed(0), provisioned(), (extend(1), "pool", POOL, GROWN))
+        endless = Endless(node, "pvmove")
+        async with node.life() as worker:
+            await shrink(0)(node)
+            await until(lambda: endless.begun == 1)
+            await abandon_shrink(node)
+            await node.settle(worker, shown(node, "pool", POOL, DISKS_KEPT))
+        assert endless.cut_off == 1
+
+    told(tmp_path, story)
+
+
+class Endless:
+    """Makes one tool run for ever, until it is cut off."""
+
+    def __init__(self, node: Node, tool: str) -> None:
+        self._tool = tool
+        self.begun = self.cut_off = 0
+        node.wrap = self._wrap
+
+    def _wrap(self, runner: Runner) -> Runner:
+        self._inner = runner
+        return self
+
+    async def run(
+        self, argv: Sequence[str], *, cause: str, timeout_s: float, stdin: bytes = b""
+    ) -> Execution:
+        if argv[0] == self._tool and "--name" in argv:
+            self.begun += 1
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                self.cut_off += 1
+        return await self._inner.run(argv, cause=cause, timeout_s=timeout_s, stdin=stdin)
 
 
 def test_a_pool_whose_removal_is_abandoned_has_its_thin_pool_again(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A pool's ledger says what LVM says."""
 
 from datetime import timedelta
+from typing import Any
 
 from hypothesis import assume, given, settings
 
@@ -29,6 +30,7 @@ from schemas.pool import (
     ThinPoolFilled,
 )
 from schemas.refusals import Refusal
+from schemas.shrinking import PoolShrinkAbandoned, PoolShrinkBegan
 from schemas.views import PoolRow, PoolState
 from tests.support.clock import NOON
 from tests.unit.projectors.stories import GIB, MIB, Story, any_story, facts, uid
@@ -209,3 +211,36 @@ def test_the_view_of_a_pool_says_what_the_ledger_that_decides_says(story: Story)
 
 def test_the_view_and_the_ledger_reckon_with_the_same_metadata_for_a_volume() -> None:
     assert ledger.METADATA_PER_VOLUME_BYTES == pools.METADATA_PER_VOLUME_BYTES
+
+
+def test_room_that_goes_with_a_disk_is_free_in_lvm_and_not_available() -> None:
+    about: dict[str, Any] = {"pool": "fast", "node": "n1"}
+    story = Story().node().pool()
+    before = _row(story)
+    story.say(
+        PoolShrinkBegan(
+            **about,
+            operation=uid(7),
+            deadline=NOON,
+            disks=before.disks[:1],
+            leaving_bytes=2 * GIB,
+        )
+    )
+    row = _row(story)
+    assert (row.state, row.operation) == (PoolState.SHRINKING, uid(7))
+    assert row.free_bytes == before.free_bytes
+    assert row.available_bytes == before.available_bytes - 2 * GIB
+    story.say(
+        PoolShrinkAbandoned(
+            **about,
+            uid=before.uid,
+            operation=uid(7),
+            code=Refusal.CANCELLED,
+            because="enough",
+            disks=before.disks,
+            kept=before.disks[:1],
+        )
+    )
+    row = _row(story)
+    assert (row.state, row.why, row.leaving_bytes) == (PoolState.READY, "enough", 0)
+    assert row.available_bytes == before.available_bytes

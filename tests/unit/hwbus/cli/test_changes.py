@@ -37,6 +37,11 @@ CHANGES = [
         {"pool": "fast", "node": "n1", "disks": ["a"]},
     ),
     (
+        ("pool", "shrink", "n1/fast", "--disk", "a", "--deadline", "1h"),
+        "pool.shrink",
+        {"pool": "fast", "node": "n1", "disks": ["a"], "deadline_s": 3600},
+    ),
+    (
         ("pool", "remove", "fast", "--node", "n1", "-y"),
         "pool.remove",
         {"pool": "fast", "node": "n1"},
