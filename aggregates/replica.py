@@ -12,11 +12,14 @@ from schemas.answers import refuse
 from schemas.refusals import Refusal
 from schemas.replica import (
     CreateReplica,
+    HoldReplica,
     KeepReplica,
     RemoveReplica,
     ReplicaCommand,
     ReplicaCreated,
     ReplicaEvent,
+    ReplicaHeld,
+    ReplicaHoldWanted,
     ReplicaKept,
     ReplicaRemovalWanted,
     ReplicaRemovalWithdrawn,
@@ -27,6 +30,7 @@ from schemas.replica import (
     ReplicaTroubled,
     ReplicaWanted,
     ReportReplicaAbsent,
+    ReportReplicaHeld,
     ReportReplicaPresent,
     ReportReplicaTrouble,
     ResizeReplica,
@@ -41,8 +45,14 @@ class ReplicaPhase(StrEnum):
     WANTED = "wanted"
     PRESENT = "present"
     RESIZING = "resizing"
+    HOLDING = "holding"
+    HELD = "held"
     GOING = "going"
     STAYING = "staying"
+
+
+_OUT_OF_USE = frozenset({ReplicaPhase.HOLDING, ReplicaPhase.HELD, ReplicaPhase.GOING})
+_MAY_BE_GONE = frozenset({ReplicaPhase.GOING, ReplicaPhase.STAYING, ReplicaPhase.HOLDING})
 
 
 class Replica(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,11 +70,16 @@ def decide(replica: Replica, command: ReplicaCommand, facts: Facts) -> Decision[
     match command:
         case CreateReplica():
             return _create(replica, command, facts)
-        case ReportReplicaPresent() | ReportReplicaAbsent() | ReportReplicaTrouble():
+        case (
+            ReportReplicaPresent()
+            | ReportReplicaHeld()
+            | ReportReplicaAbsent()
+            | ReportReplicaTrouble()
+        ):
             if replica.spec is None or replica.spec.uid != command.uid:
                 return ()
             return _note(replica, replica.spec, command)
-        case ResizeReplica() | RemoveReplica() | KeepReplica():
+        case ResizeReplica() | RemoveReplica() | HoldReplica() | KeepReplica():
             if replica.spec is None:
                 where = f"{command.node} has no leg of {command.volume}"
                 return refuse(Refusal.UNKNOWN_REPLICA, where)
@@ -91,13 +106,15 @@ def _create(replica: Replica, command: CreateReplica, facts: Facts) -> Decision[
 
 
 def _want(
-    replica: Replica, spec: ReplicaSpec, command: ResizeReplica | RemoveReplica | KeepReplica
+    replica: Replica,
+    spec: ReplicaSpec,
+    command: ResizeReplica | RemoveReplica | HoldReplica | KeepReplica,
 ) -> Decision[ReplicaEvent]:
-    going = replica.phase is ReplicaPhase.GOING
     match command:
         case ResizeReplica():
-            if going:
-                return refuse(Refusal.REPLICA_BUSY, f"{command.volume} is being removed")
+            if replica.phase in _OUT_OF_USE:
+                out = f"{command.volume} is being removed, or held"
+                return refuse(Refusal.REPLICA_BUSY, out)
             if spec.size_bytes == command.size_bytes:
                 return ()
             return (
@@ -109,18 +126,28 @@ def _want(
                     size_bytes=command.size_bytes,
                 ),
             )
-        case RemoveReplica() | KeepReplica():
-            if going is isinstance(command, RemoveReplica):
+        case RemoveReplica() | HoldReplica() | KeepReplica():
+            word = _other_wish(replica.phase, command)
+            about = {"volume": command.volume, "node": command.node}
+            if word is None:
                 return ()
-            word = ReplicaRemovalWithdrawn if going else ReplicaRemovalWanted
-            return (
-                word(
-                    volume=command.volume,
-                    node=command.node,
-                    operation=command.operation,
-                    uid=spec.uid,
-                ),
-            )
+            return (word(**about, operation=command.operation, uid=spec.uid),)
+        case _:
+            assert_never(command)
+
+
+def _other_wish(
+    phase: ReplicaPhase, command: RemoveReplica | HoldReplica | KeepReplica
+) -> type[ReplicaRemovalWanted | ReplicaHoldWanted | ReplicaRemovalWithdrawn] | None:
+    """Return what *command* asks for, or None if that is wanted already."""
+    match command:
+        case RemoveReplica():
+            return None if phase is ReplicaPhase.GOING else ReplicaRemovalWanted
+        case HoldReplica():
+            held = phase in {ReplicaPhase.HOLDING, ReplicaPhase.HELD}
+            return None if held else ReplicaHoldWanted
+        case KeepReplica():
+            return ReplicaRemovalWithdrawn if phase in _OUT_OF_USE else None
         case _:
             assert_never(command)
 
@@ -128,13 +155,17 @@ def _want(
 def _note(
     replica: Replica,
     spec: ReplicaSpec,
-    report: ReportReplicaPresent | ReportReplicaAbsent | ReportReplicaTrouble,
+    report: ReportReplicaPresent | ReportReplicaHeld | ReportReplicaAbsent | ReportReplicaTrouble,
 ) -> Decision[ReplicaEvent]:
     match report:
         case ReportReplicaPresent():
             return _note_presence(replica, spec, report)
+        case ReportReplicaHeld():
+            if replica.phase is not ReplicaPhase.HOLDING:
+                return ()
+            return (ReplicaHeld(volume=report.volume, node=report.node, uid=spec.uid),)
         case ReportReplicaAbsent():
-            if replica.phase not in {ReplicaPhase.GOING, ReplicaPhase.STAYING}:
+            if replica.phase not in _MAY_BE_GONE:
                 return ()
             return (
                 ReplicaRemoved(
@@ -162,7 +193,7 @@ def _note_presence(
     replica: Replica, spec: ReplicaSpec, report: ReportReplicaPresent
 ) -> Decision[ReplicaEvent]:
     thin = spec.layout is Layout.THIN
-    if replica.phase is ReplicaPhase.GOING or report.size_bytes < spec.size_bytes:
+    if replica.phase in _OUT_OF_USE or report.size_bytes < spec.size_bytes:
         return ()  # said before the node knew what is wanted now
     if replica.phase is ReplicaPhase.WANTED:
         return (
@@ -218,6 +249,10 @@ def evolve(replica: Replica, event: ReplicaEvent) -> Replica:
             return replace(
                 replica, phase=ReplicaPhase.PRESENT, size_bytes=event.size_bytes, trouble=None
             )
+        case ReplicaHoldWanted():
+            return replace(replica, phase=ReplicaPhase.HOLDING, trouble=None)
+        case ReplicaHeld():
+            return replace(replica, phase=ReplicaPhase.HELD, trouble=None)
         case ReplicaRemovalWanted():
             return replace(replica, phase=ReplicaPhase.GOING, trouble=None)
         case ReplicaRemovalWithdrawn():

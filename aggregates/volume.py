@@ -1,6 +1,6 @@
 """What people asked for: one volume, one running operation, and where it was put and why."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import assert_never
 
@@ -23,7 +23,9 @@ from schemas.volume import (
     GrowVolume,
     Layout,
     ProvisionVolume,
+    PurgeVolume,
     ReportLegRemoved,
+    UndeleteVolume,
     VolumeCommand,
     VolumeDeleted,
     VolumeDeletionBegan,
@@ -33,9 +35,14 @@ from schemas.volume import (
     VolumeGrown,
     VolumeGrowthBegan,
     VolumeGrowthFailed,
+    VolumeHeld,
+    VolumeHoldBegan,
     VolumeProvisioned,
     VolumeProvisioningBegan,
     VolumeProvisioningFailed,
+    VolumeUndeleted,
+    VolumeUndeletionBegan,
+    VolumeUndeletionFailed,
 )
 
 STRIPES_MIN = 2
@@ -48,11 +55,17 @@ class VolumePhase(StrEnum):
     PROVISIONING = "provisioning"
     READY = "ready"
     GROWING = "growing"
+    HOLDING = "holding"
+    HELD = "held"
+    UNDELETING = "undeleting"
     DELETING = "deleting"
 
 
 class Volume(msgspec.Struct, frozen=True, kw_only=True):
-    """One volume. ``size_bytes`` is what was asked for until the node says what it is."""
+    """One volume. ``size_bytes`` is what was asked for until the node says what it is.
+
+    ``until`` is when the hold on it is over; None: it is not held.
+    """
 
     phase: VolumePhase = VolumePhase.ABSENT
     uid: str = ""
@@ -64,6 +77,7 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     node: str = ""
     pool: str = ""
     candidates: tuple[Candidate, ...] = ()
+    until: datetime | None = None
 
 
 def decide(volume: Volume, command: VolumeCommand, facts: Facts) -> Decision[VolumeEvent]:
@@ -75,10 +89,13 @@ def decide(volume: Volume, command: VolumeCommand, facts: Facts) -> Decision[Vol
             return _unready(volume, command, facts) or _grow(volume, command, facts)
         case DeleteVolume():
             return _unready(volume, command, facts) or _delete(volume, command, facts)
+        case UndeleteVolume() | PurgeVolume():
+            return _unheld(volume, command, facts) or _end_hold(volume, command, facts)
         case ConcludeVolume():
             return _conclude(volume, command) if volume.operation == command.operation else ()
         case ReportLegRemoved():
-            gone = volume.phase is VolumePhase.READY and volume.uid == command.uid
+            at_rest = volume.phase in {VolumePhase.READY, VolumePhase.HELD}
+            gone = at_rest and volume.uid == command.uid
             return (VolumeGone(volume=command.volume, uid=command.uid),) if gone else ()
         case _:
             assert_never(command)
@@ -109,6 +126,30 @@ def _provision(volume: Volume, command: ProvisionVolume, facts: Facts) -> Decisi
 
 
 def _unready(volume: Volume, command: GrowVolume | DeleteVolume, facts: Facts) -> Refused | None:
+    if volume.phase is VolumePhase.HELD:
+        held = f"{command.volume} is deleted, and held until {_read(volume.until)}"
+        return refuse(Refusal.VOLUME_HELD, held)
+    return _unfree(volume, command, facts)
+
+
+def _unheld(volume: Volume, command: UndeleteVolume | PurgeVolume, facts: Facts) -> Refused | None:
+    if volume.phase is VolumePhase.READY:
+        return refuse(Refusal.VOLUME_NOT_HELD, f"{command.volume} is {volume.phase.value}")
+    if isinstance(command, PurgeVolume) and command.until not in {None, volume.until}:
+        other = f"{command.volume} is held until {_read(volume.until)}"
+        return refuse(Refusal.VOLUME_NOT_HELD, f"{other}, not until {_read(command.until)}")
+    return _unfree(volume, command, facts)
+
+
+def _read(moment: datetime | None) -> str:
+    return "-" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _unfree(
+    volume: Volume,
+    command: GrowVolume | DeleteVolume | UndeleteVolume | PurgeVolume,
+    facts: Facts,
+) -> Refused | None:
     if volume.phase is VolumePhase.ABSENT:
         return refuse(Refusal.UNKNOWN_VOLUME, f"there is no volume {command.volume}")
     if volume.operation:
@@ -158,8 +199,42 @@ def _no_room_to_grow(volume: Volume, command: GrowVolume, facts: Facts) -> Refus
 
 
 def _delete(volume: Volume, command: DeleteVolume, facts: Facts) -> Decision[VolumeEvent]:
+    if command.hold_s:
+        return (
+            VolumeHoldBegan(
+                volume=command.volume,
+                uid=volume.uid,
+                operation=facts.operation,
+                deadline=facts.at + timedelta(seconds=command.deadline_s),
+                node=volume.node,
+                pool=volume.pool,
+                until=facts.at + timedelta(seconds=command.hold_s),
+            ),
+        )
+    return (_deletion(volume, command, facts),)
+
+
+def _deletion(
+    volume: Volume, command: DeleteVolume | PurgeVolume, facts: Facts
+) -> VolumeDeletionBegan:
+    return VolumeDeletionBegan(
+        volume=command.volume,
+        uid=volume.uid,
+        operation=facts.operation,
+        deadline=facts.at + timedelta(seconds=command.deadline_s),
+        node=volume.node,
+        pool=volume.pool,
+        held=volume.phase is VolumePhase.HELD,
+    )
+
+
+def _end_hold(
+    volume: Volume, command: UndeleteVolume | PurgeVolume, facts: Facts
+) -> Decision[VolumeEvent]:
+    if isinstance(command, PurgeVolume):
+        return (_deletion(volume, command, facts),)
     return (
-        VolumeDeletionBegan(
+        VolumeUndeletionBegan(
             volume=command.volume,
             uid=volume.uid,
             operation=facts.operation,
@@ -176,9 +251,13 @@ def _conclude(volume: Volume, report: ConcludeVolume) -> Decision[VolumeEvent]:
             return (_provisioned(volume, report),)
         case VolumePhase.GROWING:
             return (_grown(volume, report),)
+        case VolumePhase.HOLDING:
+            return (_put_on_hold(volume, report),)
         case VolumePhase.DELETING:
             return (_deleted(volume, report),)
-        case VolumePhase.ABSENT | VolumePhase.READY:
+        case VolumePhase.UNDELETING:
+            return (_undeleted(volume, report),)
+        case VolumePhase.ABSENT | VolumePhase.READY | VolumePhase.HELD:
             return ()
         case _:
             assert_never(volume.phase)
@@ -227,6 +306,31 @@ def _deleted(volume: Volume, report: ConcludeVolume) -> VolumeEvent:
     )
 
 
+def _put_on_hold(volume: Volume, report: ConcludeVolume) -> VolumeEvent:
+    if report.code is not None or report.gone or volume.until is None:
+        return _deleted(volume, report)
+    return VolumeHeld(
+        volume=report.volume,
+        uid=volume.uid,
+        operation=report.operation,
+        until=volume.until,
+    )
+
+
+def _undeleted(volume: Volume, report: ConcludeVolume) -> VolumeEvent:
+    about = {"volume": report.volume, "uid": volume.uid, "operation": report.operation}
+    if report.gone:
+        return VolumeDeleted(**about)
+    if report.code is None:
+        return VolumeUndeleted(**about)
+    return VolumeUndeletionFailed(
+        volume=report.volume,
+        operation=report.operation,
+        code=report.code,
+        because=report.because,
+    )
+
+
 def evolve(volume: Volume, event: VolumeEvent) -> Volume:
     """Apply what happened. Never refuses: the past cannot be wrong."""
     match event:
@@ -249,8 +353,15 @@ def evolve(volume: Volume, event: VolumeEvent) -> Volume:
             )
         case VolumeDeletionBegan():
             return replace(volume, phase=VolumePhase.DELETING, operation=event.operation)
-        case VolumeDeletionFailed():
-            return replace(volume, phase=VolumePhase.READY, operation="")
+        case (
+            VolumeHoldBegan()
+            | VolumeHeld()
+            | VolumeUndeletionBegan()
+            | VolumeUndeleted()
+            | VolumeUndeletionFailed()
+            | VolumeDeletionFailed()
+        ):
+            return _held(volume, event)
         case VolumeDeleted() | VolumeProvisioningFailed() | VolumeGone():
             return Volume()
         case _:
@@ -268,3 +379,32 @@ def _began(event: VolumeProvisioningBegan) -> Volume:
         filesystem=event.filesystem,
         candidates=event.candidates,
     )
+
+
+_Hold = (
+    VolumeHoldBegan
+    | VolumeHeld
+    | VolumeUndeletionBegan
+    | VolumeUndeleted
+    | VolumeUndeletionFailed
+    | VolumeDeletionFailed
+)
+
+
+def _held(volume: Volume, event: _Hold) -> Volume:
+    match event:
+        case VolumeHoldBegan():
+            began = replace(volume, phase=VolumePhase.HOLDING, operation=event.operation)
+            return replace(began, until=event.until)
+        case VolumeHeld():
+            return replace(volume, phase=VolumePhase.HELD, operation="", until=event.until)
+        case VolumeUndeletionBegan():
+            return replace(volume, phase=VolumePhase.UNDELETING, operation=event.operation)
+        case VolumeUndeletionFailed():
+            return replace(volume, phase=VolumePhase.HELD, operation="")
+        case VolumeDeletionFailed() if volume.phase is VolumePhase.DELETING and volume.until:
+            return replace(volume, phase=VolumePhase.HELD, operation="")
+        case VolumeUndeleted() | VolumeDeletionFailed():
+            return replace(volume, phase=VolumePhase.READY, operation="", until=None)
+        case _:
+            assert_never(event)

@@ -5,7 +5,15 @@ from collections.abc import Callable, Mapping
 import msgspec
 from msgspec.structs import replace
 
-from node_workers.plan import HaveNoPool, HaveNoReplica, HavePool, HaveReplica, Step
+from node_workers.plan import (
+    HaveNoPool,
+    HaveNoReplica,
+    HavePool,
+    HaveReplica,
+    HaveReplicaAwake,
+    HaveReplicaHeld,
+    Step,
+)
 from node_workers.ports import (
     Filesystem,
     Layout,
@@ -13,11 +21,17 @@ from node_workers.ports import (
     PoolDisk,
     Storage,
     VolumeSpec,
+    VolumeState,
 )
 from node_workers.reports import pool_facts
 from schemas.grammar import Report
 from schemas.pool import ReportPoolAbsent, ReportPoolBuilt
-from schemas.replica import ReplicaSpec, ReportReplicaAbsent, ReportReplicaPresent
+from schemas.replica import (
+    ReplicaSpec,
+    ReportReplicaAbsent,
+    ReportReplicaHeld,
+    ReportReplicaPresent,
+)
 
 
 class Hands(msgspec.Struct, frozen=True):
@@ -42,6 +56,8 @@ class Hands(msgspec.Struct, frozen=True):
                 return ReportPoolAbsent(pool=step.group, node=self.node, uid=step.uid)
             case HaveReplica():
                 return await self._replica(step, cause)
+            case HaveReplicaHeld() | HaveReplicaAwake():
+                return await self._still_there(step, cause)
             case HaveNoReplica():
                 await self.storage.ensure_volume_removed(
                     step.pool_uid, step.group, step.uid, step.volume, cause=cause
@@ -92,17 +108,38 @@ class Hands(msgspec.Struct, frozen=True):
             if step.withdrawn and error.reason == "volume-missing":
                 return ReportReplicaAbsent(volume=step.volume, node=self.node, uid=step.uid)
             raise
-        return ReportReplicaPresent(
-            volume=step.volume,
-            node=self.node,
-            uid=step.uid,
-            size_bytes=state.size_bytes,
-            device=state.path,
-        )
+        return _present(step, state, self.node)
+
+    async def _still_there(
+        self, step: HaveReplicaHeld | HaveReplicaAwake, cause: str
+    ) -> ReportReplicaHeld | ReportReplicaPresent | ReportReplicaAbsent:
+        spec = _volume(step.volume, step.spec)
+        try:
+            if isinstance(step, HaveReplicaHeld):
+                await self.storage.ensure_volume_unused(step.pool_uid, spec, cause=cause)
+                return ReportReplicaHeld(volume=step.volume, node=self.node, uid=step.uid)
+            state = await self.storage.ensure_volume_awake(step.pool_uid, spec, cause=cause)
+        except NotThereError as error:
+            if error.reason == "volume-missing":
+                return ReportReplicaAbsent(volume=step.volume, node=self.node, uid=step.uid)
+            raise
+        return _present(step, state, self.node)
 
     def _disks(self, disks: tuple[str, ...]) -> list[PoolDisk]:
         paths = self.paths()
         return [PoolDisk(disk=disk, path=paths.get(disk, "")) for disk in disks]
+
+
+def _present(
+    step: HaveReplica | HaveReplicaAwake, state: VolumeState, node: str
+) -> ReportReplicaPresent:
+    return ReportReplicaPresent(
+        volume=step.volume,
+        node=node,
+        uid=step.uid,
+        size_bytes=state.size_bytes,
+        device=state.path,
+    )
 
 
 def _volume(name: str, spec: ReplicaSpec) -> VolumeSpec:

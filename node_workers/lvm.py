@@ -1,6 +1,6 @@
 """Storage by LVM: pools are volume groups, volumes are logical volumes, tags say whose they are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from node_workers.lvm_moves import Moves
 from node_workers.lvm_pools import Pools, pool_state
@@ -93,6 +93,18 @@ class LvmStorage:
         """Have no such volume."""
         await self._volumes.ensure_removed(pool_uid, pool, uid, name, cause=cause)
 
-    async def ensure_active(self, pools: Mapping[str, str], *, cause: str) -> tuple[str, ...]:
-        """Have all our volumes in *pools* active."""
-        return await self._volumes.ensure_active(pools, cause=cause)
+    async def ensure_volume_unused(self, pool_uid: str, spec: VolumeSpec, *, cause: str) -> None:
+        """Have the volume there, not active."""
+        await self._volumes.ensure_unused(pool_uid, spec, cause=cause)
+
+    async def ensure_volume_awake(
+        self, pool_uid: str, spec: VolumeSpec, *, cause: str
+    ) -> VolumeState:
+        """Have the volume active, whatever is on it."""
+        return await self._volumes.ensure_awake(pool_uid, spec, cause=cause)
+
+    async def ensure_active(
+        self, pools: Mapping[str, str], *, cause: str, at_rest: Collection[str] = ()
+    ) -> tuple[str, ...]:
+        """Have all our volumes in *pools* active, except those *at_rest*."""
+        return await self._volumes.ensure_active(pools, at_rest, cause=cause)

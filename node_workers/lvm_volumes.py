@@ -1,6 +1,6 @@
 """Logical volumes: made once, grown with what is on them, removed only when they are ours."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -86,9 +86,7 @@ class Volumes:
     async def ensure_size(self, pool_uid: str, spec: VolumeSpec, *, cause: str) -> VolumeState:
         """Have the volume and its filesystem that large, as ``Storage`` promises."""
         group = await self._look(pool_uid, spec.pool, cause=cause)
-        found = _ours(group, spec.uid, spec.name)
-        if found is None:
-            raise NotThereError("volume-missing", f"there is no volume {spec.pool}/{spec.name}")
+        found = _there(group, spec)
         return await self._complete(group, found, spec, cause=cause, growing=True)
 
     async def ensure_removed(
@@ -112,8 +110,26 @@ class Volumes:
             await self._filesystems.wipe(path, found.size_bytes, cause=cause)
         await self._tools.must("lvremove", "--yes", f"{pool}/{name}", cause=cause)
 
-    async def ensure_active(self, pools: Mapping[str, str], *, cause: str) -> tuple[str, ...]:
-        """Have all our volumes active; returns the uids of those that were not.
+    async def ensure_unused(self, pool_uid: str, spec: VolumeSpec, *, cause: str) -> None:
+        """Have the volume inactive; LVM refuses that while anybody has it open."""
+        found = await self._find(pool_uid, spec, cause=cause)
+        if found.open:
+            path = _path(spec.pool, spec.name)
+            await self._filesystems.ensure_released(path, found.device, cause=cause)
+        if found.active:
+            name = f"{spec.pool}/{spec.name}"
+            await self._tools.must("lvchange", "--activate", "n", name, cause=cause)
+
+    async def ensure_awake(self, pool_uid: str, spec: VolumeSpec, *, cause: str) -> VolumeState:
+        """Have the volume active, and leave alone what is on it."""
+        found = await self._find(pool_uid, spec, cause=cause)
+        await self._activate((found,), spec.pool, cause=cause)
+        return _state(spec, found.size_bytes, changed=not found.active)
+
+    async def ensure_active(
+        self, pools: Mapping[str, str], at_rest: Collection[str], *, cause: str
+    ) -> tuple[str, ...]:
+        """Have all our volumes active but those *at_rest*; returns the uids that were not.
 
         One on a missing disk would keep LVM from activating the others, and is left out.
         """
@@ -124,10 +140,13 @@ class Volumes:
                 continue
             self.note(group)
             ours = [lv for lv in group.logical if lv.uid and lv.health != _PARTIAL]
-            sleeping = [lv for lv in ours if not lv.active]
+            sleeping = [lv for lv in ours if not lv.active and lv.uid not in at_rest]
             await self._activate(sleeping, group.name, cause=cause)
             activated.extend(lv.uid for lv in sleeping)
         return tuple(activated)
+
+    async def _find(self, pool_uid: str, spec: VolumeSpec, *, cause: str) -> LogicalVolume:
+        return _there(await self._look(pool_uid, spec.pool, cause=cause), spec)
 
     async def _look(self, pool_uid: str, pool: str, *, cause: str) -> VolumeGroup:
         group = await our_group(self._runner, pool_uid, pool, cause=cause)
@@ -232,6 +251,14 @@ def _ours(group: VolumeGroup, uid: str, name: str) -> LogicalVolume | None:
     if named is not None and named.uid != uid:
         whose = f"is the volume {named.uid}" if named.uid else "is not ours"
         raise RefusedToTouchError(Refusal.FOREIGN_VOLUME, f"{group.name}/{name} {whose}")
+    return found
+
+
+def _there(group: VolumeGroup, spec: VolumeSpec) -> LogicalVolume:
+    """Return our volume. Raises ``NotThereError`` if there is none."""
+    found = _ours(group, spec.uid, spec.name)
+    if found is None:
+        raise NotThereError("volume-missing", f"there is no volume {spec.pool}/{spec.name}")
     return found
 
 

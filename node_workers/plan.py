@@ -74,6 +74,22 @@ class HaveReplica(Step, frozen=True, kw_only=True):
     withdrawn: bool = False
 
 
+class HaveReplicaHeld(Step, frozen=True, kw_only=True):
+    """The logical volume shall stay as it is, if it is there, and nobody shall use it."""
+
+    volume: str
+    pool_uid: str
+    spec: ReplicaSpec
+
+
+class HaveReplicaAwake(Step, frozen=True, kw_only=True):
+    """The logical volume, with all that is on it, shall be in use again, if it is there."""
+
+    volume: str
+    pool_uid: str
+    spec: ReplicaSpec
+
+
 class HaveNoReplica(Step, frozen=True, kw_only=True):
     """Nothing of the logical volume shall be left."""
 
@@ -130,9 +146,30 @@ def settled_by_hand(everything: Mapping[str, Wanted], seen: Observation) -> tupl
     )
 
 
+def volumes_at_rest(everything: Mapping[str, Wanted]) -> frozenset[str]:
+    """Return the uids of the volumes that nobody shall use; only a step of their own wakes them."""
+    legs = (one for one in everything.values() if isinstance(one, WantedReplica))
+    return frozenset(
+        leg.uid
+        for leg in legs
+        if leg.held or not leg.present or (leg.open and _simple_step(leg) is HaveReplicaAwake)
+    )
+
+
+def restless_volumes(everything: Mapping[str, Wanted], seen: Observation) -> tuple[str, ...]:
+    """Return the held volumes that somebody made active again, and that nobody has open.
+
+    It may have been ourselves, after a loss of power that took the newest wishes with it.
+    """
+    idle = {volume.uid for volume in seen.volumes if volume.active and not volume.open}
+    legs = (one for one in everything.values() if isinstance(one, WantedReplica))
+    return tuple(leg.key for leg in legs if leg.held and not leg.open and leg.uid in idle)
+
+
 def sleeping_pools(everything: Mapping[str, Wanted], seen: Observation) -> dict[str, str]:
     """Return the pools (uid by name) with volumes of ours that ought to be active and are not."""
     known = {one.uid for one in everything.values() if isinstance(one, WantedReplica)}
+    known -= volumes_at_rest(everything)
     asleep = {v.pool for v in seen.volumes if v.uid in known and not v.active}
     return {name: uid for name, uid in pools_to_activate(everything).items() if name in asleep}
 
@@ -188,8 +225,9 @@ def _no_pool_step(pool: WantedPool) -> HaveNoPool:
 def _replica_step(replica: WantedReplica, everything: Mapping[str, Wanted]) -> Step:
     pool = everything.get(f"pool/{replica.spec.pool}")
     pool_uid = pool.uid if isinstance(pool, WantedPool) else ""
-    if not replica.present:
-        return HaveNoReplica(
+    simple = _simple_step(replica)
+    if simple is not None:
+        return simple(
             key=replica.key,
             group=replica.spec.pool,
             uid=replica.uid,
@@ -209,3 +247,14 @@ def _replica_step(replica: WantedReplica, everything: Mapping[str, Wanted]) -> S
         may_create=replica.may_create,
         withdrawn=replica.withdrawn,
     )
+
+
+def _simple_step(
+    replica: WantedReplica,
+) -> type[HaveNoReplica | HaveReplicaHeld | HaveReplicaAwake] | None:
+    """Return the step that neither makes nor changes anything, if one of those is due."""
+    if not replica.present:
+        return HaveNoReplica
+    if replica.held:
+        return HaveReplicaHeld
+    return HaveReplicaAwake if replica.withdrawn and not replica.spoilt else None

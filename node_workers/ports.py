@@ -1,6 +1,6 @@
 """What the hands ask of the machine: run a tool, and make storage so, whatever it is now."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Protocol
@@ -302,6 +302,24 @@ class Storage(Protocol):
         """Have no volume *uid*, its signatures wiped. Raises ``InUseError`` while it is used."""
         ...
 
-    async def ensure_active(self, pools: Mapping[str, str], *, cause: str) -> tuple[str, ...]:
-        """Have all our volumes in *pools* (uid by name) active; returns the uids it activated."""
+    async def ensure_volume_unused(self, pool_uid: str, spec: VolumeSpec, *, cause: str) -> None:
+        """Have the volume there with its data, but not active, which proves that nobody uses it.
+
+        Raises ``InUseError`` while it is used, and ``NotThereError``.
+        """
+        ...
+
+    async def ensure_volume_awake(
+        self, pool_uid: str, spec: VolumeSpec, *, cause: str
+    ) -> VolumeState:
+        """Have the volume active, whatever is on it. Raises ``NotThereError``."""
+        ...
+
+    async def ensure_active(
+        self, pools: Mapping[str, str], *, cause: str, at_rest: Collection[str] = ()
+    ) -> tuple[str, ...]:
+        """Have all our volumes in *pools* (uid by name) active, except those *at_rest* (uids).
+
+        Returns the uids it activated.
+        """
         ...

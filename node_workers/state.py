@@ -140,6 +140,14 @@ class State:
             if now is not None and now.given_up_seq:
                 await self._commit(Change(wanted={key: replace(now, given_up_seq=0)}))
 
+    async def again(self, key: str) -> None:
+        """Do again what was answered or given up: it is no longer so."""
+        async with self._one_at_a_time:
+            now = self._wanted.get(key)
+            if now is not None:
+                anew = replace(now, answered_seq=0, given_up_seq=0)
+                await self._commit(Change(wanted={key: anew}))
+
     async def say(self, letters: Sequence[Letter], said: Mapping[str, bytes | None]) -> None:
         """Send *letters* about the machine, and remember what was *said*."""
         if letters or said:

@@ -23,6 +23,8 @@ from schemas.pool import (
 )
 from schemas.replica import (
     ReplicaCreated,
+    ReplicaHeld,
+    ReplicaHoldWanted,
     ReplicaKept,
     ReplicaRemovalWanted,
     ReplicaRemovalWithdrawn,
@@ -99,13 +101,16 @@ class WantedPool(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag="po
 class WantedReplica(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag="replica"):
     """A leg of a volume; ``size_bytes`` is what was last reported of it, 0 before.
 
-    ``withdrawn``: it was to go and shall stay, if it is still there.
+    ``withdrawn``: it was to go and shall stay, if it is still there. ``held``: nobody shall use
+    it. ``spoilt``: its removal had begun, so what was on it may have been wiped.
     """
 
     volume: str
     spec: ReplicaSpec
     size_bytes: int = 0
     withdrawn: bool = False
+    held: bool = False
+    spoilt: bool = False
 
     @property
     def key(self) -> str:
@@ -135,8 +140,16 @@ PoolNews = (
     | PoolRemoved
     | PoolTroubled
 )
-ReplicaWish = ReplicaWanted | ReplicaResizeWanted | ReplicaRemovalWanted | ReplicaRemovalWithdrawn
-ReplicaNews = ReplicaCreated | ReplicaResized | ReplicaKept | ReplicaRemoved | ReplicaTroubled
+ReplicaWish = (
+    ReplicaWanted
+    | ReplicaResizeWanted
+    | ReplicaHoldWanted
+    | ReplicaRemovalWanted
+    | ReplicaRemovalWithdrawn
+)
+ReplicaNews = (
+    ReplicaCreated | ReplicaResized | ReplicaHeld | ReplicaKept | ReplicaRemoved | ReplicaTroubled
+)
 
 
 def fold(
@@ -245,12 +258,14 @@ def _wish_replica(
         )
     if replica is None or replica.uid != event.uid:
         return replica
-    replica = replace(replica, origin=origin, present=True, withdrawn=False)
+    replica = replace(replica, origin=origin, present=True, withdrawn=False, held=False)
     match event:
         case ReplicaResizeWanted():
             return replace(replica, spec=replace(replica.spec, size_bytes=event.size_bytes))
         case ReplicaRemovalWanted():
-            return replace(replica, present=False)
+            return replace(replica, present=False, spoilt=True)
+        case ReplicaHoldWanted():
+            return replace(replica, may_create=False, withdrawn=True, held=True)
         case ReplicaRemovalWithdrawn():
             return replace(replica, may_create=False, withdrawn=True)
         case _:
@@ -262,8 +277,10 @@ def _note_replica(replica: WantedReplica, event: ReplicaNews, cause: str) -> Wan
         return replica
     match event:
         case ReplicaCreated() | ReplicaResized() | ReplicaKept():
-            known = replace(replica, size_bytes=event.size_bytes, may_create=False)
+            known = replace(replica, size_bytes=event.size_bytes, may_create=False, spoilt=False)
             return _answered_by(known, cause)
+        case ReplicaHeld():
+            return _answered_by(replica, cause)
         case ReplicaRemoved():
             return None
         case ReplicaTroubled():

@@ -21,9 +21,11 @@ from node_workers.plan import (
     changed_pools,
     plan,
     pools_to_activate,
+    restless_volumes,
     settled_by_hand,
     sleeping_pools,
     step_for,
+    volumes_at_rest,
 )
 from node_workers.ports import Storage, StorageError
 from node_workers.presence import Presence
@@ -145,7 +147,8 @@ class Worker:
         if not pools:
             return
         try:
-            activated = await self._storage.ensure_active(pools, cause=cause)
+            at_rest = volumes_at_rest(self._state.wanted)
+            activated = await self._storage.ensure_active(pools, cause=cause, at_rest=at_rest)
         except StorageError as error:
             _LOG.error(
                 "volumes could not be activated", pools=sorted(pools), because=error.sentence
@@ -166,6 +169,10 @@ class Worker:
             for key in settled_by_hand(self._state.wanted, seen):
                 await self._state.reopen(key)
                 self._lanes.kick(key)
+            for key in restless_volumes(self._state.wanted, seen):
+                if key not in unsure:
+                    await self._state.again(key)
+                    self._lanes.kick(key)
         await self._activate(sleeping_pools(self._state.wanted, seen), cause)
 
     async def _tell_changed_pools(

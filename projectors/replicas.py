@@ -8,6 +8,8 @@ from projectors.tables import REPLICAS
 from schemas.grammar import Event
 from schemas.replica import (
     ReplicaCreated,
+    ReplicaHeld,
+    ReplicaHoldWanted,
     ReplicaKept,
     ReplicaRemovalWanted,
     ReplicaRemovalWithdrawn,
@@ -63,6 +65,10 @@ def _changed(row: ReplicaRow, event: Event) -> ReplicaRow:
         case ReplicaResizeWanted():
             asked = replace(_asked(row, ReplicaState.RESIZING), operation=event.operation)
             return replace(asked, wanted_bytes=event.size_bytes)
+        case ReplicaHoldWanted():
+            return replace(_asked(row, ReplicaState.HOLDING), operation=event.operation)
+        case ReplicaHeld():
+            return replace(_asked(row, ReplicaState.HELD), operation="")
         case ReplicaRemovalWanted():
             return replace(_asked(row, ReplicaState.REMOVING), operation=event.operation)
         case ReplicaRemovalWithdrawn():

@@ -1,5 +1,7 @@
 """The volumes as people ask about them: what each is becoming, and what stands in its way."""
 
+from datetime import datetime
+
 from msgspec.structs import replace
 
 from projectors.reading import Seen
@@ -22,9 +24,14 @@ from schemas.volume import (
     VolumeGrown,
     VolumeGrowthBegan,
     VolumeGrowthFailed,
+    VolumeHeld,
+    VolumeHoldBegan,
     VolumeProvisioned,
     VolumeProvisioningBegan,
     VolumeProvisioningFailed,
+    VolumeUndeleted,
+    VolumeUndeletionBegan,
+    VolumeUndeletionFailed,
 )
 
 
@@ -103,14 +110,35 @@ def _changed(row: VolumeRow, event: Event) -> VolumeRow:
             return replace(_ready(row, size), why=event.because, code=event.code)
         case VolumeDeletionFailed():
             size = row.size_bytes
-            return replace(_ready(row, size), why=event.because, code=event.code)
+            stays = _held(row, row.held_until) if row.held_until else _ready(row, size)
+            return replace(stays, why=event.because, code=event.code)
         case VolumeGrowthBegan():
             growing = _working(row, VolumeState.GROWING, event)
             return replace(growing, wanted_bytes=event.size_bytes)
         case VolumeDeletionBegan():
             return _working(row, VolumeState.DELETING, event)
         case _:
+            return _kept(row, event)
+
+
+def _kept(row: VolumeRow, event: Event) -> VolumeRow:
+    match event:
+        case VolumeHoldBegan():
+            return _working(row, VolumeState.HOLDING, event)
+        case VolumeHeld():
+            return _held(row, event.until)
+        case VolumeUndeletionBegan():
+            return _working(row, VolumeState.UNDELETING, event)
+        case VolumeUndeletionFailed():
+            return replace(_held(row, row.held_until), why=event.because, code=event.code)
+        case VolumeUndeleted():
+            return replace(_ready(row, row.size_bytes), held_until=None)
+        case _:
             return row
+
+
+def _held(row: VolumeRow, until: datetime | None) -> VolumeRow:
+    return replace(_ready(row, row.size_bytes), state=VolumeState.HELD, held_until=until)
 
 
 def _ready(row: VolumeRow, size_bytes: int) -> VolumeRow:
@@ -127,7 +155,9 @@ def _ready(row: VolumeRow, size_bytes: int) -> VolumeRow:
 
 
 def _working(
-    row: VolumeRow, state: VolumeState, event: VolumeGrowthBegan | VolumeDeletionBegan
+    row: VolumeRow,
+    state: VolumeState,
+    event: VolumeGrowthBegan | VolumeHoldBegan | VolumeUndeletionBegan | VolumeDeletionBegan,
 ) -> VolumeRow:
     return replace(
         row,

@@ -19,6 +19,7 @@ class OperationKind(StrEnum):
     VOLUME_PROVISION = "volume-provision"
     VOLUME_GROW = "volume-grow"
     VOLUME_DELETE = "volume-delete"
+    VOLUME_UNDELETE = "volume-undelete"
     NODE_REMOVE = "node-remove"
 
 

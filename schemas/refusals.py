@@ -54,6 +54,8 @@ class Refusal(StrEnum):
     NO_PLACE = "HW-V005"
     VOLUME_NOT_READY = "HW-V006"
     BAD_LAYOUT = "HW-V007"
+    VOLUME_HELD = "HW-V008"
+    VOLUME_NOT_HELD = "HW-V009"
 
     UNKNOWN_REPLICA = "HW-R001"
     REPLICA_BUSY = "HW-R002"
@@ -242,6 +244,14 @@ _EXPLANATIONS: dict[Refusal, tuple[str, str]] = {
     Refusal.BAD_LAYOUT: (
         "The layout contradicts itself: stripes need a striped layout and at least two disks.",
         "Use --layout striped --stripes N, or leave stripes out.",
+    ),
+    Refusal.VOLUME_HELD: (
+        "The volume is deleted; its data is held for a while, and nothing else is done with it.",
+        "hwbus volume undelete NAME brings it back, hwbus volume purge NAME removes it now.",
+    ),
+    Refusal.VOLUME_NOT_HELD: (
+        "The volume is not held: there is nothing to bring back and nothing to purge.",
+        "hwbus volume ls shows what is held and until when; hwbus volume delete NAME deletes.",
     ),
     Refusal.UNKNOWN_REPLICA: ("There is no such replica.", "hwbus volume show NAME lists them."),
     Refusal.REPLICA_BUSY: (

@@ -47,8 +47,16 @@ class RemoveReplica(Request, frozen=True, kw_only=True, tag="replica.remove.v1")
     operation: Id
 
 
+class HoldReplica(Request, frozen=True, kw_only=True, tag="replica.hold.v1"):
+    """Step of deleting with a hold: the leg shall stay, and nobody shall use it."""
+
+    volume: Name
+    node: Name
+    operation: Id
+
+
 class KeepReplica(Request, frozen=True, kw_only=True, tag="replica.keep.v1"):
-    """Step of undoing a deletion: the leg shall stay, if it is still there."""
+    """Step of undoing a deletion: the leg shall stay in use, if it is still there."""
 
     volume: Name
     node: Name
@@ -63,6 +71,14 @@ class ReportReplicaPresent(Report, frozen=True, kw_only=True, tag="replica.repor
     uid: Id
     size_bytes: Bytes
     device: Path
+
+
+class ReportReplicaHeld(Report, frozen=True, kw_only=True, tag="replica.report-held.v1"):
+    """The node has the leg, and nobody uses it: it is not active."""
+
+    volume: Name
+    node: Name
+    uid: Id
 
 
 class ReportReplicaAbsent(Report, frozen=True, kw_only=True, tag="replica.report-absent.v1"):
@@ -126,6 +142,23 @@ class ReplicaResized(Event, frozen=True, kw_only=True, tag="replica.resized.v1")
     thin: bool = False
 
 
+class ReplicaHoldWanted(Event, frozen=True, kw_only=True, tag="replica.hold-wanted.v1"):
+    """The leg shall stay, if it is still there, and nobody shall use it."""
+
+    volume: Name
+    node: Name
+    operation: Id
+    uid: Id
+
+
+class ReplicaHeld(Event, frozen=True, kw_only=True, tag="replica.held.v1"):
+    """The leg is there, and nobody uses it."""
+
+    volume: Name
+    node: Name
+    uid: Id
+
+
 class ReplicaRemovalWanted(Event, frozen=True, kw_only=True, tag="replica.removal-wanted.v1"):
     """The leg and its data shall go."""
 
@@ -145,7 +178,7 @@ class ReplicaRemovalWithdrawn(Event, frozen=True, kw_only=True, tag="replica.rem
 
 
 class ReplicaKept(Event, frozen=True, kw_only=True, tag="replica.kept.v1"):
-    """The leg that was to go is still there, and stays."""
+    """The leg that was to go, or was held, is still there and stays in use."""
 
     volume: Name
     node: Name
@@ -177,8 +210,10 @@ ReplicaCommand = (
     CreateReplica
     | ResizeReplica
     | RemoveReplica
+    | HoldReplica
     | KeepReplica
     | ReportReplicaPresent
+    | ReportReplicaHeld
     | ReportReplicaAbsent
     | ReportReplicaTrouble
 )
@@ -187,6 +222,8 @@ ReplicaEvent = (
     | ReplicaCreated
     | ReplicaResizeWanted
     | ReplicaResized
+    | ReplicaHoldWanted
+    | ReplicaHeld
     | ReplicaRemovalWanted
     | ReplicaRemovalWithdrawn
     | ReplicaKept

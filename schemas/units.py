@@ -33,6 +33,9 @@ Text = Annotated[str, Meta(max_length=1024)]
 Path = Annotated[str, Meta(pattern=r"^/[^\x00\n]*$(?!\n)", max_length=255)]
 Moment = Annotated[datetime, Meta(tz=True, description="RFC 3339, UTC.")]
 Seconds = Annotated[int, Meta(gt=0, le=30 * 86_400, description="At most thirty days.")]
+HoldSeconds = Annotated[
+    int, Meta(ge=0, le=366 * 86_400, description="At most a year; 0: not at all.")
+]
 
 _STEPS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _STEP = 1024

@@ -153,12 +153,16 @@ class VolumeState(StrEnum):
     PROVISIONING = "provisioning"
     READY = "ready"
     GROWING = "growing"
+    HOLDING = "holding"
+    HELD = "held"
+    UNDELETING = "undeleting"
     DELETING = "deleting"
 
 
 class VolumeRow(Tracked, frozen=True, kw_only=True):
     """One volume. ``wanted_bytes`` is what a running operation is making of ``size_bytes``.
 
+    One that is deleted and ``held`` goes for good after ``held_until``.
     ``candidates``, the pools that were looked at when it was placed, with their scores, is filled
     by the view ``volume`` only.
     """
@@ -178,6 +182,7 @@ class VolumeRow(Tracked, frozen=True, kw_only=True):
     device: str = ""
     operation: str = ""
     deadline: Moment | None = None
+    held_until: Moment | None = None
     candidates: tuple[Candidate, ...] = ()
 
 
@@ -187,6 +192,8 @@ class ReplicaState(StrEnum):
     WANTED = "wanted"
     PRESENT = "present"
     RESIZING = "resizing"
+    HOLDING = "holding"
+    HELD = "held"
     REMOVING = "removing"
 
 

@@ -7,7 +7,7 @@ import msgspec
 
 from schemas.grammar import Event, Report, Request
 from schemas.refusals import Refusal
-from schemas.units import Bytes, Id, Moment, Name, Seconds, SomeBytes, Text
+from schemas.units import Bytes, HoldSeconds, Id, Moment, Name, Seconds, SomeBytes, Text
 
 VOLUMES = "volume"
 STRIPES_MAX = 64
@@ -67,11 +67,33 @@ class GrowVolume(Request, frozen=True, kw_only=True, tag="volume.grow.v1"):
     deadline_s: Seconds = 600
 
 
-class DeleteVolume(Request, frozen=True, kw_only=True, tag="volume.delete.v1"):
-    """Remove the volume and its data."""
+class DeleteVolume(Request, frozen=True, kw_only=True, omit_defaults=True, tag="volume.delete.v1"):
+    """Remove the volume and its data, at once or after ``hold_s``.
+
+    Until then it is held: out of use, its name and room taken, and it can be undeleted.
+    """
 
     volume: Name
     deadline_s: Seconds = 600
+    hold_s: HoldSeconds = 0
+
+
+class UndeleteVolume(Request, frozen=True, kw_only=True, tag="volume.undelete.v1"):
+    """Bring a held volume back as it was."""
+
+    volume: Name
+    deadline_s: Seconds = 600
+
+
+class PurgeVolume(Request, frozen=True, kw_only=True, omit_defaults=True, tag="volume.purge.v1"):
+    """Remove a held volume and its data now.
+
+    With ``until``: only the hold that ends then. So the control plane purges what is over.
+    """
+
+    volume: Name
+    deadline_s: Seconds = 600
+    until: Moment | None = None
 
 
 class ConcludeVolume(Report, frozen=True, kw_only=True, tag="volume.report-concluded.v1"):
@@ -164,8 +186,8 @@ class VolumeGrowthFailed(Event, frozen=True, kw_only=True, tag="volume.growth-fa
     because: str
 
 
-class VolumeDeletionBegan(Event, frozen=True, kw_only=True, tag="volume.deletion-began.v1"):
-    """The volume and its data shall go from that pool."""
+class VolumeHoldBegan(Event, frozen=True, kw_only=True, tag="volume.hold-began.v1"):
+    """The volume shall be out of use, and held with its data ``until`` then."""
 
     volume: Name
     uid: Id
@@ -173,6 +195,58 @@ class VolumeDeletionBegan(Event, frozen=True, kw_only=True, tag="volume.deletion
     deadline: Moment
     node: Name
     pool: Name
+    until: Moment
+
+
+class VolumeHeld(Event, frozen=True, kw_only=True, tag="volume.held.v1"):
+    """The volume is deleted for everybody, but can be undeleted ``until`` then."""
+
+    volume: Name
+    uid: Id
+    operation: Id
+    until: Moment
+
+
+class VolumeUndeletionBegan(Event, frozen=True, kw_only=True, tag="volume.undeletion-began.v1"):
+    """The held volume shall be in use again."""
+
+    volume: Name
+    uid: Id
+    operation: Id
+    deadline: Moment
+    node: Name
+    pool: Name
+
+
+class VolumeUndeleted(Event, frozen=True, kw_only=True, tag="volume.undeleted.v1"):
+    """The volume is back, as it was."""
+
+    volume: Name
+    uid: Id
+    operation: Id
+
+
+class VolumeUndeletionFailed(Event, frozen=True, kw_only=True, tag="volume.undeletion-failed.v1"):
+    """The volume is held as before: bringing it back was given up."""
+
+    volume: Name
+    operation: Id
+    code: Refusal
+    because: str
+
+
+class VolumeDeletionBegan(
+    Event, frozen=True, kw_only=True, omit_defaults=True, tag="volume.deletion-began.v1"
+):
+    """The volume and its data shall go from that pool; ``held``: it was out of use already."""
+
+    volume: Name
+    uid: Id
+    operation: Id
+    deadline: Moment
+    node: Name
+    pool: Name
+    held: bool = False
 
 
 class VolumeDeleted(Event, frozen=True, kw_only=True, tag="volume.deleted.v1"):
@@ -184,7 +258,7 @@ class VolumeDeleted(Event, frozen=True, kw_only=True, tag="volume.deleted.v1"):
 
 
 class VolumeDeletionFailed(Event, frozen=True, kw_only=True, tag="volume.deletion-failed.v1"):
-    """The volume stays: its deletion was given up."""
+    """The volume stays, in use or held as before: its deletion was given up."""
 
     volume: Name
     operation: Id
@@ -199,7 +273,15 @@ class VolumeGone(Event, frozen=True, kw_only=True, tag="volume.gone.v1"):
     uid: Id
 
 
-VolumeCommand = ProvisionVolume | GrowVolume | DeleteVolume | ConcludeVolume | ReportLegRemoved
+VolumeCommand = (
+    ProvisionVolume
+    | GrowVolume
+    | DeleteVolume
+    | UndeleteVolume
+    | PurgeVolume
+    | ConcludeVolume
+    | ReportLegRemoved
+)
 VolumeEvent = (
     VolumeProvisioningBegan
     | VolumeProvisioned
@@ -207,6 +289,11 @@ VolumeEvent = (
     | VolumeGrowthBegan
     | VolumeGrown
     | VolumeGrowthFailed
+    | VolumeHoldBegan
+    | VolumeHeld
+    | VolumeUndeletionBegan
+    | VolumeUndeleted
+    | VolumeUndeletionFailed
     | VolumeDeletionBegan
     | VolumeDeleted
     | VolumeDeletionFailed

@@ -7,8 +7,11 @@ from schemas.grammar import Event
 from schemas.operation import OperationKind
 from schemas.pool import RoomReleased
 from schemas.replica import (
+    HoldReplica,
     KeepReplica,
     RemoveReplica,
+    ReplicaHeld,
+    ReplicaHoldWanted,
     ReplicaKept,
     ReplicaRemovalWanted,
     ReplicaRemovalWithdrawn,
@@ -24,10 +27,14 @@ from schemas.volume import (
 
 
 class DeleteVolumeProcess(Process, frozen=True, kw_only=True):
-    """Once the node has removed the leg there is no way back, and none is pretended."""
+    """Once the node has removed the leg there is no way back, and none is pretended.
+
+    A volume that was ``held`` before is held again if it stays.
+    """
 
     volume: str
     node: str
+    held: bool = False
     removal_wanted: bool = False
     withdrawn: bool = False
     kept: bool = False
@@ -53,10 +60,8 @@ class DeleteVolumeProcess(Process, frozen=True, kw_only=True):
         if self.removed:
             return self._gone()
         if self.removal_wanted and not self.withdrawn:
-            return Due(
-                "keep",
-                KeepReplica(volume=self.volume, node=self.node, operation=self.operation),
-            )
+            keep = HoldReplica if self.held else KeepReplica
+            return Due("keep", keep(volume=self.volume, node=self.node, operation=self.operation))
         waits_for_node = self.withdrawn and not self.kept
         if waits_for_node and not self.out_of_time:
             return None
@@ -78,9 +83,9 @@ class DeleteVolumeProcess(Process, frozen=True, kw_only=True):
         match event:
             case ReplicaRemovalWanted():
                 return replace(self, removal_wanted=True)
-            case ReplicaRemovalWithdrawn():
+            case ReplicaRemovalWithdrawn() | ReplicaHoldWanted():
                 return replace(self, withdrawn=True)
-            case ReplicaKept():
+            case ReplicaKept() | ReplicaHeld():
                 return replace(self, kept=True)
             case ReplicaRemoved():
                 return replace(self, removed=True)
@@ -109,4 +114,5 @@ def begin(event: VolumeDeletionBegan) -> DeleteVolumeProcess:
         deadline=event.deadline,
         volume=event.volume,
         node=event.node,
+        held=event.held,
     )

@@ -7,6 +7,7 @@ from aggregates.processes import (
     delete_volume,
     form_pool,
     grow_volume,
+    hold_volume,
     provision,
     remove,
     shrink_pool,
@@ -16,11 +17,19 @@ from schemas.grammar import Event
 from schemas.node import NodeRemovalBegan
 from schemas.pool import PoolFormingBegan, PoolGrowthBegan, PoolRemovalBegan
 from schemas.shrinking import PoolShrinkBegan
-from schemas.volume import VolumeDeletionBegan, VolumeGrowthBegan, VolumeProvisioningBegan
+from schemas.volume import (
+    VolumeDeletionBegan,
+    VolumeGrowthBegan,
+    VolumeHoldBegan,
+    VolumeProvisioningBegan,
+    VolumeUndeletionBegan,
+)
 
 _BEGINNINGS: dict[type[Event], Callable[[Any], Process]] = {
     VolumeProvisioningBegan: provision.begin,
     VolumeGrowthBegan: grow_volume.begin,
+    VolumeHoldBegan: hold_volume.begin_holding,
+    VolumeUndeletionBegan: hold_volume.begin_undeleting,
     VolumeDeletionBegan: delete_volume.begin,
     PoolFormingBegan: form_pool.begin_forming,
     PoolGrowthBegan: form_pool.begin_growing,

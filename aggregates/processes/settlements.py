@@ -106,7 +106,8 @@ def _owed_by_claims(world: World) -> Iterator[Message]:
 def _owed_to_volumes(world: World) -> Iterator[Message]:
     legs = {r.spec.uid for r in world.replicas.values() if r.spec is not None}
     for name, volume in world.volumes.items():
-        if volume.phase is VolumePhase.READY and volume.uid not in legs:
+        at_rest = volume.phase in {VolumePhase.READY, VolumePhase.HELD}
+        if at_rest and volume.uid not in legs:
             yield ReportLegRemoved(volume=name, uid=volume.uid)
 
 

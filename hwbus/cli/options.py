@@ -78,6 +78,17 @@ Deadline = Annotated[
     ),
 ]
 
+Hold = Annotated[
+    int,
+    Parameter(
+        converter=_whole_seconds,
+        n_tokens=1,
+        help="Keep its data so long, and be able to undelete it: 24h, 7d; 0s: not at all."
+        " [default: 24h]",
+        show_default=False,
+    ),
+]
+
 
 @Parameter(name="*", group=_EVERYWHERE)
 @dataclass(frozen=True, kw_only=True)

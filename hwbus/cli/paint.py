@@ -18,9 +18,10 @@ _STATES = {
     **dict.fromkeys(("ready", "present", "free", "claimed", "completed", "accepted"), _GOOD),
     **dict.fromkeys(("decided", "tool", "ok", "running-process"), _GOOD),
     **dict.fromkeys(("forming", "growing", "provisioning", "deleting", "removing"), _MOVING),
+    **dict.fromkeys(("holding", "undeleting"), _MOVING),
     **dict.fromkeys(("running", "wanted", "resizing", "cancelling", "admitted"), _MOVING),
     **dict.fromkeys(("cordoned", "reserved", "occupied", "cancelled", "expired"), _CAREFUL),
-    **dict.fromkeys(("unknown", "advice", "removed"), _CAREFUL),
+    **dict.fromkeys(("unknown", "advice", "removed", "held"), _CAREFUL),
     **dict.fromkeys(("silent", "gone", "seen-twice", "failed", "refused", "parked"), _BAD),
     **dict.fromkeys(("trouble", "stopped"), _BAD),
 }
@@ -135,7 +136,10 @@ def plain(field: str, value: Any) -> str:
             return ", ".join(plain("", each) for each in value)
         case dict():
             return ", ".join(f"{key}={plain(key, each)}" for key, each in value.items())
-        case str() if field.endswith(("_at", "deadline", "heard")) or field in {"at", "since"}:
+        case str() if field.endswith(("_at", "deadline", "heard", "_until")) or field in {
+            "at",
+            "since",
+        }:
             return local(value) or clean(value)
         case _:
             return clean(str(value))

@@ -220,6 +220,7 @@ TABLES: dict[str, Table] = {
             _text("node"),
             _text("pool"),
             _age(),
+            _text("held_until"),
             _text("device", wide=True),
             _text("operation", wide=True),
             _text("uid", wide=True),

@@ -1,5 +1,6 @@
-"""Volumes: make, look at, grow, wait for, delete."""
+"""Volumes: make, look at, grow, wait for, delete and bring back."""
 
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -9,7 +10,7 @@ from hwbus.cli.exits import Exit, FailureError
 from hwbus.cli.following import follow_to_end
 from hwbus.cli.nouns import AtNode, AtPool, VolumeName, Yes
 from hwbus.cli.operations import patience_s
-from hwbus.cli.options import CHANGE, OPTIONS, Change, Deadline, Options, Size, noun
+from hwbus.cli.options import CHANGE, OPTIONS, Change, Deadline, Hold, Options, Size, noun
 from hwbus.cli.output import heading, print_cells, print_data, print_table, say
 from hwbus.cli.paint import clean, plain
 from hwbus.cli.reading import listing, note_behind, one, rest, show_row
@@ -18,7 +19,17 @@ from hwbus.cli.sizes import format_size
 from hwbus.cli.tables import TABLES, Row
 from hwbus.cli.world import world
 from hwbus.client import Client, Page, query_call
-from schemas.volume import DeleteVolume, Filesystem, GrowVolume, Layout, ProvisionVolume
+from schemas.volume import (
+    DeleteVolume,
+    Filesystem,
+    GrowVolume,
+    Layout,
+    ProvisionVolume,
+    PurgeVolume,
+    UndeleteVolume,
+)
+
+_HOLD_S = 24 * 3600
 
 app = noun("volume", "What is given to those who need room.", alias="vol")
 
@@ -117,15 +128,46 @@ def delete(
     name: VolumeName,
     /,
     *,
+    hold: Hold = _HOLD_S,
     deadline: Deadline = 600,
     yes: Yes = False,
     options: Options = OPTIONS,
     how: Change = CHANGE,
 ) -> int:
-    """Remove a volume and its data."""
+    """Delete a volume: its data goes after the hold, and until then it can be undeleted."""
     if not options.show_call and not yes:
-        confirmed(name, f"This deletes {_what(name, options)}, and its data", yes=yes)
-    return change(DeleteVolume(volume=name, deadline_s=deadline), options, how)
+        data = f"; its data is kept for {timedelta(seconds=hold)}" if hold else ", and its data"
+        confirmed(name, f"This deletes {_what(name, options)}{data}", yes=yes)
+    return change(DeleteVolume(volume=name, deadline_s=deadline, hold_s=hold), options, how)
+
+
+@app.command
+def undelete(
+    name: VolumeName,
+    /,
+    *,
+    deadline: Deadline = 600,
+    options: Options = OPTIONS,
+    how: Change = CHANGE,
+) -> int:
+    """Bring a deleted volume back, as it was, while it is held."""
+    return change(UndeleteVolume(volume=name, deadline_s=deadline), options, how)
+
+
+@app.command
+def purge(
+    name: VolumeName,
+    /,
+    *,
+    deadline: Deadline = 600,
+    yes: Yes = False,
+    options: Options = OPTIONS,
+    how: Change = CHANGE,
+) -> int:
+    """Remove a deleted volume and its data now, before its hold is over."""
+    if not options.show_call and not yes:
+        confirmed(name, f"This purges {_what(name, options)}, and its data", yes=yes)
+    return change(PurgeVolume(volume=name, deadline_s=deadline), options, how)
 
 
 def _what(name: str, options: Options) -> str:
@@ -189,7 +231,8 @@ async def _row(client: Client, name: str, min_seq: int) -> dict[str, Any] | None
 
 
 def _arrived(name: str, row: Row | None, for_: str, *, told: bool) -> int:
-    if (row is None) != (for_ == "gone"):
+    held = row is not None and row["state"] == "held"
+    if held or (row is None) != (for_ == "gone"):
         state = f"is {row['state']}" if row is not None else "does not exist"
         raise FailureError(
             Exit.NOT_FOUND if row is None else Exit.FAILED,

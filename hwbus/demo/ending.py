@@ -28,7 +28,7 @@ async def volumes_are_deleted(stage: Stage) -> None:
     teller = stage.teller
     teller.chapter("Volumes are deleted, but never under somebody's feet")
     volume = await stage.row("volumes", name=ORDERS)
-    node, delete = volume["node"], ("volume", "delete", ORDERS, "--yes", "--wait")
+    node, delete = volume["node"], ("volume", "delete", ORDERS, "--hold", "0s", "--yes", "--wait")
     checksum = await stage.inside(node, "md5sum", DATA)
     said = await stage.hwbus(*delete, status=_FAILED, progress=True)
     teller.check(
@@ -40,7 +40,9 @@ async def volumes_are_deleted(stage: Stage) -> None:
         await stage.inside(node, "md5sum", DATA, show=False), checksum, "its data are untouched"
     )
     await stage.by_hand(node, ("umount", TARGET))
-    await stage.side_by_side(delete, ("volume", "delete", SCRATCH, "--yes", "--wait"))
+    await stage.side_by_side(
+        delete, ("volume", "delete", SCRATCH, "--hold", "0s", "--yes", "--wait")
+    )
     gone = {ORDERS, SCRATCH}
     left = {row["name"] for row in await stage.rows("volumes")}
     teller.check(not left & gone, "both are gone from the views", f"{left & gone}")

@@ -135,7 +135,7 @@ async def somebody_meddles(stage: Stage) -> None:
         f"{sorted(found)}",
     )
     teller.say("People settle it: one is renamed back, the other is given up.")
-    await stage.hwbus("volume", "delete", lost, "--yes", "--wait")
+    await stage.hwbus("volume", "delete", lost, "--hold", "0s", "--yes", "--wait")
     await stage.by_hand(node, ("lvrename", BULK, _TAKEN, renamed))
     await stage.look_again(node)
     left = await stage.until("drift", 0, _FOUND_S)

@@ -244,11 +244,22 @@ class LvmTools:
                     raise ToolRefusal(_FAILED, sentence)
                 lv.when_full = "error"
                 continue
+            if given.one("--activate") == "n":
+                self._deactivate(vg, lv)
+                continue
             if any(self._state.is_missing(self._state.pvs[piece.pv]) for piece in lv.pieces):
                 sentence = f"  Refusing activation of partial LV {vg.name}/{lv.name}.\n"
                 raise ToolRefusal(_FAILED, sentence)
             lv.active = True
         return ""
+
+    def _deactivate(self, vg: Vg, lv: Lv) -> None:
+        if self._state.mounts_of(lv.uuid):
+            sentence = f"  Logical volume {vg.name}/{lv.name} contains a filesystem in use.\n"
+            raise ToolRefusal(_FAILED, sentence)
+        if lv.held_open:
+            raise ToolRefusal(_FAILED, f"  Logical volume {vg.name}/{lv.name} in use.\n")
+        lv.active = False
 
     def _allocate(self, vg: Vg, extents: int, stripes: int) -> list[Piece]:
         """Take free extents, first fit; a stripe each on another physical volume."""

@@ -7,6 +7,7 @@ from node_workers.simulated.machine import SimulatedMachine
 from node_workers.simulated.model import Content
 from node_workers.simulated.runner import SimulatedRunner
 from tests.support.clock import ManualClock
+from tests.support.hold_contract import HoldContract
 from tests.support.pool_contract import PoolContract
 from tests.support.storage_bench import Play, play_on
 from tests.support.volume_contract import VolumeContract
@@ -53,7 +54,7 @@ class SimulatedBench:
         self.machine.state.contents[disk.key] = Content(kind=kind)
 
 
-class TestStorageOnASimulatedMachine(PoolContract, VolumeContract):
+class TestStorageOnASimulatedMachine(PoolContract, VolumeContract, HoldContract):
     @pytest.fixture
     def play(self) -> Play:
         return play_on(SimulatedBench())

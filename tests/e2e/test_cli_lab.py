@@ -38,5 +38,5 @@ def test_commands_reach_the_lab_without_flags_and_real_lvm_behind_it(box: Machin
     box.run("lab", "exec", "n2", "--", "true", code=11)
     box.run("lab", "boot", "n2")
     assert box.run("lab", "exec", "n2", "--", "sh", "-c", "exit 3", code=3).stdout == ""
-    box.run("volume", "delete", "pg", "--yes", "--wait")
+    box.run("volume", "delete", "pg", "--hold", "0s", "--yes", "--wait")
     assert "pg" not in box.run("lab", "exec", "n1", "--", "lvs", "--noheadings").stdout

@@ -30,6 +30,19 @@ def test_up_says_what_runs_and_that_storage_is_simulated(box: Machine) -> None:
     assert stat.S_IMODE(box.state.stat().st_mode) == 0o700
 
 
+def deleted_brought_back_and_purged(box: Machine) -> None:
+    box.run("volume", "delete", "pg", "--yes", "--wait")
+    [held] = box.items("volume", "ls")
+    assert (held["state"], held["held_until"] is not None) == ("held", True)
+    box.run("volume", "wait", "pg", code=1)
+    box.run("volume", "grow", "pg", "4GiB", code=5)
+    box.run("volume", "undelete", "pg", "--wait")
+    assert box.run("volume", "wait", "pg").stdout == "volume/pg ready\n"
+    box.run("volume", "purge", "pg", "--yes", code=5)
+    box.run("volume", "delete", "pg", "--hold", "7d", "--yes", "--wait")
+    box.run("volume", "purge", "pg", "--yes", "--wait")
+
+
 def test_from_disks_to_a_volume_and_back(box: Machine) -> None:
     disks = box.names("disk", "ls", "--free")
     assert len(disks) == 3
@@ -63,7 +76,7 @@ def test_from_disks_to_a_volume_and_back(box: Machine) -> None:
     box.run("volume", "grow", "pg", "4GiB", "--expect-version", "1", code=7)
     box.run("volume", "delete", "pg", code=2)
 
-    box.run("volume", "delete", "pg", "--yes", "--wait")
+    deleted_brought_back_and_purged(box)
     assert box.items("volume", "ls") == []
     assert box.items("usage", "--level", "cluster")[0]["allocated_bytes"] == 0
 
@@ -74,6 +87,9 @@ def test_from_disks_to_a_volume_and_back(box: Machine) -> None:
         "volume.provisioned.v1",
         "volume.growth-began.v1",
         "volume.grown.v1",
+        *("volume.hold-began.v1", "volume.held.v1"),
+        *("volume.undeletion-began.v1", "volume.undeleted.v1"),
+        *("volume.hold-began.v1", "volume.held.v1"),
         "volume.deletion-began.v1",
         "volume.deleted.v1",
     ]

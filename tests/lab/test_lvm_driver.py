@@ -18,6 +18,7 @@ from node_workers.ports import BlockFacts, Execution, Filesystem, Runner, ToolFa
 from node_workers.simulated.faults import SimulatedCrash
 from tests.lab.conftest import LabFactory
 from tests.support.clock import NOON
+from tests.support.hold_contract import HoldContract
 from tests.support.pool_contract import PoolContract
 from tests.support.storage_bench import (
     CAUSE,
@@ -169,7 +170,7 @@ def bench(machine: LabBench) -> LabBench:
     return machine
 
 
-class TestStorageOnARealKernel(PoolContract, VolumeContract):
+class TestStorageOnARealKernel(PoolContract, VolumeContract, HoldContract):
     @pytest.fixture
     def play(self, bench: LabBench) -> Play:
         return play_on(bench)

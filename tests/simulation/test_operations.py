@@ -12,6 +12,7 @@ import pytest
 
 from aggregates.ledger import room_bytes
 from aggregates.world import World
+from hwbus.controller.holds import AGAIN_AFTER_S
 from hwbus.subjects import parse_event
 from schemas.answers import Refused
 from schemas.grammar import Event, Request
@@ -20,7 +21,14 @@ from schemas.pool import GrowPool, PoolFormingBegan, RemovePool
 from schemas.refusals import Refusal
 from schemas.replica import ReplicaWanted
 from schemas.shrinking import ShrinkPool
-from schemas.volume import DeleteVolume, GrowVolume, Layout, ProvisionVolume
+from schemas.volume import (
+    DeleteVolume,
+    GrowVolume,
+    Layout,
+    ProvisionVolume,
+    PurgeVolume,
+    UndeleteVolume,
+)
 from tests.support.given import GIB
 from tests.support.stage import CODEC, ScriptedNode, Stage, taken_bytes
 from tests.support.virtual_time import VirtualClock, run_virtually
@@ -32,6 +40,7 @@ SEEDS = (
 )
 DEADLINE_S = 40
 MARGIN_S = 3.0
+HOLDS_END_WITHIN_S = 3 * DEADLINE_S + 3 * AGAIN_AFTER_S
 NODES = ("n1", "n2", "n3")
 
 
@@ -60,6 +69,7 @@ class Day:
         workers = [asyncio.create_task(self._mortal_worker(node)) for node in self.nodes]
         await asyncio.gather(*(self._user(number) for number in range(4)))
         self.calm = True
+        await self.stage.until(_nothing_is_held, within_s=HOLDS_END_WITHIN_S)
         await self.stage.settled(within_s=20 * DEADLINE_S)
         await self.stage.until(self._books_are_right, within_s=300)
         self.over.set()
@@ -108,7 +118,7 @@ class Day:
         size_bytes = self.chance.randrange(1, 9) * GIB
         if step < 2:
             return node.form(self.chance.choice((1, 2)), deadline_s=DEADLINE_S)
-        match self.chance.randrange(10):
+        match self.chance.randrange(12):
             case 0:
                 disk = f"{node.name}-d2"
                 return GrowPool(pool="fast", node=node.name, disks=(disk,), deadline_s=DEADLINE_S)
@@ -121,6 +131,12 @@ class Day:
                 return GrowVolume(volume=volume, size_bytes=size_bytes, deadline_s=DEADLINE_S)
             case 4 | 5:
                 return DeleteVolume(volume=volume, deadline_s=DEADLINE_S)
+            case 10:
+                hold_s = self.chance.randrange(1, 3 * DEADLINE_S)
+                return DeleteVolume(volume=volume, deadline_s=DEADLINE_S, hold_s=hold_s)
+            case 11:
+                word = self.chance.choice((UndeleteVolume, UndeleteVolume, PurgeVolume))
+                return word(volume=volume, deadline_s=DEADLINE_S)
             case 6 if self.operations and (last := self.operations[-1]):
                 return CancelOperation(operation=last)
             case _:
@@ -145,6 +161,10 @@ class Day:
                 return False
         claimed = {(d.owner.node, d.owner.pool) for d in world.disks.values() if d.owner}
         return claimed == set(world.pools)
+
+
+def _nothing_is_held(world: World) -> bool:
+    return all(volume.until is None for volume in world.volumes.values())
 
 
 async def commits(stage: Stage) -> list[tuple[str, str, str, list[Event]]]:

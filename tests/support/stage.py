@@ -11,6 +11,7 @@ import msgspec
 from aggregates.world import World
 from hwbus.asking import Asked
 from hwbus.codec import commit_codec
+from hwbus.controller.holds import Holds
 from hwbus.controller.storage import StorageDomain, StorageScript
 from hwbus.desk import CommandDesk
 from hwbus.driver import Driver
@@ -35,12 +36,14 @@ from schemas.pool import (
 )
 from schemas.refusals import Refusal
 from schemas.replica import (
+    ReplicaHoldWanted,
     ReplicaRemovalWanted,
     ReplicaRemovalWithdrawn,
     ReplicaResizeWanted,
     ReplicaSpec,
     ReplicaWanted,
     ReportReplicaAbsent,
+    ReportReplicaHeld,
     ReportReplicaPresent,
     ReportReplicaTrouble,
 )
@@ -97,13 +100,17 @@ class Stage:
         await caught_up.wait()
         driver.go_live()
         self.desk, self.world = desk, domain.world
+        holds = asyncio.create_task(Holds(desk, domain.world, self.clock, self.mint).run())
         try:
             yield driver
+            if holds.done():
+                holds.result()
         finally:
             self.desk = None
             await driver.close()
-            follower.cancel()
-            await asyncio.gather(follower, return_exceptions=True)
+            for task in (follower, holds):
+                task.cancel()
+            await asyncio.gather(follower, holds, return_exceptions=True)
 
     async def say(
         self, command: Message, *, id_: str = "", correlation: str = "", actor: str = "tester"
@@ -270,12 +277,15 @@ class ScriptedNode:
                 if trouble is None:
                     self.volumes.pop(event.volume, None)
                 return self._said(event.volume, event.uid, trouble)
-            case ReplicaRemovalWithdrawn():
-                return self._said(event.volume, event.uid, None)
+            case ReplicaHoldWanted() | ReplicaRemovalWithdrawn():
+                held = isinstance(event, ReplicaHoldWanted)
+                return self._said(event.volume, event.uid, trouble if held else None, held=held)
             case _:
                 return None
 
-    def _said(self, volume: str, uid: str, trouble: Refusal | None) -> Message:
+    def _said(
+        self, volume: str, uid: str, trouble: Refusal | None, *, held: bool = False
+    ) -> Message:
         if trouble is not None:
             return ReportReplicaTrouble(
                 volume=volume,
@@ -288,6 +298,8 @@ class ScriptedNode:
         spec = self.volumes.get(volume)
         if spec is None:
             return ReportReplicaAbsent(volume=volume, node=self.name, uid=uid)
+        if held:
+            return ReportReplicaHeld(volume=volume, node=self.name, uid=uid)
         return ReportReplicaPresent(
             volume=volume,
             node=self.name,

@@ -21,6 +21,7 @@ from schemas.pool import (
 )
 from schemas.refusals import Refusal
 from schemas.replica import (
+    ReplicaHoldWanted,
     ReplicaRemovalWanted,
     ReplicaRemovalWithdrawn,
     ReplicaResizeWanted,
@@ -204,6 +205,16 @@ def delete(name: str = "pg") -> Wish:
     return wish
 
 
+def hold(name: str = "pg") -> Wish:
+    async def wish(node: Node) -> None:
+        await node.desk.happen(
+            ReplicaHoldWanted(volume=name, node=node.name, operation=OP, uid=uid(name)),
+            operation=OP,
+        )
+
+    return wish
+
+
 def keep(name: str = "pg") -> Wish:
     async def wish(node: Node) -> None:
         await node.desk.happen(
@@ -233,7 +244,7 @@ FORMED, GROWN = "pool.formed.v1", "pool.grown.v1"
 CREATED, RESIZED, KEPT = "replica.created.v1", "replica.resized.v1", "replica.kept.v1"
 SHRUNK = "pool.disks-dropped.v1"
 DISKS_KEPT = "pool.disks-kept.v1"
-POOL_GONE, GONE = "pool.removed.v1", "replica.removed.v1"
+POOL_GONE, GONE, HELD = "pool.removed.v1", "replica.removed.v1", "replica.held.v1"
 EXT4: dict[str, Any] = {"filesystem": Filesystem.EXT4}
 XFS: dict[str, Any] = {"filesystem": Filesystem.XFS}
 STRIPED: dict[str, Any] = {"layout": Layout.STRIPED, "stripes": 2}

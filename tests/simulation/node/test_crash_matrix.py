@@ -14,6 +14,8 @@ from tests.simulation.node.stories import (
     GIB,
     GONE,
     GROWN,
+    HELD,
+    KEPT,
     POOL,
     POOL_GONE,
     RESIZED,
@@ -27,6 +29,8 @@ from tests.simulation.node.stories import (
     formed,
     grow,
     have,
+    hold,
+    keep,
     provisioned,
     remove_pool,
     shown,
@@ -72,6 +76,18 @@ CASES: dict[str, tuple[tuple[Done, ...], Done]] = {
     ),
     "remove a thin volume": (
         (formed(thin_bytes=GIB), provisioned(**THIN)),
+        (delete(), "replica", "pg", GONE),
+    ),
+    "hold a volume": (
+        (formed(), provisioned("kept", **EXT4)),
+        (hold("kept"), "replica", "kept", HELD),
+    ),
+    "wake a volume": (
+        (formed(), provisioned("kept", **XFS), (hold("kept"), "replica", "kept", HELD)),
+        (keep("kept"), "replica", "kept", KEPT),
+    ),
+    "purge a volume": (
+        (formed(), provisioned(**EXT4), (hold(), "replica", "pg", HELD)),
         (delete(), "replica", "pg", GONE),
     ),
     "remove a pool": ((formed(thin_bytes=GIB),), (remove_pool, "pool", POOL, POOL_GONE)),

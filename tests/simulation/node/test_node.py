@@ -18,6 +18,8 @@ from tests.simulation.node.stories import (
     GIB,
     GONE,
     GROWN,
+    HELD,
+    KEPT,
     POOL,
     RESIZED,
     THIN,
@@ -26,6 +28,8 @@ from tests.simulation.node.stories import (
     formed,
     grow,
     have,
+    hold,
+    keep,
     provision,
     provisioned,
     recorded,
@@ -60,6 +64,35 @@ async def findings(node: Node) -> list[tuple[Drift, str]]:
 
 async def always() -> bool:
     return True
+
+
+def test_a_held_volume_that_somebody_woke_is_put_to_rest_as_soon_as_nobody_uses_it(
+    tmp_path: Path,
+) -> None:
+    async def story(node: Node) -> None:
+        await have(node, formed(), provisioned(), (hold(), "replica", "pg", HELD))
+        node.machine.write("fast/pg", "precious")
+        volume = node.machine.volume("fast/pg")
+        async with node.life() as worker:
+            await node.settle(worker, always)
+            volume.active = volume.held_open = True
+            await worker.scans.once()
+            await node.settle(worker, always)
+            assert volume.active
+            volume.held_open = False
+            await worker.scans.once()
+            await node.settle(worker, always)
+            assert not volume.active
+            looks = len(tools(node, "lvchange"))
+            await worker.scans.once()
+            await node.settle(worker, always)
+            assert len(tools(node, "lvchange")) == looks
+            await keep()(node)
+            await node.settle(worker, shown(node, "replica", "pg", KEPT))
+        assert volume.active
+        assert node.machine.read("fast/pg") == "precious"
+
+    told(tmp_path, story)
 
 
 def test_a_blank_disk_is_reported_once_and_a_used_one_with_what_is_on_it(tmp_path: Path) -> None:

@@ -41,14 +41,23 @@ from schemas.pool import (
 from schemas.refusals import Refusal
 from schemas.replica import (
     CreateReplica,
+    HoldReplica,
     KeepReplica,
     RemoveReplica,
     ReplicaSpec,
     ReportReplicaAbsent,
+    ReportReplicaHeld,
     ReportReplicaPresent,
     ResizeReplica,
 )
-from schemas.volume import ConcludeVolume, DeleteVolume, GrowVolume, ProvisionVolume
+from schemas.volume import (
+    ConcludeVolume,
+    DeleteVolume,
+    GrowVolume,
+    ProvisionVolume,
+    PurgeVolume,
+    UndeleteVolume,
+)
 from schemas.words import every_event
 from tests.support.anything import anything
 from tests.support.given import GIB, MIB, NOON
@@ -105,7 +114,9 @@ COMMANDS = st.one_of(
     st.builds(ReportReleased, pool=POOLS, node=NODES, claim=IDS),
     st.builds(ProvisionVolume, volume=VOLUMES, size_bytes=SIZES),
     st.builds(GrowVolume, volume=VOLUMES, size_bytes=SIZES),
-    st.builds(DeleteVolume, volume=VOLUMES),
+    st.builds(DeleteVolume, volume=VOLUMES, hold_s=st.sampled_from([0, 60])),
+    st.builds(UndeleteVolume, volume=VOLUMES),
+    st.builds(PurgeVolume, volume=VOLUMES),
     st.builds(ConcludeVolume, volume=VOLUMES, operation=IDS, node=NODES, pool=POOLS),
     st.builds(
         CreateReplica,
@@ -116,6 +127,8 @@ COMMANDS = st.one_of(
     ),
     st.builds(ResizeReplica, volume=VOLUMES, node=NODES, operation=IDS, size_bytes=SIZES),
     st.builds(RemoveReplica, volume=VOLUMES, node=NODES, operation=IDS),
+    st.builds(HoldReplica, volume=VOLUMES, node=NODES, operation=IDS),
+    st.builds(ReportReplicaHeld, volume=VOLUMES, node=NODES, uid=IDS),
     st.builds(KeepReplica, volume=VOLUMES, node=NODES, operation=IDS),
     st.builds(
         ReportReplicaPresent,

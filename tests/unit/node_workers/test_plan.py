@@ -11,12 +11,15 @@ from node_workers.plan import (
     HaveNoReplica,
     HavePool,
     HaveReplica,
+    HaveReplicaAwake,
+    HaveReplicaHeld,
     Step,
     changed_pools,
     plan,
     pools_to_activate,
     sleeping_pools,
     step_for,
+    volumes_at_rest,
 )
 from node_workers.wanted import Origin, Wanted, WantedPool, WantedReplica
 from schemas.pool import PoolFacts
@@ -87,6 +90,10 @@ def seen(size_bytes: int = 100, disks: tuple[str, ...] = ("d1",), **volume: Any)
         (a_pool(), HavePool),
         (a_pool(present=False), HaveNoPool),
         (a_replica(), HaveReplica),
+        (a_replica(held=True, withdrawn=True), HaveReplicaHeld),
+        (a_replica(held=True, withdrawn=True, spoilt=True), HaveReplicaHeld),
+        (a_replica(withdrawn=True), HaveReplicaAwake),
+        (a_replica(withdrawn=True, spoilt=True), HaveReplica),
         (a_replica(present=False), HaveNoReplica),
     ],
 )
@@ -150,6 +157,22 @@ def test_a_volume_of_ours_that_sleeps_wakes_its_pool_and_no_other() -> None:
     assert sleeping_pools(wanted, seen(active=False)) == {"fast": UID}
     assert sleeping_pools(wanted, seen(active=False, uid="stranger")) == {}
     assert sleeping_pools(wanted, seen()) == {}
+
+
+@pytest.mark.parametrize(
+    ("leg", "at_rest"),
+    [
+        (a_replica(held=True, answered_seq=2), True),
+        (a_replica(present=False), True),
+        (a_replica(withdrawn=True), True),
+        (a_replica(withdrawn=True, answered_seq=2), False),
+        (a_replica(), False),
+    ],
+)
+def test_a_volume_at_rest_is_not_woken_with_the_others(leg: WantedReplica, at_rest: bool) -> None:
+    wanted = all_of(a_pool(), leg)
+    assert volumes_at_rest(wanted) == ({VOLUME} if at_rest else set())
+    assert sleeping_pools(wanted, seen(active=False)) == ({} if at_rest else {"fast": UID})
 
 
 def test_only_pools_that_shall_be_there_are_activated() -> None:

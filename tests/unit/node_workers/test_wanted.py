@@ -23,6 +23,9 @@ from schemas.pool import (
 from schemas.refusals import Refusal
 from schemas.replica import (
     ReplicaCreated,
+    ReplicaHeld,
+    ReplicaHoldWanted,
+    ReplicaKept,
     ReplicaRemovalWanted,
     ReplicaRemovalWithdrawn,
     ReplicaRemoved,
@@ -59,6 +62,9 @@ CREATED = ReplicaCreated(**LEG, uid=UID, pool="fast", size_bytes=104, device="/d
 RESIZE = ReplicaResizeWanted(**LEG, operation=OP, uid=UID, size_bytes=200)
 REMOVE = ReplicaRemovalWanted(**LEG, operation=OP, uid=UID)
 WITHDRAW = ReplicaRemovalWithdrawn(**LEG, operation=OP, uid=UID)
+HOLD = ReplicaHoldWanted(**LEG, operation=OP, uid=UID)
+HELD = ReplicaHeld(**LEG, uid=UID)
+KEPT = ReplicaKept(**LEG, uid=UID, size_bytes=104)
 REMOVED = ReplicaRemoved(**LEG, uid=UID, pool="fast")
 
 
@@ -129,6 +135,19 @@ def test_a_withdrawn_removal_asks_whether_the_volume_is_still_there() -> None:
     assert leg.present
     assert leg.withdrawn
     assert not leg.may_create
+
+
+def test_a_held_leg_is_kept_until_it_is_wanted_in_use_again() -> None:
+    held = leg_after(WANTED, CREATED, HOLD)
+    assert (held.held, held.present, held.may_create, held.spoilt) == (True, True, False, False)
+    assert not leg_after(WANTED, CREATED, HOLD, HELD, causes={4: "event:3"}).open
+    back = leg_after(WANTED, CREATED, HOLD, HELD, WITHDRAW)
+    assert (back.held, back.present, back.withdrawn, back.spoilt) == (False, True, True, False)
+
+
+def test_what_was_to_be_removed_may_have_been_wiped_until_the_node_says_that_it_was_kept() -> None:
+    assert leg_after(WANTED, CREATED, REMOVE, HOLD, HELD, WITHDRAW).spoilt
+    assert not leg_after(WANTED, CREATED, REMOVE, WITHDRAW, KEPT).spoilt
 
 
 def test_a_resize_changes_the_size_that_is_wanted_and_not_what_is_known() -> None:

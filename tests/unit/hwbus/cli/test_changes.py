@@ -54,7 +54,19 @@ CHANGES = [
          "filesystem": "xfs", "pool": "fast", "node": "n1", "deadline_s": 120},
     ),
     (("vol", "grow", "pg", "6G"), "volume.grow", {"volume": "pg", "size_bytes": 6 * 10**9}),
-    (("volume", "delete", "pg", "--yes"), "volume.delete", {"volume": "pg"}),
+    (
+        ("volume", "delete", "pg", "--yes"),
+        "volume.delete",
+        {"volume": "pg", "hold_s": 86_400},
+    ),
+    (
+        ("volume", "delete", "pg", "--hold", "7d", "--yes"),
+        "volume.delete",
+        {"volume": "pg", "hold_s": 7 * 86_400},
+    ),
+    (("volume", "delete", "pg", "--hold", "0s", "-y"), "volume.delete", {"volume": "pg"}),
+    (("volume", "undelete", "pg"), "volume.undelete", {"volume": "pg"}),
+    (("volume", "purge", "pg", "--yes"), "volume.purge", {"volume": "pg"}),
     (("op", "cancel", OPERATION), "operation.cancel", {"operation": OPERATION}),
 ]  # fmt: skip
 
@@ -278,8 +290,20 @@ def test_delete_asks_for_the_name_and_tells_what_is_lost(stage: Stage) -> None:
     stage.when("hwbus.cmd.volume.delete", accepted())
     done = stage.run("volume", "delete", "pg", typed="pg\n", typed_on_tty=True)
     assert done.code == 0
-    assert "This deletes the volume 'pg' (5GiB, on n1), and its data" in done.err
+    assert "This deletes the volume 'pg' (5GiB, on n1); its data is kept for 1 day" in done.err
     assert stage.heard[-1].subject == "hwbus.cmd.volume.delete"
+
+
+def test_deleting_at_once_and_purging_ask_for_the_name_and_tell_that_the_data_goes(
+    stage: Stage,
+) -> None:
+    furnish(stage)
+    for verb, what, more in (("delete", "deletes", ("--hold", "0s")), ("purge", "purges", ())):
+        stage.when(f"hwbus.cmd.volume.{verb}", accepted())
+        done = stage.run("volume", verb, "pg", *more, typed="pg\n", typed_on_tty=True)
+        assert done.code == 0
+        assert f"This {what} the volume 'pg' (5GiB, on n1), and its data" in done.err
+        assert stage.heard[-1].subject == f"hwbus.cmd.volume.{verb}"
 
 
 @pytest.mark.parametrize("typed", ["", "y\n", "PG\n"])
@@ -292,7 +316,12 @@ def test_delete_does_nothing_if_another_name_is_typed(stage: Stage, typed: str) 
 
 @pytest.mark.parametrize(
     "argv",
-    [("volume", "delete", "pg"), ("pool", "remove", "n1/fast"), ("node", "remove", "n1")],
+    [
+        ("volume", "delete", "pg"),
+        ("volume", "purge", "pg"),
+        ("pool", "remove", "n1/fast"),
+        ("node", "remove", "n1"),
+    ],
 )
 def test_where_nobody_can_be_asked_yes_must_be_said(stage: Stage, argv: tuple[str, ...]) -> None:
     furnish(stage)

@@ -14,6 +14,7 @@ from schemas.node import NodeCordoned
 from schemas.operation import OperationEnded, OperationKind, Outcome
 from schemas.queries import Page
 from schemas.refusals import Refusal
+from schemas.views import VolumeState
 from schemas.volume import VolumeGrown
 from tests.support.cli import OPERATION, Stage, accepted
 from tests.unit.hwbus.cli.rows import furnish
@@ -89,6 +90,16 @@ def test_a_volume_that_is_there_is_not_gone(stage: Stage) -> None:
     done = stage.run("volume", "wait", "pg", "--for", "gone")
     assert done.code == 1
     assert "no operation runs on it" in done.err
+
+
+@pytest.mark.parametrize("what", ["ready", "gone"])
+def test_a_held_volume_is_neither_ready_nor_gone(stage: Stage, what: str) -> None:
+    history(stage, Outcome.COMPLETED)
+    [volume] = stage.rows["volumes"]
+    stage.rows["volumes"] = (msgspec.structs.replace(volume, state=VolumeState.HELD, operation=""),)
+    done = stage.run("volume", "wait", "pg", "--for", what)
+    assert done.code == 1
+    assert "is held" in done.err
 
 
 def test_a_volume_that_never_was_is_gone(stage: Stage) -> None:
