@@ -123,6 +123,10 @@ class Outbox:
 
     async def keep(self, records: Sequence[Record]) -> None:
         """Have *records* on disk, and on the audit stream when it can be reached."""
+        # Shielded, so that what is on disk and how many we think are there never part.
+        await asyncio.shield(self._keep_and_count(records))
+
+    async def _keep_and_count(self, records: Sequence[Record]) -> None:
         await self._store.add_records(records)
         await self.added(len(records))
 
@@ -231,16 +235,19 @@ class Outbox:
             kept = await asyncio.gather(*(self._keep(outlet, *row) for row in rows))
             done = [number for number in kept if number]
             if done:
-                await self._store.remove_records(done)
-                self._records_waiting -= len(done)
-                self._figures.count("records_total", len(done))
-                self._figures.show("records_waiting", self._records_waiting)
+                await asyncio.shield(self._forget(done))
             if len(done) == len(rows):
                 attempt = 0
                 continue
             wait_s = backoff_s(attempt, self._rng, first_s=_RETRY_FIRST_S, max_s=_RETRY_MAX_S)
             await asyncio.sleep(wait_s)
             attempt += 1
+
+    async def _forget(self, done: Sequence[int]) -> None:
+        await self._store.remove_records(done)
+        self._records_waiting -= len(done)
+        self._figures.count("records_total", len(done))
+        self._figures.show("records_waiting", self._records_waiting)
 
     async def _keep(self, outlet: Outlet, number: int, subject: str, data: bytes) -> int:
         try:

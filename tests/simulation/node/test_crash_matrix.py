@@ -53,7 +53,6 @@ CASES: dict[str, tuple[tuple[Done, ...], Done]] = {
         (
             formed(0, thin_bytes=GIB),
             provisioned("kept", **EXT4),
-            provisioned(**THIN, **EXT4),
             (extend(1), "pool", POOL, GROWN),
         ),
         (shrink(0), "pool", POOL, SHRUNK),

@@ -224,3 +224,19 @@ def test_the_memory_of_another_node_is_not_opened(tmp_path: Path) -> None:
                 pass
 
     asyncio.run(run())
+
+
+def test_a_record_whose_tool_was_cut_off_is_counted_all_the_same(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        for steps in range(6):
+            keeping = asyncio.create_task(bench.outbox.keep((record(str(steps)),)))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            keeping.cancel()
+            await asyncio.wait({keeping})
+        await bench.outbox.keep((record("last"),))
+        assert bench.outbox.records_waiting == await bench.store.count_records()
+        await bench.deliver(lambda: bench.outbox.records_waiting == 0)
+        assert await bench.store.count_records() == 0
+
+    told(tmp_path, story)
