@@ -19,13 +19,16 @@ from schemas.disk import (
     DiskForgotten,
     DiskFound,
     DiskGone,
+    DiskHealthChanged,
     DiskReleased,
     DiskReserved,
     DiskSeenTwice,
     DiskUnreserved,
+    Health,
     OverrideDiskClass,
     ReportDiskForgotten,
     ReportDiskGone,
+    ReportDiskHealth,
     ReportDiskReleased,
     ReportDiskSeen,
     ReserveDisk,
@@ -51,6 +54,8 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
     reserved: bool = False
     override: DiskClass | None = None
     owner: Owner | None = None
+    health: Health = Health.UNKNOWN
+    reasons: tuple[str, ...] = ()
 
     @property
     def media(self) -> DiskClass | None:
@@ -74,6 +79,8 @@ def unclaimable(disk: Disk | None, name: str, node: str) -> Refused | None:
     if len(disk.sightings) > 1:
         places = " and ".join(sorted(disk.sightings))
         return refuse(Refusal.DISK_SEEN_TWICE, f"{name} is seen on {places}")
+    if disk.health is Health.FAILING:
+        return refuse(Refusal.DISK_FAILING, f"{name} is failing: {', '.join(disk.reasons)}")
     sighting = disk.sightings.get(node)
     if sighting is None:
         return refuse(Refusal.DISK_ELSEWHERE, f"{name} is on {disk.last_node}, not on {node}")
@@ -91,6 +98,8 @@ def decide(disk: Disk, command: DiskCommand, facts: Facts) -> Decision[DiskEvent
         case ReportDiskGone():
             seen = command.node in disk.sightings
             return (DiskGone(disk=command.disk, node=command.node),) if seen else ()
+        case ReportDiskHealth():
+            return _note_health(disk, command)
         case ReportDiskReleased():
             mine = disk.owner == Owner(command.node, command.pool)
             released = DiskReleased(disk=command.disk, node=command.node, pool=command.pool)
@@ -157,6 +166,19 @@ def _note_sighting(disk: Disk, report: ReportDiskSeen) -> Decision[DiskEvent]:
     return (DiskFound(disk=report.disk, node=node, sighting=known, moved_from=moved_from),)
 
 
+def _note_health(disk: Disk, report: ReportDiskHealth) -> Decision[DiskEvent]:
+    learnt_nothing = report.health is Health.UNKNOWN
+    if learnt_nothing and disk.health is Health.FAILING:
+        return ()  # a disk that no longer answers has not recovered
+    if (disk.health, disk.reasons) == (report.health, report.reasons):
+        return ()
+    return (
+        DiskHealthChanged(
+            disk=report.disk, node=report.node, health=report.health, reasons=report.reasons
+        ),
+    )
+
+
 def evolve(disk: Disk, event: DiskEvent) -> Disk:
     """Apply what happened. Never refuses: the past cannot be wrong."""
     match event:
@@ -175,6 +197,8 @@ def evolve(disk: Disk, event: DiskEvent) -> Disk:
             return replace(disk, owner=Owner(event.node, event.pool))
         case DiskReleased():
             return replace(disk, owner=None)
+        case DiskHealthChanged():
+            return replace(disk, health=event.health, reasons=event.reasons)
         case DiskForgotten():
             return _forgotten(disk, event.node)
         case _:

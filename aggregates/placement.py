@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from aggregates.decision import World
+from aggregates.health import ailing
 from aggregates.ledger import room_bytes, rounded_bytes, short_of, thin_room_bytes
 from aggregates.node import unfit
 from aggregates.pool import Pool, PoolPhase
@@ -63,7 +64,8 @@ def _candidate(
     uid: str,
 ) -> Candidate:
     node, name = key
-    no = unfit(world.nodes.get(node), node) or _cannot(request, pool, key, uid)
+    no = unfit(world.nodes.get(node), node) or ailing(node, name, pool.staying, world.disks)
+    no = no or _cannot(request, pool, key, uid)
     room = _room(request, pool)
     usable = pool.usable
     if no is not None or usable is None:

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from aggregates import forming, shrinking
 from aggregates.decision import Decision, Facts
+from aggregates.health import ailing
 from aggregates.ledger import Ledger, Posting, rounded_bytes, short_of
 from aggregates.node import unfit, unheard
 from schemas.answers import Refused, refuse
@@ -100,6 +101,11 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     trouble: tuple[Refusal, str] | None = None
 
     @property
+    def staying(self) -> tuple[str, ...]:
+        """The disks that something may be put on."""
+        return tuple(disk for disk in self.disks if disk not in self.leaving)
+
+    @property
     def usable(self) -> PoolFacts | None:
         """The pool as far as anything may be promised of it: without what is leaving."""
         if self.facts is None or not self.leaving:
@@ -129,7 +135,7 @@ def decide(
     """Say what shall happen. May refuse a request; never refuses a report."""
     match command:
         case Reserve():
-            return _reserve(pool, command)
+            return _reserve(pool, command, facts)
         case ReportUnreserved() | ReportSettled() | ReportReleased():
             return _post(pool, command)
         case FormPool():
@@ -329,7 +335,7 @@ def _conclude(pool: Pool, report: ConcludePool) -> Decision[PoolEvent]:
     return (PoolOperationEnded(pool=report.pool, node=report.node, operation=report.operation),)
 
 
-def _reserve(pool: Pool, command: Reserve) -> Decision[PoolEvent]:
+def _reserve(pool: Pool, command: Reserve, facts: Facts) -> Decision[PoolEvent]:
     if pool.phase is PoolPhase.ABSENT:
         return _unknown(command.node, command.pool)
     usable = pool.usable
@@ -338,7 +344,8 @@ def _reserve(pool: Pool, command: Reserve) -> Decision[PoolEvent]:
         return refuse(Refusal.POOL_NOT_READY, busy)
     if command.claim in pool.ledger.reserved:
         return ()
-    no = short_of(pool.ledger, usable, pool.thin_ratio_percent, pool.volumes_max, command)
+    no = ailing(command.node, command.pool, pool.staying, facts.world.disks)
+    no = no or short_of(pool.ledger, usable, pool.thin_ratio_percent, pool.volumes_max, command)
     return no or (
         RoomReserved(
             pool=command.pool,

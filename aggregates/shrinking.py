@@ -105,7 +105,7 @@ def ask_node(pool: "Pool", step: DrainDisks) -> Decision[PoolEvent | ShrinkEvent
             pool=step.pool,
             node=step.node,
             uid=pool.uid,
-            disks=tuple(disk for disk in pool.disks if disk not in pool.leaving),
+            disks=pool.staying,
             leaving=pool.leaving,
         ),
     )

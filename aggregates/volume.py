@@ -8,6 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from aggregates.decision import Decision, Facts
+from aggregates.health import ailing
 from aggregates.ledger import short_of
 from aggregates.node import unheard
 from aggregates.placement import nowhere, rank
@@ -195,7 +196,9 @@ def _no_room_to_grow(volume: Volume, command: GrowVolume, facts: Facts) -> Refus
         stripes=volume.stripes,
         first=False,
     )
-    return short_of(pool.ledger, usable, pool.thin_ratio_percent, pool.volumes_max, wish)
+    return ailing(volume.node, volume.pool, pool.staying, facts.world.disks) or short_of(
+        pool.ledger, usable, pool.thin_ratio_percent, pool.volumes_max, wish
+    )
 
 
 def _delete(volume: Volume, command: DeleteVolume, facts: Facts) -> Decision[VolumeEvent]:

@@ -65,7 +65,7 @@ async def _live(settings: Settings) -> None:
             clock=clock,
             rng=SystemRandom(),
             figures=figures,
-            rhythm=Rhythm(every_s=settings.scan_every_s),
+            rhythm=Rhythm(every_s=settings.scan_every_s, health_every_s=settings.health_every_s),
         )
         await stack.enter_async_context(_beside(_hints(settings, worker.scans.hint)))
         _LOG.info("working", nats_url=settings.nats_url, state=str(settings.state))

@@ -6,6 +6,7 @@ import msgspec
 
 from hwbus.ports import Clock
 from node_workers.figures import Figures
+from node_workers.health import Checkups
 from node_workers.inventory import observe
 from node_workers.keeping import KeepingRunner
 from node_workers.lvm import LvmStorage
@@ -15,7 +16,7 @@ from node_workers.ports import Runner, Sysfs
 from node_workers.presence import Presence, probe
 from node_workers.scans import Rhythm
 from node_workers.state import State
-from node_workers.store import Store
+from node_workers.store import Kept, Store
 from node_workers.worker import Worker
 from schemas.node import Capability
 
@@ -53,18 +54,12 @@ async def assemble(
 ) -> Worker:
     """Return a worker with the memory that *store* holds."""
     kept = await store.load()
-    outbox = Outbox(
-        store,
-        node=place.node,
-        identity=kept.meta["identity"],
-        clock=clock,
-        rng=rng,
-        figures=figures,
-    )
-    await outbox.load(kept.letters)
+    outbox = await _outbox(place, store, kept, clock=clock, rng=rng, figures=figures)
     state = State(kept, store, outbox, node=place.node, clock=clock, figures=figures)
     runner = KeepingRunner(place.runner, outbox.keep, node=place.node, clock=clock, figures=figures)
     capabilities = place.capabilities if place.capabilities is not None else await probe(runner)
+
+    rhythm = rhythm or Rhythm()
 
     async def look(cause: str) -> Observation:
         return await observe(runner, place.sysfs, node=place.node, cause=cause)
@@ -83,7 +78,29 @@ async def assemble(
             state=state,
             clock=clock,
         ),
+        checkups=Checkups(
+            runner,
+            state,
+            node=place.node,
+            figures=figures,
+            every_s=rhythm.health_every_s,
+        ),
         rng=rng,
         figures=figures,
-        rhythm=rhythm or Rhythm(),
+        rhythm=rhythm,
     )
+
+
+async def _outbox(
+    place: Place, store: Store, kept: Kept, *, clock: Clock, rng: Random, figures: Figures
+) -> Outbox:
+    outbox = Outbox(
+        store,
+        node=place.node,
+        identity=kept.meta["identity"],
+        clock=clock,
+        rng=rng,
+        figures=figures,
+    )
+    await outbox.load(kept.letters)
+    return outbox

@@ -19,6 +19,7 @@ _STDERR_CHARACTERS_MAX = 4096
 _KILLED = -9
 _LVM = ("lvm", "lv", "vg", "pv")
 _NO_LVM = frozenset({"lvmdump"})
+_LOOKS = ("scan:", "health:")
 
 
 class KeepingRunner:
@@ -100,5 +101,5 @@ class KeepingRunner:
         return Record(
             subject=subjects.audit("executed", self._node),
             data=msgspec.json.encode(executed),
-            scan=execution.cause.startswith("scan:"),
+            scan=execution.cause.startswith(_LOOKS),
         )

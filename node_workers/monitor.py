@@ -33,6 +33,7 @@ _MEANINGS = {
     "steps_total": "Things that were ensured.",
     "troubles_total": "Things that could not be ensured, for the time being or for good.",
     "connected": "1 while there is a bus.",
+    "disks_failing": "Disks that say by SMART that they are failing.",
     "drift_findings": "Differences between what was decided and what is.",
     "position": "The last sequence of the log that was folded.",
 }

@@ -33,12 +33,14 @@ class Rhythm(msgspec.Struct, frozen=True, kw_only=True):
 
     Then ``settle_s`` later, so that a burst of hints is one look, and never sooner than
     ``apart_s`` after the last one. What nobody hinted at is known within a minute: the look itself
-    and the way of its report need their share of that.
+    and the way of its report need their share of that. Each disk is asked for its health every
+    ``health_every_s``; 0: never.
     """
 
     every_s: float = 50.0
     settle_s: float = 0.5
     apart_s: float = 3.0
+    health_every_s: float = 600.0
 
 
 class Scans:
@@ -54,6 +56,7 @@ class Scans:
         on_seen: Callable[[Observation, str, AbstractSet[str]], Awaitable[None]],
         busy: Callable[[], frozenset[str]],
         knows_all: Callable[[], bool],
+        on_repeat: Callable[[], None],
         *,
         node: str,
         figures: Figures,
@@ -64,6 +67,7 @@ class Scans:
         self._on_seen = on_seen
         self._busy = busy
         self._knows_all = knows_all
+        self._on_repeat = on_repeat
         self._node = node
         self._figures = figures
         self._rhythm = rhythm
@@ -78,6 +82,7 @@ class Scans:
     def repeat(self) -> None:
         """Say everything again at the next look, changed or not: somebody may have forgotten."""
         self._repeat = True
+        self._on_repeat()
         self.hint()
 
     def paths(self) -> Mapping[str, str]:

@@ -27,11 +27,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     http_host: str
     http_port: int
     scan_every_s: float
+    health_every_s: float
     latency_ms: float
 
 
-def read(argv: Sequence[str]) -> Settings:
-    """Return what *argv* (without the program) says; ends the program if it makes no sense."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m node_workers", description="The hands of one hwbus node."
     )
@@ -52,6 +52,18 @@ def read(argv: Sequence[str]) -> Settings:
         default=Rhythm().every_s,
         help="seconds between looks without a hint",
     )
+    add(
+        "--health-every-s",
+        type=float,
+        default=Rhythm().health_every_s,
+        help="seconds between two questions to a disk for its health; 0: never ask",
+    )
+    return parser
+
+
+def read(argv: Sequence[str]) -> Settings:
+    """Return what *argv* (without the program) says; ends the program if it makes no sense."""
+    parser = _parser()
     given = parser.parse_args(argv)
     try:
         token(given.node)
@@ -72,5 +84,6 @@ def read(argv: Sequence[str]) -> Settings:
         http_host=host or "127.0.0.1",
         http_port=int(port) if given.http else 0,
         scan_every_s=given.scan_every_s,
+        health_every_s=given.health_every_s,
         latency_ms=given.latency_ms,
     )

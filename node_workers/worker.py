@@ -12,6 +12,7 @@ from hwbus.telemetry import current_traceparent, remote_span
 from node_workers.feed import Feed, Links
 from node_workers.figures import Figures
 from node_workers.hands import Hands
+from node_workers.health import Checkups
 from node_workers.keeping import CORRELATION
 from node_workers.lanes import Gates, Lane, Lanes, backoff_s
 from node_workers.observation import Observation
@@ -53,6 +54,7 @@ class Worker:
         storage: Storage,
         observe: Callable[[str], Awaitable[Observation]],
         presence: Presence,
+        checkups: Checkups,
         rng: Random,
         figures: Figures,
         rhythm: Rhythm,
@@ -61,21 +63,13 @@ class Worker:
         self._state = state
         self._outbox = outbox
         self._storage = storage
+        self._checkups = checkups
         self._rng = rng
         self._figures = figures
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._lanes = Lanes(self._work, self._fail)
         self._gates = Gates()
-        self._scans = Scans(
-            state,
-            observe,
-            self._on_seen,
-            self._lanes.busy,
-            lambda: self.caught_up,
-            node=node,
-            figures=figures,
-            rhythm=rhythm,
-        )
+        self._scans = self._looking(observe, rhythm)
         self._hands = Hands(storage, node, self._scans.paths)
         self._feed = Feed(
             state,
@@ -88,6 +82,19 @@ class Worker:
             figures=figures,
         )
         self._told_facts: dict[str, PoolFacts] = {}
+
+    def _looking(self, observe: Callable[[str], Awaitable[Observation]], rhythm: Rhythm) -> Scans:
+        return Scans(
+            self._state,
+            observe,
+            self._on_seen,
+            self._lanes.busy,
+            lambda: self.caught_up,
+            self._checkups.repeat,
+            node=self._node,
+            figures=self._figures,
+            rhythm=rhythm,
+        )
 
     @property
     def scans(self) -> Scans:
@@ -123,6 +130,7 @@ class Worker:
         await self._activate(pools_to_activate(self._state.wanted), "start:boot")
         jobs: list[asyncio.Task[None]] = [
             asyncio.create_task(self._scans.run(), name="scans"),
+            asyncio.create_task(self._checkups.run(), name="checkups"),
             asyncio.create_task(self._feed.run(links), name="feed"),
         ]
         stopping = asyncio.create_task(stop.wait(), name="stop")
@@ -162,6 +170,7 @@ class Worker:
             self._lanes.kick(key)
 
     async def _on_seen(self, seen: Observation, cause: str, unsure: AbstractSet[str]) -> None:
+        await self._checkups.note(self._scans.paths())
         if self.caught_up:
             self._on_news(step.key for step in plan(self._state.wanted))
             await self._tell_changed_pools(seen, cause, unsure)

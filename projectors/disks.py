@@ -14,10 +14,12 @@ from schemas.disk import (
     DiskForgotten,
     DiskFound,
     DiskGone,
+    DiskHealthChanged,
     DiskReleased,
     DiskReserved,
     DiskSeenTwice,
     DiskUnreserved,
+    Health,
     Sighting,
 )
 from schemas.grammar import Event
@@ -27,14 +29,14 @@ from schemas.views import DiskRow, DiskState
 def disks(rows: Rows, seen: Seen, event: Event) -> Changes:
     """Change the row of the disk that *event* is about, and how many its node sees."""
     name = seen.address.id
-    known = rows.get(SIGHTINGS, name)
-    sightings = known.seen if known is not None else {}
+    known = rows.get(SIGHTINGS, name) or SightingsRow(seen={})
+    sightings = known.seen
     row = rows.get(DISKS, name)
     match event:
         case DiskFound() | DiskChanged() | DiskSeenTwice():
             after = {**sightings, event.node: event.sighting}
-            yield put(SIGHTINGS, name, SightingsRow(seen=after))
-            yield put(DISKS, name, _seen_at(row, seen, event.node, after))
+            yield put(SIGHTINGS, name, replace(known, seen=after))
+            yield put(DISKS, name, _ailing(_seen_at(row, seen, event.node, after), known, seen))
             if event.node not in sightings:
                 yield from counted(rows, event.node, 1)
         case DiskGone() | DiskForgotten():
@@ -48,8 +50,14 @@ def disks(rows: Rows, seen: Seen, event: Event) -> Changes:
                 yield drop(DISKS, name)
             elif row is not None:
                 node = owner if forgotten else next(iter(after), event.node)
-                yield put(SIGHTINGS, name, SightingsRow(seen=after))
+                yield put(SIGHTINGS, name, replace(known, seen=after))
                 yield put(DISKS, name, _seen_at(row, seen, node, after))
+        case DiskHealthChanged():
+            # It may be told before the disk is: then there is no row to show it in yet.
+            told = replace(known, health=event.health, reasons=event.reasons)
+            yield put(SIGHTINGS, name, told)
+            if row is not None:
+                yield put(DISKS, name, _ailing(row, told, seen))
         case _ if row is not None:
             yield put(DISKS, name, _stamped(_marked(row, event), seen))
         case _:
@@ -92,6 +100,10 @@ def _seen_at(row: DiskRow | None, seen: Seen, node: str, sightings: dict[str, Si
     return _stamped(replace(row, node=node, also_on=others, gone=not sightings), seen)
 
 
+def _ailing(row: DiskRow, known: SightingsRow, seen: Seen) -> DiskRow:
+    return _stamped(replace(row, health=known.health, health_reasons=known.reasons), seen)
+
+
 def _marked(row: DiskRow, event: Event) -> DiskRow:
     match event:
         case DiskReserved():
@@ -120,6 +132,8 @@ def _state(row: DiskRow) -> DiskState:
         return DiskState.GONE
     if row.also_on:
         return DiskState.SEEN_TWICE
+    if row.health is Health.FAILING:
+        return DiskState.FAILING
     if row.pool:
         return DiskState.CLAIMED
     if row.reserved:

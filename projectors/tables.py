@@ -4,7 +4,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from schemas.disk import Sighting
+from schemas.disk import Health, Sighting
 from schemas.units import Moment
 from schemas.views import (
     AuditRow,
@@ -58,9 +58,11 @@ class PlacementRow(Row, frozen=True, kw_only=True):
 
 
 class SightingsRow(Row, frozen=True, kw_only=True):
-    """How each node that sees a disk sees it."""
+    """How each node that sees a disk sees it, and what the disk says of its own health."""
 
     seen: dict[str, Sighting]
+    health: Health = Health.UNKNOWN
+    reasons: tuple[str, ...] = ()
 
 
 class FindingsRow(Row, frozen=True, kw_only=True):
@@ -105,7 +107,7 @@ NODES = Table("nodes", NodeRow, ("name", "state", "zone", "cordoned", "operation
 DISKS = Table(
     "disks",
     DiskRow,
-    ("id", "node", "state", "media", "content", "pool", "serial", "wwn", "path"),
+    ("id", "node", "state", "health", "media", "content", "pool", "serial", "wwn", "path"),
 )
 POOLS = Table("pools", PoolRow, ("name", "node", "state", "uid", "operation"))
 VOLUMES = Table(

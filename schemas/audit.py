@@ -37,8 +37,8 @@ class DecidedRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 class ExecutedRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="executed"):
     """One execution of a tool on a node; ``exit_status`` is negative for a signal.
 
-    ``stderr`` is cut after 4 KiB. ``cause`` is what it was run for (``event:<seq>`` or
-    ``scan:<number>``) and ``correlation`` the operation it belongs to, if any.
+    ``stderr`` is cut after 4 KiB. ``cause`` is what it was run for (``event:<seq>``,
+    ``scan:<number>``, ``health:<number>``) and ``correlation`` the operation it belongs to, if any.
     """
 
     at: Moment

@@ -1,6 +1,7 @@
 """What is said about disks: which there are, what is on them, whose they are."""
 
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
 
@@ -30,6 +31,17 @@ class Content(StrEnum):
     FOREIGN_LVM = "foreign-lvm"
     OTHER = "other"
     IN_USE = "in-use"
+
+
+class Health(StrEnum):
+    """What a disk says of itself by SMART; ``unknown``: it does not say, as virtual ones do not."""
+
+    HEALTHY = "healthy"
+    FAILING = "failing"
+    UNKNOWN = "unknown"
+
+
+Reasons = Annotated[tuple[Text, ...], msgspec.Meta(max_length=16)]
 
 
 class Sighting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -104,6 +116,15 @@ class ReportDiskGone(Report, frozen=True, kw_only=True, tag="disk.report-gone.v1
     node: Name
 
 
+class ReportDiskHealth(Report, frozen=True, kw_only=True, tag="disk.report-health.v1"):
+    """The disk says this of its health, and why it is failing."""
+
+    disk: Name
+    node: Name
+    health: Health
+    reasons: Reasons = ()
+
+
 class DiskFound(Event, frozen=True, kw_only=True, tag="disk.found.v1"):
     """The disk is at this node now: new, returned, or moved there from ``moved_from``."""
 
@@ -173,6 +194,15 @@ class DiskReleased(Event, frozen=True, kw_only=True, tag="disk.released.v1"):
     pool: Name
 
 
+class DiskHealthChanged(Event, frozen=True, kw_only=True, tag="disk.health-changed.v1"):
+    """The disk's health is another than before, or is failing for other reasons."""
+
+    disk: Name
+    node: Name
+    health: Health
+    reasons: Reasons = ()
+
+
 class DiskForgotten(Event, frozen=True, kw_only=True, tag="disk.forgotten.v1"):
     """No node that counts sees the disk any longer; it is no longer shown."""
 
@@ -189,6 +219,7 @@ DiskCommand = (
     | ReportDiskForgotten
     | ReportDiskSeen
     | ReportDiskGone
+    | ReportDiskHealth
 )
 DiskEvent = (
     DiskFound
@@ -200,5 +231,6 @@ DiskEvent = (
     | DiskClassOverridden
     | DiskClaimed
     | DiskReleased
+    | DiskHealthChanged
     | DiskForgotten
 )

@@ -98,7 +98,7 @@ ROWS: dict[str, type[Row]] = {
 }
 COLUMNS: dict[str, tuple[str, ...]] = {
     "nodes": ("name", "state", "zone", "cordoned", "operation"),
-    "disks": ("id", "node", "state", "media", "content", "pool", "serial", "wwn", "path"),
+    "disks": ("id", "node", "state", "health", "media", "content", "pool", "serial", "wwn", "path"),
     "pools": ("name", "node", "state", "uid", "operation"),
     "volumes": ("name", "uid", "state", "layout", "filesystem", "pool", "node", "operation"),
     "volume": ("name",),

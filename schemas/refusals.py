@@ -31,6 +31,7 @@ class Refusal(StrEnum):
     DISK_SEEN_TWICE = "HW-D006"
     DISK_NOT_RESERVED = "HW-D007"
     DISK_ELSEWHERE = "HW-D008"
+    DISK_FAILING = "HW-D009"
     DISK_NOT_IN_POOL = "HW-D010"
 
     UNKNOWN_POOL = "HW-P001"
@@ -45,6 +46,7 @@ class Refusal(StrEnum):
     POOL_NOT_READY = "HW-P010"
     TOO_FEW_DISKS = "HW-P011"
     NO_DISKS_NAMED = "HW-P012"
+    POOL_DISK_FAILING = "HW-P013"
     LAST_DISK = "HW-P014"
 
     UNKNOWN_VOLUME = "HW-V001"
@@ -170,6 +172,10 @@ _EXPLANATIONS: dict[Refusal, tuple[str, str]] = {
         "The disk is on another node than the pool.",
         "A pool takes disks of its own node only: hwbus disk ls --node NAME.",
     ),
+    Refusal.DISK_FAILING: (
+        "The disk says by SMART that it is failing; it is put in no pool.",
+        "hwbus disk show ID tells why. Use another disk, and replace this one.",
+    ),
     Refusal.DISK_NOT_IN_POOL: (
         "The disk does not belong to that pool.",
         "hwbus pool show NAME lists its disks.",
@@ -218,6 +224,10 @@ _EXPLANATIONS: dict[Refusal, tuple[str, str]] = {
     Refusal.NO_DISKS_NAMED: (
         "No disk was named, or one was named twice.",
         "Name each disk once: hwbus disk ls --blank.",
+    ),
+    Refusal.POOL_DISK_FAILING: (
+        "A disk of the pool says by SMART that it is failing; nothing new is put in the pool.",
+        "hwbus disk show ID tells why; hwbus disk drain ID moves all off it while it can be read.",
     ),
     Refusal.LAST_DISK: (
         "A pool keeps at least one disk; there would be nowhere to move its volumes to.",

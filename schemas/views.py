@@ -9,7 +9,7 @@ from enum import StrEnum
 
 import msgspec
 
-from schemas.disk import Content, DiskClass
+from schemas.disk import Content, DiskClass, Health
 from schemas.node import Capability, Drift
 from schemas.operation import OperationKind
 from schemas.refusals import Refusal
@@ -62,12 +62,16 @@ class NodeRow(Tracked, frozen=True, kw_only=True):
 
 
 class DiskState(StrEnum):
-    """Whether a disk can be taken. ``occupied``: it carries something and is never claimed."""
+    """Whether a disk can be taken. ``occupied``: it carries something and is never claimed.
+
+    ``failing``: it says so itself, in a pool or not.
+    """
 
     FREE = "free"
     OCCUPIED = "occupied"
     RESERVED = "reserved"
     CLAIMED = "claimed"
+    FAILING = "failing"
     SEEN_TWICE = "seen-twice"
     GONE = "gone"
 
@@ -97,6 +101,8 @@ class DiskRow(Tracked, frozen=True, kw_only=True):
     reserved: bool = False
     gone: bool = False
     also_on: tuple[str, ...] = ()
+    health: Health = Health.UNKNOWN
+    health_reasons: tuple[str, ...] = ()
 
 
 class PoolState(StrEnum):

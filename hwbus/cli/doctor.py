@@ -32,6 +32,7 @@ _TOOLS = {
     "resize2fs": "e2fsprogs",
     "mkfs.xfs": "xfsprogs",
     "xfs_growfs": "xfsprogs",
+    "smartctl": "smartmontools",
 }
 _OLDEST_PYTHON = (3, 11)
 _ROOM_MIN_BYTES = 1 << 30

@@ -16,14 +16,14 @@ _CAREFUL = ("▲", "!", YELLOW)
 _BAD = ("✖", "x", RED)
 _STATES = {
     **dict.fromkeys(("ready", "present", "free", "claimed", "completed", "accepted"), _GOOD),
-    **dict.fromkeys(("decided", "tool", "ok", "running-process"), _GOOD),
+    **dict.fromkeys(("decided", "tool", "ok", "running-process", "healthy"), _GOOD),
     **dict.fromkeys(("forming", "growing", "provisioning", "deleting", "removing"), _MOVING),
     **dict.fromkeys(("holding", "undeleting"), _MOVING),
     **dict.fromkeys(("running", "wanted", "resizing", "cancelling", "admitted"), _MOVING),
     **dict.fromkeys(("cordoned", "reserved", "occupied", "cancelled", "expired"), _CAREFUL),
     **dict.fromkeys(("unknown", "advice", "removed", "held"), _CAREFUL),
     **dict.fromkeys(("silent", "gone", "seen-twice", "failed", "refused", "parked"), _BAD),
-    **dict.fromkeys(("trouble", "stopped"), _BAD),
+    **dict.fromkeys(("trouble", "stopped", "failing"), _BAD),
 }
 _AGES = ((86_400 * 365, "y"), (86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 

@@ -136,7 +136,8 @@ def delete(
 ) -> int:
     """Delete a volume: its data goes after the hold, and until then it can be undeleted."""
     if not options.show_call and not yes:
-        data = f"; its data is kept for {timedelta(seconds=hold)}" if hold else ", and its data"
+        span = str(timedelta(seconds=hold)).removesuffix(", 0:00:00")
+        data = f"; its data is kept for {span}" if hold else ", and its data"
         confirmed(name, f"This deletes {_what(name, options)}{data}", yes=yes)
     return change(DeleteVolume(volume=name, deadline_s=deadline, hold_s=hold), options, how)
 

@@ -32,6 +32,7 @@ class Figures(Collector):
         """Return every family, as Prometheus names them: base units, ``_total`` for counters."""
         yield from self._pools()
         yield from self._volumes()
+        yield from self._disks()
         yield from self._work()
         yield from self._log()
         build = GaugeMetricFamily("hwbus_build_info", "What is running.", labels=("version",))
@@ -66,6 +67,14 @@ class Figures(Collector):
                 size.add_metric((name,), volume.size_bytes)
                 state.add_metric((name, volume.phase.value), 1)
         yield from (size, state)
+
+    def _disks(self) -> Iterator[Metric]:
+        health = _gauge(
+            "hwbus_disk_health", "1 for what the disk says by SMART.", ("disk", "node", "health")
+        )
+        for name, disk in self._world.disks.items():
+            health.add_metric((name, disk.last_node, disk.health.value), 1)
+        yield health
 
     def _work(self) -> Iterator[Metric]:
         running = _gauge("hwbus_operations_open", "Operations that have not ended.")

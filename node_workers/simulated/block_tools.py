@@ -11,10 +11,11 @@ from node_workers.inventory import LSBLK
 from node_workers.simulated.arguments import ToolRefusal, UnknownToolUseError, read_arguments
 from node_workers.simulated.devices import Device, Devices
 from node_workers.simulated.model import EXTENT_BYTES, Content, Disk, Lv, Mount, State, Vg
+from node_workers.smart import SMARTCTL
 
 _BLOCK_BYTES = 4096
 _XFS_BYTES_MIN = 300 << 20
-_WRONG_USE, _MOUNT_FAILED = 1, 32
+_WRONG_USE, _MOUNT_FAILED, _NO_SMART = 1, 32, 1
 
 
 class BlockTools:
@@ -37,6 +38,7 @@ class BlockTools:
             "xfs_growfs": self._xfs_growfs,
             "mount": self._mount,
             "umount": self._umount,
+            "smartctl": self._smartctl,
         }
 
     def _lsblk(self, argv: Sequence[str]) -> str:
@@ -69,6 +71,15 @@ class BlockTools:
 
     def _mount_points(self, use: str) -> list[str | None]:
         return [*self._state.mounts_of(use)] or [None]
+
+    def _smartctl(self, argv: Sequence[str]) -> str:
+        *options, path = argv
+        if tuple(options) != SMARTCTL[1:]:
+            raise UnknownToolUseError(f"smartctl {' '.join(argv)}")
+        disk = self._devices.disk(path)
+        if disk.broken or not disk.smart:
+            raise ToolRefusal(_NO_SMART, "")
+        return disk.smart
 
     def _findmnt(self, argv: Sequence[str]) -> str:
         if tuple(argv) != FIND_MOUNTS[1:]:

@@ -23,7 +23,10 @@ class Content(msgspec.Struct, kw_only=True):
 
 
 class Disk(msgspec.Struct, kw_only=True):
-    """A disk; ``key`` is the thing itself, which it keeps under another name and machine."""
+    """A disk; ``key`` is the thing itself, which it keeps under another name and machine.
+
+    ``smart`` is what smartctl prints of it; without, it has no SMART, as virtual disks.
+    """
 
     key: str
     name: str
@@ -35,6 +38,7 @@ class Disk(msgspec.Struct, kw_only=True):
     removable: bool = False
     partitions: int = 0
     broken: bool = False
+    smart: str = ""
 
 
 class Piece(msgspec.Struct, kw_only=True, frozen=True):

@@ -24,7 +24,7 @@ from tests.simulation.node.desk import Desk
 from tests.support.nats import until_async
 
 NODE = "n1"
-QUICK = Rhythm(every_s=3600.0, settle_s=0.0, apart_s=0.0)
+QUICK = Rhythm(every_s=3600.0, settle_s=0.0, apart_s=0.0, health_every_s=0.0)
 
 
 class Fate:

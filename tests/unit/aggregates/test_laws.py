@@ -14,7 +14,9 @@ from schemas.answers import Refused
 from schemas.disk import (
     ClaimDisk,
     Content,
+    Health,
     ReportDiskGone,
+    ReportDiskHealth,
     ReportDiskReleased,
     ReportDiskSeen,
     ReserveDisk,
@@ -95,6 +97,7 @@ COMMANDS = st.one_of(
         sighting=st.sampled_from([sighting(), sighting(Content.OURS)]),
     ),
     st.builds(ReportDiskGone, disk=DISKS, node=NODES),
+    st.builds(ReportDiskHealth, disk=DISKS, node=NODES, health=st.sampled_from(Health)),
     st.builds(ReserveDisk, disk=DISKS),
     st.builds(UnreserveDisk, disk=DISKS),
     st.builds(ClaimDisk, disk=DISKS, node=NODES, pool=POOLS, operation=IDS),

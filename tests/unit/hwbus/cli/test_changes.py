@@ -290,7 +290,7 @@ def test_delete_asks_for_the_name_and_tells_what_is_lost(stage: Stage) -> None:
     stage.when("hwbus.cmd.volume.delete", accepted())
     done = stage.run("volume", "delete", "pg", typed="pg\n", typed_on_tty=True)
     assert done.code == 0
-    assert "This deletes the volume 'pg' (5GiB, on n1); its data is kept for 1 day" in done.err
+    assert "This deletes the volume 'pg' (5GiB, on n1); its data is kept for 1 day." in done.err
     assert stage.heard[-1].subject == "hwbus.cmd.volume.delete"
 
 
