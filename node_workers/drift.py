@@ -107,7 +107,7 @@ def _of_replica(
             observed="no logical volume with its tag",
             settle=(
                 f"on {node}: vgcfgrestore --list {replica.spec.pool}",
-                f"hwbus volume delete {replica.volume}",
+                f"hwbus volume {'purge' if replica.held else 'delete'} {replica.volume}",
             ),
         )
         return

@@ -73,7 +73,8 @@ class Figures(Collector):
             "hwbus_disk_health", "1 for what the disk says by SMART.", ("disk", "node", "health")
         )
         for name, disk in self._world.disks.items():
-            health.add_metric((name, disk.last_node, disk.health.value), 1)
+            if disk.known:
+                health.add_metric((name, disk.last_node, disk.health.value), 1)
         yield health
 
     def _work(self) -> Iterator[Metric]:

@@ -22,9 +22,11 @@ from hwbus.ports import OutcomeUnknownError
 from hwbus.streams import AUDIT, SUBMIT
 from schemas.answers import Accepted
 from schemas.audit import AuditRecord, DecidedRecord, RefusedRecord
+from schemas.disk import Health, ReportDiskHealth, ReportDiskSeen
 from schemas.node import CordonNode, ReportNodeJoined
 from schemas.refusals import Refusal
 from tests.support.nats import fresh_broker, wires_to
+from tests.support.words import sighting
 
 
 class House:
@@ -169,11 +171,15 @@ def test_the_http_door_tells_whether_it_lives_is_ready_and_how_much_there_is(
     async def tale() -> None:
         async with house(tmp_path) as here:
             await here.client.command(ReportNodeJoined(node="n1"))
+            bad = ReportDiskHealth(disk="d1", node="n1", health=Health.FAILING, reasons=("bad",))
+            await here.client.command(ReportDiskSeen(disk="d1", node="n1", sighting=sighting()))
+            await here.client.command(bad)
             assert await here.get("/livez") == (200, '{"alive":true}')
             status, body = await here.get("/readyz")
             assert (status, json.loads(body)) == (200, {"ready": True, "reasons": []})
             _, figures = await here.get("/metrics")
-            assert 'hwbus_commands_total{outcome="accepted"} 1.0' in figures
+            assert 'hwbus_commands_total{outcome="accepted"} 3.0' in figures
+            assert 'hwbus_disk_health{disk="d1",health="failing",node="n1"} 1.0' in figures
             assert 'hwbus_node_silent{node="n1"} 0.0' in figures
             assert "hwbus_operations_overdue 0.0" in figures
 

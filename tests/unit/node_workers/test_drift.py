@@ -40,6 +40,15 @@ def test_a_missing_volume_is_found() -> None:
     assert found.wanted == "fast/pg, 40 bytes"
 
 
+@pytest.mark.parametrize(("held", "way_out"), [(False, "delete"), (True, "purge")])
+def test_what_is_missing_is_given_up_by_a_word_that_is_not_refused(
+    held: bool, way_out: str
+) -> None:
+    leg = msgspec.structs.replace(LEG, held=held)
+    (found,) = drift("n1", all_of(POOL, leg), without_volumes())
+    assert found.settle[-1] == f"hwbus volume {way_out} pg"
+
+
 @pytest.mark.parametrize(
     ("size_bytes", "way_out"), [(44, "hwbus volume grow pg 44"), (36, "lvextend")]
 )
