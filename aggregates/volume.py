@@ -7,11 +7,28 @@ from typing import assert_never
 import msgspec
 from msgspec.structs import replace
 
+from aggregates import attaching
 from aggregates.decision import Decision, Facts
 from aggregates.ledger import short_of
 from aggregates.node import unheard
 from aggregates.placement import nowhere, rank
 from schemas.answers import Refused, refuse
+from schemas.attaching import (
+    AttachingCommand,
+    AttachingEvent,
+    AttachVolume,
+    DetachVolume,
+    LimitVolume,
+    VolumeAttached,
+    VolumeAttachingBegan,
+    VolumeAttachingFailed,
+    VolumeDetached,
+    VolumeDetachingBegan,
+    VolumeDetachingFailed,
+    VolumeLimited,
+    VolumeLimitingBegan,
+    VolumeLimitingFailed,
+)
 from schemas.pool import Reserve
 from schemas.refusals import Refusal
 from schemas.units import readable
@@ -49,6 +66,16 @@ class VolumePhase(StrEnum):
     READY = "ready"
     GROWING = "growing"
     DELETING = "deleting"
+    ATTACHING = "attaching"
+    DETACHING = "detaching"
+    LIMITING = "limiting"
+
+
+_PHASES = {
+    VolumeAttachingBegan: VolumePhase.ATTACHING,
+    VolumeDetachingBegan: VolumePhase.DETACHING,
+    VolumeLimitingBegan: VolumePhase.LIMITING,
+}
 
 
 class Volume(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,9 +91,12 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     node: str = ""
     pool: str = ""
     candidates: tuple[Candidate, ...] = ()
+    use: attaching.Use = attaching.Use()
 
 
-def decide(volume: Volume, command: VolumeCommand, facts: Facts) -> Decision[VolumeEvent]:
+def decide(
+    volume: Volume, command: VolumeCommand | AttachingCommand, facts: Facts
+) -> Decision[VolumeEvent | AttachingEvent]:
     """Say what shall happen. May refuse a request; never refuses a report."""
     match command:
         case ProvisionVolume():
@@ -75,6 +105,8 @@ def decide(volume: Volume, command: VolumeCommand, facts: Facts) -> Decision[Vol
             return _unready(volume, command, facts) or _grow(volume, command, facts)
         case DeleteVolume():
             return _unready(volume, command, facts) or _delete(volume, command, facts)
+        case AttachVolume() | DetachVolume() | LimitVolume():
+            return _unready(volume, command, facts) or attaching.decide(volume, command, facts)
         case ConcludeVolume():
             return _conclude(volume, command) if volume.operation == command.operation else ()
         case ReportLegRemoved():
@@ -108,7 +140,9 @@ def _provision(volume: Volume, command: ProvisionVolume, facts: Facts) -> Decisi
     )
 
 
-def _unready(volume: Volume, command: GrowVolume | DeleteVolume, facts: Facts) -> Refused | None:
+def _unready(
+    volume: Volume, command: GrowVolume | DeleteVolume | AttachingCommand, facts: Facts
+) -> Refused | None:
     if volume.phase is VolumePhase.ABSENT:
         return refuse(Refusal.UNKNOWN_VOLUME, f"there is no volume {command.volume}")
     if volume.operation:
@@ -122,7 +156,7 @@ def _grow(volume: Volume, command: GrowVolume, facts: Facts) -> Decision[VolumeE
         has, asked = readable(volume.size_bytes), readable(command.size_bytes)
         same = f"{command.volume} has {has}, {asked} are asked for"
         return refuse(Refusal.NOT_LARGER, same)
-    no = _no_room_to_grow(volume, command, facts)
+    no = attaching.frozen(volume, command.volume) or _no_room_to_grow(volume, command, facts)
     return no or (
         VolumeGrowthBegan(
             volume=command.volume,
@@ -157,7 +191,7 @@ def _no_room_to_grow(volume: Volume, command: GrowVolume, facts: Facts) -> Refus
 
 
 def _delete(volume: Volume, command: DeleteVolume, facts: Facts) -> Decision[VolumeEvent]:
-    return (
+    return attaching.held(volume, command.volume, "be deleted") or (
         VolumeDeletionBegan(
             volume=command.volume,
             uid=volume.uid,
@@ -169,7 +203,7 @@ def _delete(volume: Volume, command: DeleteVolume, facts: Facts) -> Decision[Vol
     )
 
 
-def _conclude(volume: Volume, report: ConcludeVolume) -> Decision[VolumeEvent]:
+def _conclude(volume: Volume, report: ConcludeVolume) -> Decision[VolumeEvent | AttachingEvent]:
     match volume.phase:
         case VolumePhase.PROVISIONING:
             return (_provisioned(volume, report),)
@@ -177,6 +211,12 @@ def _conclude(volume: Volume, report: ConcludeVolume) -> Decision[VolumeEvent]:
             return (_grown(volume, report),)
         case VolumePhase.DELETING:
             return (_deleted(volume, report),)
+        case VolumePhase.ATTACHING:
+            return attaching.attached(volume, report)
+        case VolumePhase.DETACHING:
+            return attaching.detached(volume, report)
+        case VolumePhase.LIMITING:
+            return attaching.limited(volume, report)
         case VolumePhase.ABSENT | VolumePhase.READY:
             return ()
         case _:
@@ -226,7 +266,7 @@ def _deleted(volume: Volume, report: ConcludeVolume) -> VolumeEvent:
     )
 
 
-def evolve(volume: Volume, event: VolumeEvent) -> Volume:
+def evolve(volume: Volume, event: VolumeEvent | AttachingEvent) -> Volume:
     """Apply what happened. Never refuses: the past cannot be wrong."""
     match event:
         case VolumeProvisioningBegan():
@@ -250,6 +290,19 @@ def evolve(volume: Volume, event: VolumeEvent) -> Volume:
             return replace(volume, phase=VolumePhase.DELETING, operation=event.operation)
         case VolumeDeletionFailed():
             return replace(volume, phase=VolumePhase.READY, operation="")
+        case VolumeAttachingBegan() | VolumeDetachingBegan() | VolumeLimitingBegan():
+            phase, use = _PHASES[type(event)], attaching.evolve(volume.use, event)
+            return replace(volume, phase=phase, operation=event.operation, use=use)
+        case (
+            VolumeAttached()
+            | VolumeAttachingFailed()
+            | VolumeDetached()
+            | VolumeDetachingFailed()
+            | VolumeLimited()
+            | VolumeLimitingFailed()
+        ):
+            use = attaching.evolve(volume.use, event)
+            return replace(volume, phase=VolumePhase.READY, operation="", use=use)
         case VolumeDeleted() | VolumeProvisioningFailed() | VolumeGone():
             return Volume()
         case _:

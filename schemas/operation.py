@@ -19,6 +19,9 @@ class OperationKind(StrEnum):
     VOLUME_GROW = "volume-grow"
     VOLUME_DELETE = "volume-delete"
     NODE_REMOVE = "node-remove"
+    VOLUME_ATTACH = "volume-attach"
+    VOLUME_DETACH = "volume-detach"
+    VOLUME_LIMIT = "volume-limit"
 
 
 class Outcome(StrEnum):

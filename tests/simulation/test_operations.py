@@ -14,6 +14,8 @@ from aggregates.ledger import room_bytes
 from aggregates.world import World
 from hwbus.subjects import parse_event
 from schemas.answers import Refused
+from schemas.attaching import AttachVolume, DetachVolume, LimitVolume
+from schemas.attachment import Limits
 from schemas.grammar import Event, Request
 from schemas.operation import CancelOperation, OperationEnded, OperationStarted
 from schemas.pool import GrowPool, PoolFormingBegan, RemovePool
@@ -107,7 +109,7 @@ class Day:
         size_bytes = self.chance.randrange(1, 9) * GIB
         if step < 2:
             return node.form(self.chance.choice((1, 2)), deadline_s=DEADLINE_S)
-        match self.chance.randrange(10):
+        match self.chance.randrange(13):
             case 0:
                 disk = f"{node.name}-d2"
                 return GrowPool(pool="fast", node=node.name, disks=(disk,), deadline_s=DEADLINE_S)
@@ -117,6 +119,16 @@ class Day:
                 return GrowVolume(volume=volume, size_bytes=size_bytes, deadline_s=DEADLINE_S)
             case 4 | 5:
                 return DeleteVolume(volume=volume, deadline_s=DEADLINE_S)
+            case 7 | 8:
+                consumer = self.chance.choice(("host/a", "host/b"))
+                return AttachVolume(
+                    volume=volume, consumer=consumer, cgroup="c", deadline_s=DEADLINE_S
+                )
+            case 9:
+                return DetachVolume(volume=volume, deadline_s=DEADLINE_S)
+            case 10:
+                limits = Limits(read_iops=self.chance.randrange(1, 5))
+                return LimitVolume(volume=volume, limits=limits, deadline_s=DEADLINE_S)
             case 6 if self.operations and (last := self.operations[-1]):
                 return CancelOperation(operation=last)
             case _:
@@ -128,7 +140,7 @@ class Day:
                 )
 
     def _books_are_right(self, world: World) -> bool:
-        """Whether the ledgers say what the nodes have."""
+        """Whether the ledgers, and the volumes, say what the nodes have."""
         for node in self.nodes:
             pools = {name: pool for (at, name), pool in world.pools.items() if at == node.name}
             booked = {
@@ -138,6 +150,13 @@ class Day:
             }
             there = {spec.uid: taken_bytes(spec) for spec in node.volumes.values()}
             if booked != there or set(pools) != set(node.pools):
+                return False
+            attached = {
+                name: volume.use.attachment
+                for name, volume in world.volumes.items()
+                if volume.node == node.name and volume.use.attachment is not None
+            }
+            if attached != node.attachments.made:
                 return False
         claimed = {(d.owner.node, d.owner.pool) for d in world.disks.values() if d.owner}
         return claimed == set(world.pools)
@@ -172,7 +191,7 @@ async def the_laws_hold(day: Day) -> None:
                 assert event.spec.uid not in wanted, "made twice"
                 wanted.add(event.spec.uid)
     live = day.stage.world
-    for table in ("nodes", "disks", "pools", "volumes", "replicas", "operations"):
+    for table in ("nodes", "disks", "pools", "volumes", "replicas", "attachments", "operations"):
         assert getattr(again, table) == getattr(live, table), table
     claimed = [(d.owner.node, d.owner.pool) for d in live.disks.values() if d.owner]
     assert set(claimed) == set(live.pools)
