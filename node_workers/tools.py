@@ -40,7 +40,7 @@ _MEANINGS: tuple[tuple[re.Pattern[str], Callable[[str], StorageError]], ...] = (
         lambda said: NameTakenError("name-taken", said),
     ),
     (
-        re.compile(r"contains a filesystem in use|in use: |Device or resource busy"),
+        re.compile(r"contains a filesystem in use|in use: |Device or resource busy|target is busy"),
         InUseError,
     ),
     (

@@ -30,6 +30,7 @@ from node_workers.presence import Presence
 from node_workers.reports import Trouble, command_id, letter, trouble_of
 from node_workers.scans import Rhythm, Scans
 from node_workers.state import State
+from node_workers.tending import Tending
 from schemas.pool import PoolFacts, ReportPoolBuilt
 from schemas.refusals import Refusal
 
@@ -74,6 +75,7 @@ class Worker:
             rhythm=rhythm,
         )
         self._hands = Hands(storage, node, self._scans.paths)
+        self._tending = Tending(lambda: state.wanted, self._lanes.busy, self._hands, figures)
         self._feed = Feed(
             state,
             outbox,
@@ -118,6 +120,7 @@ class Worker:
         Raises whatever broke the worker's own memory: without it nothing may be done.
         """
         await self._activate(pools_to_activate(self._state.wanted), "start:boot")
+        await self._tending.all("start:boot")
         jobs: list[asyncio.Task[None]] = [
             asyncio.create_task(self._scans.run(), name="scans"),
             asyncio.create_task(self._feed.run(links), name="feed"),
@@ -166,6 +169,7 @@ class Worker:
                 await self._state.reopen(key)
                 self._lanes.kick(key)
         await self._activate(sleeping_pools(self._state.wanted, seen), cause)
+        await self._tending.lost(seen, cause)
 
     async def _tell_changed_pools(
         self, seen: Observation, cause: str, unsure: AbstractSet[str]
