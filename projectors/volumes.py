@@ -2,6 +2,7 @@
 
 from msgspec.structs import replace
 
+from projectors.attaching import used
 from projectors.reading import Seen
 from projectors.rows import Changes, Rows, drop, put
 from projectors.tables import OWNERS, PLACEMENTS, VOLUMES, OwnerRow, PlacementRow
@@ -110,7 +111,7 @@ def _changed(row: VolumeRow, event: Event) -> VolumeRow:
         case VolumeDeletionBegan():
             return _working(row, VolumeState.DELETING, event)
         case _:
-            return row
+            return used(row, event)
 
 
 def _ready(row: VolumeRow, size_bytes: int) -> VolumeRow:

@@ -1,9 +1,10 @@
-"""Volumes: make, look at, grow, wait for, delete."""
+"""Volumes: make, look at, grow, wait for, delete; their use is next door."""
 
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from hwbus.cli import attaching
 from hwbus.cli.changing import change, confirmed, ended
 from hwbus.cli.exits import Exit, FailureError
 from hwbus.cli.following import follow_to_end
@@ -21,6 +22,8 @@ from hwbus.client import Client, Page, query_call
 from schemas.volume import DeleteVolume, Filesystem, GrowVolume, Layout, ProvisionVolume
 
 app = noun("volume", "What is given to those who need room.", alias="vol")
+for _verb in (attaching.attach, attaching.detach, attaching.limit):
+    app.command(_verb)
 
 
 @app.command(name="ls", alias="list")
