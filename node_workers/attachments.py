@@ -44,6 +44,10 @@ class Attachments:
             await self._limits.ensure(wanted.cgroup, device.number, wanted.limits, cause=cause)
         return device
 
+    async def limits_hold(self, wanted: Attachment, number: str, *, cause: str) -> bool:
+        """Return whether the limits stand, as ``Storage.limits_hold`` promises."""
+        return await self._limits.hold(wanted.cgroup, number, wanted.limits, cause=cause)
+
     async def ensure_removed(self, wanted: Attachment, *, cause: str) -> None:
         """Have nothing of it left, as ``Storage.ensure_detached`` promises."""
         device = await self._devices.find(wanted.volume, wanted.volume_uid, cause=cause)
@@ -79,6 +83,12 @@ class Attachments:
         if any(target in targets for targets in mounts.values()):
             raise RefusedToTouchError(
                 Refusal.MOUNT_POINT_TAKEN, f"something else is mounted at {target}"
+            )
+        real = (await self._tools.must("realpath", "-m", target, cause=cause)).stdout.strip()
+        if real != target:
+            # The kernel knows a mount by where it really is: by this name it would not be found.
+            raise RefusedToTouchError(
+                Refusal.MOUNT_POINT_ELSEWHERE, f"{target} leads to {real}: name that instead"
             )
         options = "X-mount.mkdir,ro" if wanted.read_only else "X-mount.mkdir"
         await self._tools.must(

@@ -7,7 +7,7 @@ of its own. Its name has a colon, which no name that LVM makes can have.
 import msgspec
 
 from node_workers.ports import (
-    InUseError,
+    NotThereError,
     Refusal,
     RefusedToTouchError,
     Runner,
@@ -83,7 +83,7 @@ class StableDevices:
             )
             found = await self.find(volume, uid, cause=cause)
             if found is None:
-                raise InUseError(f"{MAPPED}{volume} was removed as soon as it was made")
+                raise NotThereError("device-missing", f"{MAPPED}{volume} vanished when it was made")
         else:
             await self.ensure_size(volume, found, below, size_bytes, cause=cause)
         await self._tools.must("mkdir", "-p", LINKS, cause=cause)

@@ -25,6 +25,7 @@ from node_workers.ports import (
     VolumeSpec,
 )
 from node_workers.reports import pool_facts
+from node_workers.wanted import WantedAttachment
 from schemas.attachment import AttachmentSpec, ReportAttachmentAbsent, ReportAttachmentPresent
 from schemas.grammar import Report
 from schemas.pool import ReportPoolAbsent, ReportPoolBuilt
@@ -77,6 +78,11 @@ class Hands(msgspec.Struct, frozen=True):
             device=device.path,
             limits=step.spec.limits,
         )
+
+    async def limits_hold(self, attachment: WantedAttachment, number: str, cause: str) -> bool:
+        """Return whether the limits stand for the device of that *number*."""
+        wanted = _attachment(attachment.volume, attachment.spec)
+        return await self.storage.limits_hold(wanted, number, cause=cause)
 
     async def _pool(self, step: HavePool, cause: str) -> ReportPoolBuilt:
         ensure = self.storage.ensure_pool if step.may_create else self.storage.ensure_pool_disks

@@ -6,7 +6,6 @@ from node_workers.tools import Tools
 CGROUPS = "/sys/fs/cgroup"
 # In the shell, so that what was written stands in the audit.
 WRITE = ("sh", "-c", 'printf "%s\\n" "$1" > "$2"', "hwbus")
-_CONTROLLER = "io"
 _TIMEOUT_S = 10.0
 _MISSING = 1  # what cat answers for a file that is not there
 
@@ -26,17 +25,22 @@ class IoLimits:
         if not limits.any:
             await self.ensure_lifted(cgroup, device, cause=cause)
             return
-        controllers = await self._read(cgroup, "cgroup.controllers", cause=cause)
-        if controllers is None:
-            raise LimitsError("no-cgroup", f"there is no control group {cgroup}")
         now = await self._read(cgroup, "io.max", cause=cause)
-        if _CONTROLLER not in controllers.split() or now is None:
+        if now is None and await self._read(cgroup, "cgroup.controllers", cause=cause) is None:
+            raise LimitsError("no-cgroup", f"there is no control group {cgroup}")
+        if now is None:
             raise LimitsError(
-                "no-io-controller", f"the io controller is not on in the control group {cgroup}"
+                "no-io-controller",
+                f"the control group {cgroup} has no io.max: its io controller is not on",
             )
         wanted = _line(device, limits)
         if wanted not in now.splitlines():
             await self._write(cgroup, wanted, cause=cause)
+
+    async def hold(self, cgroup: str, device: str, limits: Limits, *, cause: str) -> bool:
+        """Return whether exactly *limits*, and there are some, stand for *device* in *cgroup*."""
+        now = await self._read(cgroup, "io.max", cause=cause)
+        return _line(device, limits) in (now or "").splitlines()
 
     async def ensure_lifted(self, cgroup: str, device: str, *, cause: str) -> None:
         """Have no limits for *device* in *cgroup*, which may be gone."""

@@ -100,6 +100,10 @@ class LvmStorage:
         async with self._alone(wanted.volume_uid):
             return await self._attachments.ensure(pool_uid, wanted, cause=cause)
 
+    async def limits_hold(self, wanted: Attachment, number: str, *, cause: str) -> bool:
+        """Return whether the limits stand."""
+        return await self._attachments.limits_hold(wanted, number, cause=cause)
+
     async def ensure_detached(self, wanted: Attachment, *, cause: str) -> None:
         """Have nothing of the attachment left."""
         async with self._alone(wanted.volume_uid):

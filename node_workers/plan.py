@@ -149,15 +149,24 @@ def attachments(everything: Mapping[str, Wanted]) -> tuple[WantedAttachment, ...
 def lost_attachments(
     everything: Mapping[str, Wanted], seen: Observation
 ) -> tuple[WantedAttachment, ...]:
-    """Return the attachments of which something is missing, or may be: limits cannot be seen."""
+    """Return the attachments of which the device or the mount is missing."""
     devices = {device.volume: device for device in seen.devices}
 
     def is_whole(one: WantedAttachment) -> bool:
         device = devices.get(one.volume)
         mounted = one.spec.mount_point in {None, *(device.mount_points if device else ())}
-        return device is not None and mounted and not one.spec.limits.any
+        return device is not None and mounted
 
     return tuple(one for one in attachments(everything) if not is_whole(one))
+
+
+def limited_attachments(
+    everything: Mapping[str, Wanted], seen: Observation
+) -> tuple[tuple[WantedAttachment, str], ...]:
+    """Return the attachments with limits, which no look shows, and the numbers of their devices."""
+    numbers = {device.volume: device.number for device in seen.devices}
+    limited = (one for one in attachments(everything) if one.spec.limits.any)
+    return tuple((one, numbers[one.volume]) for one in limited if one.volume in numbers)
 
 
 def sleeping_pools(everything: Mapping[str, Wanted], seen: Observation) -> dict[str, str]:

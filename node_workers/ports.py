@@ -80,6 +80,7 @@ class Refusal(StrEnum):
     RESERVED_NAME = "reserved-name"
     FOREIGN_DEVICE = "foreign-device"
     MOUNT_POINT_TAKEN = "mount-point-taken"
+    MOUNT_POINT_ELSEWHERE = "mount-point-elsewhere"
 
 
 class RefusedToTouchError(StorageError):
@@ -339,6 +340,10 @@ class Storage(Protocol):
         What is there is left running. Raises ``NotThereError``, ``LimitsError``, and
         ``InUseError`` if somebody uses the volume beside the stable device.
         """
+        ...
+
+    async def limits_hold(self, wanted: Attachment, number: str, *, cause: str) -> bool:
+        """Return whether the limits stand for the device of that *number*; nothing is changed."""
         ...
 
     async def ensure_detached(self, wanted: Attachment, *, cause: str) -> None:

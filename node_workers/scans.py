@@ -70,6 +70,7 @@ class Scans:
         self._hinted = asyncio.Event()
         self._repeat = True
         self._paths: dict[str, str] = {}
+        self._findings: Callable[[], tuple[Finding, ...]] = tuple
 
     def hint(self) -> None:
         """Look soon: something may have changed."""
@@ -79,6 +80,10 @@ class Scans:
         """Say everything again at the next look, changed or not: somebody may have forgotten."""
         self._repeat = True
         self.hint()
+
+    def also_tell(self, findings: Callable[[], tuple[Finding, ...]]) -> None:
+        """Tell these findings with those of each look: what a look alone does not show."""
+        self._findings = findings
 
     def paths(self) -> Mapping[str, str]:
         """Return where each disk was seen last."""
@@ -171,7 +176,7 @@ class Scans:
         self, seen: Observation, unsure: AbstractSet[str]
     ) -> tuple[str, bytes | None, Report]:
         before = _FINDINGS.decode(self._state.said.get(_DRIFT, _NOTHING))
-        now = drift(self._node, self._state.wanted, seen)
+        now = (*drift(self._node, self._state.wanted, seen), *self._findings())
         findings = merge(before, now, unsure, self._node)
         self._figures.show("drift_findings", len(findings))
         report = ReportDrift(node=self._node, findings=findings)

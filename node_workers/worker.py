@@ -75,7 +75,10 @@ class Worker:
             rhythm=rhythm,
         )
         self._hands = Hands(storage, node, self._scans.paths)
-        self._tending = Tending(lambda: state.wanted, self._lanes.busy, self._hands, figures)
+        self._tending = Tending(
+            lambda: state.wanted, self._lanes.busy, self._hands, self._scans.hint, figures
+        )
+        self._scans.also_tell(self._tending.findings)
         self._feed = Feed(
             state,
             outbox,
@@ -120,7 +123,6 @@ class Worker:
         Raises whatever broke the worker's own memory: without it nothing may be done.
         """
         await self._activate(pools_to_activate(self._state.wanted), "start:boot")
-        await self._tending.all("start:boot")
         jobs: list[asyncio.Task[None]] = [
             asyncio.create_task(self._scans.run(), name="scans"),
             asyncio.create_task(self._feed.run(links), name="feed"),
@@ -169,7 +171,7 @@ class Worker:
                 await self._state.reopen(key)
                 self._lanes.kick(key)
         await self._activate(sleeping_pools(self._state.wanted, seen), cause)
-        await self._tending.lost(seen, cause)
+        await self._tending.look_after(seen, cause)
 
     async def _tell_changed_pools(
         self, seen: Observation, cause: str, unsure: AbstractSet[str]

@@ -37,8 +37,9 @@ Cgroup = Annotated[
         description="A control group, as its path below /sys/fs/cgroup.",
     ),
 ]
-Iops = Annotated[int, msgspec.Meta(gt=0, le=IOPS_MAX, description="Operations a second.")]
-Rate = Annotated[int, msgspec.Meta(gt=0, le=BYTES_MAX, description="Bytes a second.")]
+# The kernel knows no limit of nothing, and takes 1 for a mistake.
+Iops = Annotated[int, msgspec.Meta(ge=2, le=IOPS_MAX, description="Operations a second, over 1.")]
+Rate = Annotated[int, msgspec.Meta(ge=2, le=BYTES_MAX, description="Bytes a second, over 1.")]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -20,6 +20,7 @@ class MappingTools:
             "mkdir": self._mkdir,
             "ln": self._ln,
             "rm": self._rm,
+            "realpath": self._realpath,
             "cat": self._cat,
             "sh": self._sh,
         }
@@ -120,6 +121,10 @@ class MappingTools:
         self._state.links.pop(read_arguments(argv, flags=frozenset({"-f"})).word(), None)
         return ""
 
+    def _realpath(self, argv: Sequence[str]) -> str:
+        path = read_arguments(argv, flags=frozenset({"-m"})).word()
+        return f"{self._state.links.get(path, path)}\n"
+
     def _cat(self, argv: Sequence[str]) -> str:
         path = read_arguments(argv, flags=frozenset()).word()
         name, _, file = path.removeprefix(f"{CGROUPS}/").rpartition("/")
@@ -138,7 +143,8 @@ class MappingTools:
         cgroup = self._state.cgroups.get(path.removeprefix(f"{CGROUPS}/").removesuffix("/io.max"))
         number, _, limits = line.partition(" ")
         known = {f"254:{mapped.minor}" for mapped in self._state.mapped}
-        if cgroup is None or number not in known:
+        odd = any(limit.partition("=")[2] in {"0", "1"} for limit in limits.split())
+        if cgroup is None or number not in known or odd:
             raise ToolRefusal(_FAILED, "hwbus: 1: printf: printf: I/O error\n")
         if all(limit.endswith("=max") for limit in limits.split()):
             cgroup.io_max.pop(number, None)

@@ -127,7 +127,7 @@ class Day:
             case 9:
                 return DetachVolume(volume=volume, deadline_s=DEADLINE_S)
             case 10:
-                limits = Limits(read_iops=self.chance.randrange(1, 5))
+                limits = Limits(read_iops=self.chance.randrange(2, 6))
                 return LimitVolume(volume=volume, limits=limits, deadline_s=DEADLINE_S)
             case 6 if self.operations and (last := self.operations[-1]):
                 return CancelOperation(operation=last)

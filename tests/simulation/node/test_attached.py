@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from schemas.attachment import Limits, ReportAttachmentPresent, ReportAttachmentTrouble
+from schemas.node import Drift, Finding
 from schemas.refusals import Refusal
 from tests.simulation.node.lives import Node
 from tests.simulation.node.stories import (
@@ -11,6 +12,7 @@ from tests.simulation.node.stories import (
     FREE,
     MADE,
     MOUNTED,
+    RESIZED,
     attach,
     attached,
     detach,
@@ -67,16 +69,28 @@ def test_what_somebody_took_away_by_hand_is_made_again_at_the_next_look(tmp_path
     told(tmp_path, story)
 
 
-def test_limits_hold_again_when_the_control_group_is_back(tmp_path: Path) -> None:
+def test_what_cannot_be_made_again_is_a_finding_until_it_can(tmp_path: Path) -> None:
     async def story(node: Node) -> None:
         await have(node, formed(), provisioned(**EXT4), attached(limits=SLOW))
         node.machine.reboot()
+
+        def findings() -> tuple[Finding, ...]:
+            return node.desk.world.nodes[node.name].findings
+
         async with node.life() as worker:
-            await node.settle(worker, always)
+            await until(lambda: bool(findings()))
             assert targets(node) == ["/mnt/pg"]
+            (finding,) = findings()
+            assert finding.drift is Drift.ATTACHMENT_MISSING
+            assert finding.object == "attachment/n1/pg"
+            assert "/dev/hwbus/pg, mounted at /mnt/pg, limited, for host/" in finding.wanted
+            assert finding.observed == f"there is no control group {CGROUP}"
             group = node.machine.add_cgroup(CGROUP, "io")
             await worker.scans.once()
             assert group.io_max == HOLDS
+            await worker.scans.once()
+            await node.settle(worker, always)
+            assert findings() == ()
 
     told(tmp_path, story)
 
@@ -119,18 +133,15 @@ def test_who_is_busy_keeps_the_volume_and_the_reason_is_told(tmp_path: Path) -> 
     told(tmp_path, story)
 
 
-def test_a_device_that_a_crash_left_too_small_or_standing_still_is_put_right(
-    tmp_path: Path,
-) -> None:
+def test_growth_puts_a_device_right_that_somebody_left_standing_still(tmp_path: Path) -> None:
     async def story(node: Node) -> None:
         await have(node, *IN_USE)
         (device,) = node.machine.state.mapped
         device.suspended = True
         async with node.life() as worker:
-            await node.settle(worker, always)
-            assert not device.suspended
             await grow()(node)
-            await node.settle(worker, shown(node, "replica", "pg", "replica.resized.v1"))
+            await node.settle(worker, shown(node, "replica", "pg", RESIZED))
+            assert not device.suspended
             assert device.size_bytes == 400 << 20
             assert node.machine.content("fast/pg").size_bytes == 400 << 20
 

@@ -75,7 +75,7 @@ SIZES = st.integers(1, 12 * GIB)
 CODES = st.sampled_from([Refusal.DEADLINE, Refusal.CANCELLED])
 CONSUMERS = st.sampled_from(["host/a", "host/b"])
 CGROUPS = st.sampled_from([None, "c"])
-LIMITS = st.sampled_from([Limits(), Limits(read_iops=1), Limits(write_iops=2)])
+LIMITS = st.sampled_from([Limits(), Limits(read_iops=2), Limits(write_iops=3)])
 
 
 def facts_of_pool(disks: Sequence[str]) -> PoolFacts:
