@@ -5,14 +5,21 @@ from enum import StrEnum
 from typing import assert_never
 
 import msgspec
-from msgspec.structs import replace
 
+from aggregates import attaching
 from aggregates.decision import Decision, Facts
 from aggregates.health import ailing
 from aggregates.ledger import short_of
 from aggregates.node import unheard
 from aggregates.placement import nowhere, rank
 from schemas.answers import Refused, refuse
+from schemas.attaching import (
+    AttachingCommand,
+    AttachingEvent,
+    AttachVolume,
+    DetachVolume,
+    LimitVolume,
+)
 from schemas.pool import Reserve
 from schemas.refusals import Refusal
 from schemas.units import readable
@@ -60,6 +67,9 @@ class VolumePhase(StrEnum):
     HELD = "held"
     UNDELETING = "undeleting"
     DELETING = "deleting"
+    ATTACHING = "attaching"
+    DETACHING = "detaching"
+    LIMITING = "limiting"
 
 
 class Volume(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,9 +89,12 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     pool: str = ""
     candidates: tuple[Candidate, ...] = ()
     until: datetime | None = None
+    use: attaching.Use = attaching.Use()
 
 
-def decide(volume: Volume, command: VolumeCommand, facts: Facts) -> Decision[VolumeEvent]:
+def decide(
+    volume: Volume, command: VolumeCommand | AttachingCommand, facts: Facts
+) -> Decision[VolumeEvent | AttachingEvent]:
     """Say what shall happen. May refuse a request; never refuses a report."""
     match command:
         case ProvisionVolume():
@@ -92,6 +105,8 @@ def decide(volume: Volume, command: VolumeCommand, facts: Facts) -> Decision[Vol
             return _unready(volume, command, facts) or _delete(volume, command, facts)
         case UndeleteVolume() | PurgeVolume():
             return _unheld(volume, command, facts) or _end_hold(volume, command, facts)
+        case AttachVolume() | DetachVolume() | LimitVolume():
+            return _unready(volume, command, facts) or attaching.decide(volume, command, facts)
         case ConcludeVolume():
             return _conclude(volume, command) if volume.operation == command.operation else ()
         case ReportLegRemoved():
@@ -126,7 +141,9 @@ def _provision(volume: Volume, command: ProvisionVolume, facts: Facts) -> Decisi
     )
 
 
-def _unready(volume: Volume, command: GrowVolume | DeleteVolume, facts: Facts) -> Refused | None:
+def _unready(
+    volume: Volume, command: GrowVolume | DeleteVolume | AttachingCommand, facts: Facts
+) -> Refused | None:
     if volume.phase is VolumePhase.HELD:
         held = f"{command.volume} is deleted, and held until {_read(volume.until)}"
         return refuse(Refusal.VOLUME_HELD, held)
@@ -148,7 +165,7 @@ def _read(moment: datetime | None) -> str:
 
 def _unfree(
     volume: Volume,
-    command: GrowVolume | DeleteVolume | UndeleteVolume | PurgeVolume,
+    command: GrowVolume | DeleteVolume | UndeleteVolume | PurgeVolume | AttachingCommand,
     facts: Facts,
 ) -> Refused | None:
     if volume.phase is VolumePhase.ABSENT:
@@ -164,7 +181,7 @@ def _grow(volume: Volume, command: GrowVolume, facts: Facts) -> Decision[VolumeE
         has, asked = readable(volume.size_bytes), readable(command.size_bytes)
         same = f"{command.volume} has {has}, {asked} are asked for"
         return refuse(Refusal.NOT_LARGER, same)
-    no = _no_room_to_grow(volume, command, facts)
+    no = attaching.frozen(volume, command.volume) or _no_room_to_grow(volume, command, facts)
     return no or (
         VolumeGrowthBegan(
             volume=command.volume,
@@ -202,6 +219,9 @@ def _no_room_to_grow(volume: Volume, command: GrowVolume, facts: Facts) -> Refus
 
 
 def _delete(volume: Volume, command: DeleteVolume, facts: Facts) -> Decision[VolumeEvent]:
+    no = attaching.held(volume, command.volume, "be deleted")
+    if no is not None:
+        return no
     if command.hold_s:
         return (
             VolumeHoldBegan(
@@ -248,7 +268,7 @@ def _end_hold(
     )
 
 
-def _conclude(volume: Volume, report: ConcludeVolume) -> Decision[VolumeEvent]:
+def _conclude(volume: Volume, report: ConcludeVolume) -> Decision[VolumeEvent | AttachingEvent]:
     match volume.phase:
         case VolumePhase.PROVISIONING:
             return (_provisioned(volume, report),)
@@ -260,6 +280,12 @@ def _conclude(volume: Volume, report: ConcludeVolume) -> Decision[VolumeEvent]:
             return (_deleted(volume, report),)
         case VolumePhase.UNDELETING:
             return (_undeleted(volume, report),)
+        case VolumePhase.ATTACHING:
+            return attaching.attached(volume, report)
+        case VolumePhase.DETACHING:
+            return attaching.detached(volume, report)
+        case VolumePhase.LIMITING:
+            return attaching.limited(volume, report)
         case VolumePhase.ABSENT | VolumePhase.READY | VolumePhase.HELD:
             return ()
         case _:
@@ -332,82 +358,3 @@ def _undeleted(volume: Volume, report: ConcludeVolume) -> VolumeEvent:
         code=report.code,
         because=report.because,
     )
-
-
-def evolve(volume: Volume, event: VolumeEvent) -> Volume:
-    """Apply what happened. Never refuses: the past cannot be wrong."""
-    match event:
-        case VolumeProvisioningBegan():
-            return _began(event)
-        case VolumeProvisioned():
-            return replace(
-                volume,
-                phase=VolumePhase.READY,
-                operation="",
-                node=event.node,
-                pool=event.pool,
-                size_bytes=event.size_bytes,
-            )
-        case VolumeGrowthBegan():
-            return replace(volume, phase=VolumePhase.GROWING, operation=event.operation)
-        case VolumeGrown() | VolumeGrowthFailed():
-            return replace(
-                volume, phase=VolumePhase.READY, operation="", size_bytes=event.size_bytes
-            )
-        case VolumeDeletionBegan():
-            return replace(volume, phase=VolumePhase.DELETING, operation=event.operation)
-        case (
-            VolumeHoldBegan()
-            | VolumeHeld()
-            | VolumeUndeletionBegan()
-            | VolumeUndeleted()
-            | VolumeUndeletionFailed()
-            | VolumeDeletionFailed()
-        ):
-            return _held(volume, event)
-        case VolumeDeleted() | VolumeProvisioningFailed() | VolumeGone():
-            return Volume()
-        case _:
-            assert_never(event)
-
-
-def _began(event: VolumeProvisioningBegan) -> Volume:
-    return Volume(
-        phase=VolumePhase.PROVISIONING,
-        uid=event.uid,
-        operation=event.operation,
-        size_bytes=event.size_bytes,
-        layout=event.layout,
-        stripes=event.stripes,
-        filesystem=event.filesystem,
-        candidates=event.candidates,
-    )
-
-
-_Hold = (
-    VolumeHoldBegan
-    | VolumeHeld
-    | VolumeUndeletionBegan
-    | VolumeUndeleted
-    | VolumeUndeletionFailed
-    | VolumeDeletionFailed
-)
-
-
-def _held(volume: Volume, event: _Hold) -> Volume:
-    match event:
-        case VolumeHoldBegan():
-            began = replace(volume, phase=VolumePhase.HOLDING, operation=event.operation)
-            return replace(began, until=event.until)
-        case VolumeHeld():
-            return replace(volume, phase=VolumePhase.HELD, operation="", until=event.until)
-        case VolumeUndeletionBegan():
-            return replace(volume, phase=VolumePhase.UNDELETING, operation=event.operation)
-        case VolumeUndeletionFailed():
-            return replace(volume, phase=VolumePhase.HELD, operation="")
-        case VolumeDeletionFailed() if volume.phase is VolumePhase.DELETING and volume.until:
-            return replace(volume, phase=VolumePhase.HELD, operation="")
-        case VolumeUndeleted() | VolumeDeletionFailed():
-            return replace(volume, phase=VolumePhase.READY, operation="", until=None)
-        case _:
-            assert_never(event)

@@ -3,7 +3,17 @@
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Generic, TypeVar
 
-from aggregates import disk, node, operation, pool, pool_past, replica, volume
+from aggregates import (
+    attachment,
+    disk,
+    node,
+    operation,
+    pool,
+    pool_past,
+    replica,
+    volume,
+    volume_past,
+)
 from aggregates.decision import Facts
 from schemas.answers import Refused
 from schemas.grammar import Event, Message
@@ -57,9 +67,14 @@ class World:
         nodes: Table[str, node.Node] = Table(node.Node(), node.decide, node.evolve)
         disks: Table[str, disk.Disk] = Table(disk.Disk(), disk.decide, disk.evolve)
         pools: Table[tuple[str, str], pool.Pool] = Table(pool.Pool(), pool.decide, pool_past.evolve)
-        volumes: Table[str, volume.Volume] = Table(volume.Volume(), volume.decide, volume.evolve)
+        volumes: Table[str, volume.Volume] = Table(
+            volume.Volume(), volume.decide, volume_past.evolve
+        )
         replicas: Table[tuple[str, str], replica.Replica] = Table(
             replica.Replica(), replica.decide, replica.evolve
+        )
+        attachments: Table[tuple[str, str], attachment.Attachment] = Table(
+            attachment.Attachment(), attachment.decide, attachment.evolve
         )
         operations: Table[str, operation.Operation] = Table(
             operation.Operation(), operation.decide, operation.evolve
@@ -69,6 +84,7 @@ class World:
         self.pools = pools.rows
         self.volumes = volumes.rows
         self.replicas = replicas.rows
+        self.attachments = attachments.rows
         self.operations = operations.rows
         self.provisioning: set[str] = set()
         self._tables: dict[str, Table[Any, Any]] = {
@@ -77,6 +93,7 @@ class World:
             "pool": pools,
             "volume": volumes,
             "replica": replicas,
+            "attachment": attachments,
             "operation": operations,
         }
 

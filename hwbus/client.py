@@ -172,16 +172,19 @@ def read(stored: Stored) -> Happening:
     )
 
 
+_PARTS_OF_A_VOLUME = ("replica", "attachment")
+
+
 def subjects_of(object_: str) -> tuple[str, ...]:
     """Return where what concerns the object at an address such as ``pool/n1/fast`` is written.
 
-    A volume brings its replicas along. Raises ``BadNameError``: that is no address.
+    A volume brings its replicas and attachments along. Raises ``BadNameError``: that is no address.
     """
     match object_.split("/"):
         case [kind, name]:
             own = subjects.address(kind, subjects.CLUSTER, name).subject
-            legs = f"{subjects.ROOT}.evt.replica.*.{name}"
-            return (own, legs) if kind == "volume" else (own,)
+            on_nodes = (f"{subjects.ROOT}.evt.{part}.*.{name}" for part in _PARTS_OF_A_VOLUME)
+            return (own, *on_nodes) if kind == "volume" else (own,)
         case [kind, place, name]:
             return (subjects.address(kind, place, name).subject,)
         case _:

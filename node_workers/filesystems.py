@@ -107,13 +107,17 @@ class Filesystems:
 
     async def mounts(self, device: str, *, cause: str) -> tuple[str, ...]:
         """Return where the device ("254:3") is mounted in this mount namespace."""
+        return (await self.all_mounts(cause=cause)).get(device, ())
+
+    async def all_mounts(self, *, cause: str) -> Mapping[str, tuple[str, ...]]:
+        """Return all mount points of this mount namespace by device number."""
         execution = await self._tools.must(
             *FIND_MOUNTS,
             cause=cause,
             timeout_s=_PROBE_TIMEOUT_S,
             accepted=frozenset({0, _FINDMNT_NOTHING}),
         )
-        return parse_mounts(execution.stdout).get(device, ())
+        return parse_mounts(execution.stdout)
 
     async def ensure_released(self, path: str, device: str, *, cause: str) -> None:
         """Take back our own private mounts. Raises ``InUseError`` if anybody else uses it."""

@@ -6,6 +6,8 @@ import msgspec
 from msgspec.structs import replace
 
 from node_workers.plan import (
+    HaveAttachment,
+    HaveNoAttachment,
     HaveNoPool,
     HaveNoReplica,
     HavePool,
@@ -15,8 +17,10 @@ from node_workers.plan import (
     Step,
 )
 from node_workers.ports import (
+    Attachment,
     Filesystem,
     Layout,
+    Limits,
     NotThereError,
     PoolDisk,
     Storage,
@@ -24,6 +28,8 @@ from node_workers.ports import (
     VolumeState,
 )
 from node_workers.reports import pool_facts
+from node_workers.wanted import WantedAttachment
+from schemas.attachment import AttachmentSpec, ReportAttachmentAbsent, ReportAttachmentPresent
 from schemas.grammar import Report
 from schemas.pool import ReportPoolAbsent, ReportPoolBuilt
 from schemas.replica import (
@@ -63,8 +69,30 @@ class Hands(msgspec.Struct, frozen=True):
                     step.pool_uid, step.group, step.uid, step.volume, cause=cause
                 )
                 return ReportReplicaAbsent(volume=step.volume, node=self.node, uid=step.uid)
+            case HaveAttachment():
+                return await self.attach(step, cause)
+            case HaveNoAttachment():
+                await self.storage.ensure_detached(_attachment(step.volume, step.spec), cause=cause)
+                return ReportAttachmentAbsent(volume=step.volume, node=self.node, uid=step.uid)
             case _:
                 raise TypeError(f"no hand knows {type(step).__name__}")
+
+    async def attach(self, step: HaveAttachment, cause: str) -> ReportAttachmentPresent:
+        """Have the attachment, now or again. Raises ``StorageError``."""
+        wanted = _attachment(step.volume, step.spec)
+        device = await self.storage.ensure_attached(step.pool_uid, wanted, cause=cause)
+        return ReportAttachmentPresent(
+            volume=step.volume,
+            node=self.node,
+            uid=step.uid,
+            device=device.path,
+            limits=step.spec.limits,
+        )
+
+    async def limits_hold(self, attachment: WantedAttachment, number: str, cause: str) -> bool:
+        """Return whether the limits stand for the device of that *number*."""
+        wanted = _attachment(attachment.volume, attachment.spec)
+        return await self.storage.limits_hold(wanted, number, cause=cause)
 
     async def _pool(self, step: HavePool, cause: str) -> ReportPoolBuilt | None:
         ensure = self.storage.ensure_pool if step.may_create else self.storage.ensure_pool_disks
@@ -151,4 +179,22 @@ def _volume(name: str, spec: ReplicaSpec) -> VolumeSpec:
         layout=Layout(spec.layout.value),
         stripes=spec.stripes,
         filesystem=Filesystem(spec.filesystem.value),
+    )
+
+
+def _attachment(name: str, spec: AttachmentSpec) -> Attachment:
+    return Attachment(
+        volume=name,
+        volume_uid=spec.volume_uid,
+        pool=spec.pool,
+        filesystem=Filesystem(spec.filesystem.value),
+        mount_point=spec.mount_point or "",
+        read_only=spec.read_only,
+        cgroup=spec.cgroup or "",
+        limits=Limits(
+            read_iops=spec.limits.read_iops,
+            write_iops=spec.limits.write_iops,
+            read_bytes_per_s=spec.limits.read_bytes_per_s,
+            write_bytes_per_s=spec.limits.write_bytes_per_s,
+        ),
     )

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from node_workers import lvm_report
+from node_workers.devices import KIND, MAPPED
 from node_workers.filesystems import Signature, parse_signatures
 from node_workers.identity import disk_identity, known_serial
 from node_workers.observation import (
@@ -15,6 +16,7 @@ from node_workers.observation import (
     DiskClass,
     DiskContent,
     Observation,
+    ObservedDevice,
     ObservedDisk,
     ObservedPool,
     ObservedVolume,
@@ -109,6 +111,7 @@ async def observe(runner: Runner, sysfs: Sysfs, *, node: str, cause: str) -> Obs
             for group in report.groups
             for lv in group.logical
         ),
+        devices=_devices(rows),
     )
 
 
@@ -157,6 +160,21 @@ def _mounts(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, tuple[str,
     for row in rows:
         yield row["maj:min"], _mount_points(row)
         yield from _mounts(row.get("children", ()))
+
+
+def _devices(rows: Sequence[Mapping[str, Any]]) -> tuple[ObservedDevice, ...]:
+    """Return the stable devices; one over several disks is in the list below each of them."""
+    below = (one for row in rows for one in _below(row) if one["type"] == KIND)
+    found = {
+        one["maj:min"]: ObservedDevice(
+            volume=one["path"].removeprefix(MAPPED),
+            size_bytes=int(one["size"]),
+            number=one["maj:min"],
+            mount_points=_mount_points(one),
+        )
+        for one in below
+    }
+    return tuple(sorted(found.values(), key=lambda device: device.volume))
 
 
 class _Member(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,15 +1,20 @@
 """Storage by LVM: pools are volume groups, volumes are logical volumes, tags say whose they are."""
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from weakref import WeakValueDictionary
 
+from node_workers.attachments import Attachments
 from node_workers.lvm_moves import Moves
 from node_workers.lvm_pools import Pools, pool_state
 from node_workers.lvm_thin import ThinPools
 from node_workers.lvm_volumes import Volumes
 from node_workers.ports import (
+    Attachment,
     PoolDisk,
     PoolState,
     Runner,
+    StableDevice,
     Sysfs,
     ThinPoolState,
     VolumeSpec,
@@ -25,6 +30,8 @@ class LvmStorage:
         self._thin_pools = ThinPools(runner)
         self._moves = Moves(runner)
         self._volumes = Volumes(runner)
+        self._attachments = Attachments(runner)
+        self._one_at_a_time: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def ensure_pool(
         self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
@@ -79,32 +86,60 @@ class LvmStorage:
 
     async def ensure_volume(self, pool_uid: str, spec: VolumeSpec, *, cause: str) -> VolumeState:
         """Have the volume with its filesystem."""
-        return await self._volumes.ensure(pool_uid, spec, cause=cause)
+        async with self._alone(spec.uid):
+            return await self._volumes.ensure(pool_uid, spec, cause=cause)
 
     async def ensure_volume_size(
         self, pool_uid: str, spec: VolumeSpec, *, cause: str
     ) -> VolumeState:
         """Have the volume and its filesystem that large."""
-        return await self._volumes.ensure_size(pool_uid, spec, cause=cause)
+        async with self._alone(spec.uid):
+            return await self._volumes.ensure_size(pool_uid, spec, cause=cause)
 
     async def ensure_volume_removed(
         self, pool_uid: str, pool: str, uid: str, name: str, *, cause: str
     ) -> None:
         """Have no such volume."""
-        await self._volumes.ensure_removed(pool_uid, pool, uid, name, cause=cause)
+        async with self._alone(uid):
+            await self._volumes.ensure_removed(pool_uid, pool, uid, name, cause=cause)
 
     async def ensure_volume_unused(self, pool_uid: str, spec: VolumeSpec, *, cause: str) -> None:
         """Have the volume there, not active."""
-        await self._volumes.ensure_unused(pool_uid, spec, cause=cause)
+        async with self._alone(spec.uid):
+            await self._volumes.ensure_unused(pool_uid, spec, cause=cause)
 
     async def ensure_volume_awake(
         self, pool_uid: str, spec: VolumeSpec, *, cause: str
     ) -> VolumeState:
         """Have the volume active, whatever is on it."""
-        return await self._volumes.ensure_awake(pool_uid, spec, cause=cause)
+        async with self._alone(spec.uid):
+            return await self._volumes.ensure_awake(pool_uid, spec, cause=cause)
 
     async def ensure_active(
         self, pools: Mapping[str, str], *, cause: str, at_rest: Collection[str] = ()
     ) -> tuple[str, ...]:
         """Have all our volumes in *pools* active, except those *at_rest*."""
         return await self._volumes.ensure_active(pools, at_rest, cause=cause)
+
+    async def ensure_attached(
+        self, pool_uid: str, wanted: Attachment, *, cause: str
+    ) -> StableDevice:
+        """Have the volume in use: device, mount and limits."""
+        async with self._alone(wanted.volume_uid):
+            return await self._attachments.ensure(pool_uid, wanted, cause=cause)
+
+    async def limits_hold(self, wanted: Attachment, number: str, *, cause: str) -> bool:
+        """Return whether the limits stand."""
+        return await self._attachments.limits_hold(wanted, number, cause=cause)
+
+    async def ensure_detached(self, wanted: Attachment, *, cause: str) -> None:
+        """Have nothing of the attachment left."""
+        async with self._alone(wanted.volume_uid):
+            await self._attachments.ensure_removed(wanted, cause=cause)
+
+    def _alone(self, uid: str) -> asyncio.Lock:
+        """Return what keeps two works on one volume apart; who waits first is let in first.
+
+        A device that is made while the volume below it grows would stay too small.
+        """
+        return self._one_at_a_time.setdefault(uid, asyncio.Lock())

@@ -13,6 +13,7 @@ POOL_TAG = "hwbus.pool="
 DISK_TAG = "hwbus.disk="
 VOLUME_TAG = "hwbus.volume="
 CAUSE_TAG = "hwbus.cause="
+STABLE_DEVICES = ("/dev/hwbus/", "/dev/mapper/hwbus:")
 
 _VG_COLUMNS = (
     "vg_name,vg_uuid,vg_tags,vg_size,vg_free,vg_extent_size,vg_extent_count,vg_free_count,"
@@ -132,9 +133,13 @@ def parse(execution: Execution) -> Report:
     """Return the report in the tool's output. Raises ``ToolFailedError`` if it is not one."""
     try:
         rows = msgspec.json.decode(execution.stdout)["report"]
-        groups = tuple(_group(row) for row in rows if row.get("vg"))
+        groups = tuple(_group(row) for row in rows if row.get("vg") and not _on_a_volume(row))
         orphans = tuple(
-            _physical(pv) for row in rows if not row.get("vg") for pv in row.get("pv", ())
+            _physical(pv)
+            for row in rows
+            if not row.get("vg")
+            for pv in row.get("pv", ())
+            if not pv["pv_name"].startswith(STABLE_DEVICES)
         )
     except (msgspec.DecodeError, KeyError, ValueError, TypeError) as error:
         raise ToolFailedError(execution) from error
@@ -144,6 +149,11 @@ def parse(execution: Execution) -> Report:
 def tag_value(text: str) -> str:
     """Return *text* in the characters that an LVM tag may have."""
     return _UNSAFE_IN_TAG.sub("-", text)[:_TAG_VALUE_CHARACTERS_MAX]
+
+
+def _on_a_volume(row: dict[str, Any]) -> bool:
+    """Whether a group lies on an attached volume: it is its consumer's, whatever it is called."""
+    return any(pv["pv_name"].startswith(STABLE_DEVICES) for pv in row.get("pv", ()))
 
 
 def _group(row: dict[str, Any]) -> VolumeGroup:

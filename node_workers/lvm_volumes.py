@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import msgspec
 
 from node_workers import lvm_report
+from node_workers.devices import StableDevices
 from node_workers.filesystems import Filesystems, require_room
 from node_workers.lvm_pools import our_group
 from node_workers.lvm_report import CAUSE_TAG, VOLUME_TAG, LogicalVolume, VolumeGroup, tag_value
@@ -46,6 +47,7 @@ class Volumes:
         self._runner = runner
         self._tools = Tools(runner)
         self._filesystems = Filesystems(runner)
+        self._devices = StableDevices(runner)
         self._known: dict[str, _Known] = {}
 
     def note(self, group: VolumeGroup) -> None:
@@ -186,9 +188,12 @@ class Volumes:
         """
         path, kind = _path(spec.pool, spec.name), spec.filesystem
         await self._activate((found,), group.name, cause=cause)
-        mounts: tuple[str, ...] = ()
+        stable, mounts = None, tuple[str, ...]()
+        if found.open:
+            stable = await self._devices.find(spec.name, spec.uid, cause=cause)
         if kind is not Filesystem.NONE and found.open:
-            mounts = await self._filesystems.mounts(found.device, cause=cause)
+            number = found.device if stable is None else stable.number
+            mounts = await self._filesystems.mounts(number, cause=cause)
         made = False
         if kind is not Filesystem.NONE and growing:
             await self._filesystems.ensure_kind(path, kind, cause=cause)
@@ -203,6 +208,10 @@ class Volumes:
             await self._tools.must(
                 "lvextend", "--extents", str(extents), f"{spec.pool}/{spec.name}", cause=cause
             )
+        if stable is not None:
+            below = found.device
+            await self._devices.ensure_size(spec.name, stable, below, size_bytes, cause=cause)
+            path = stable.node
         if kind is not Filesystem.NONE and (grown or not made):
             await self._filesystems.ensure_grown(path, kind, size_bytes, mounts, cause=cause)
         return _state(spec, size_bytes, changed=made or grown or not found.active)

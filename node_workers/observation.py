@@ -111,9 +111,19 @@ class ObservedVolume(msgspec.Struct, frozen=True, kw_only=True):
     mount_points: tuple[str, ...] = ()
 
 
+class ObservedDevice(msgspec.Struct, frozen=True, kw_only=True):
+    """The stable device of an attached volume, and where this mount namespace has it mounted."""
+
+    volume: str
+    size_bytes: Bytes
+    number: str
+    mount_points: tuple[str, ...] = ()
+
+
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
-    """One consistent enough picture of a machine's storage: disks, pools and volumes."""
+    """One consistent enough picture of a machine's storage: disks, pools, volumes, devices."""
 
     disks: tuple[ObservedDisk, ...]
     pools: tuple[ObservedPool, ...]
     volumes: tuple[ObservedVolume, ...]
+    devices: tuple[ObservedDevice, ...] = ()

@@ -7,7 +7,8 @@ from msgspec.structs import replace
 
 from node_workers.observation import Observation
 from node_workers.ports import THIN_POOL_NAME
-from node_workers.wanted import Origin, Wanted, WantedPool, WantedReplica
+from node_workers.wanted import Origin, Wanted, WantedAttachment, WantedPool, WantedReplica
+from schemas.attachment import AttachmentSpec
 from schemas.pool import PoolFacts
 from schemas.replica import ReplicaSpec
 
@@ -98,6 +99,21 @@ class HaveNoReplica(Step, frozen=True, kw_only=True):
     spec: ReplicaSpec
 
 
+class HaveAttachment(Step, frozen=True, kw_only=True):
+    """The volume shall be in use as its spec says: device, mount and limits."""
+
+    volume: str
+    pool_uid: str
+    spec: AttachmentSpec
+
+
+class HaveNoAttachment(Step, frozen=True, kw_only=True):
+    """Nothing of the attachment shall be left; the volume stays."""
+
+    volume: str
+    spec: AttachmentSpec
+
+
 def step_for(wanted: Wanted, everything: Mapping[str, Wanted]) -> Step | None:
     """Return what is to be ensured for one object, or None if its wish has been answered.
 
@@ -107,6 +123,8 @@ def step_for(wanted: Wanted, everything: Mapping[str, Wanted]) -> Step | None:
         return None
     if isinstance(wanted, WantedPool):
         return _pool_step(wanted) if wanted.present else _no_pool_step(wanted)
+    if isinstance(wanted, WantedAttachment):
+        return attachment_step(wanted, everything) if wanted.present else _detachment_step(wanted)
     return _replica_step(wanted, everything)
 
 
@@ -134,7 +152,8 @@ def settled_by_hand(everything: Mapping[str, Wanted], seen: Observation) -> tupl
     groups = {pool.uid for pool in seen.pools}
     names = {pool.name for pool in seen.pools}
     volumes = {volume.uid for volume in seen.volumes}
-    given_up = (one for one in everything.values() if not one.present and not one.open)
+    lasting = (one for one in everything.values() if not isinstance(one, WantedAttachment))
+    given_up = (one for one in lasting if not one.present and not one.open)
     return tuple(
         one.key
         for one in given_up
@@ -164,6 +183,35 @@ def restless_volumes(everything: Mapping[str, Wanted], seen: Observation) -> tup
     idle = {volume.uid for volume in seen.volumes if volume.active and not volume.open}
     legs = (one for one in everything.values() if isinstance(one, WantedReplica))
     return tuple(leg.key for leg in legs if leg.held and not leg.open and leg.uid in idle)
+
+
+def attachments(everything: Mapping[str, Wanted]) -> tuple[WantedAttachment, ...]:
+    """Return the attachments that shall be there, whether or not that has been said yet."""
+    wanted = (one for one in everything.values() if isinstance(one, WantedAttachment))
+    return tuple(one for one in wanted if one.present)
+
+
+def lost_attachments(
+    everything: Mapping[str, Wanted], seen: Observation
+) -> tuple[WantedAttachment, ...]:
+    """Return the attachments of which the device or the mount is missing."""
+    devices = {device.volume: device for device in seen.devices}
+
+    def is_whole(one: WantedAttachment) -> bool:
+        device = devices.get(one.volume)
+        mounted = one.spec.mount_point in {None, *(device.mount_points if device else ())}
+        return device is not None and mounted
+
+    return tuple(one for one in attachments(everything) if not is_whole(one))
+
+
+def limited_attachments(
+    everything: Mapping[str, Wanted], seen: Observation
+) -> tuple[tuple[WantedAttachment, str], ...]:
+    """Return the attachments with limits, which no look shows, and the numbers of their devices."""
+    numbers = {device.volume: device.number for device in seen.devices}
+    limited = (one for one in attachments(everything) if one.spec.limits.any)
+    return tuple((one, numbers[one.volume]) for one in limited if one.volume in numbers)
 
 
 def sleeping_pools(everything: Mapping[str, Wanted], seen: Observation) -> dict[str, str]:
@@ -222,9 +270,39 @@ def _no_pool_step(pool: WantedPool) -> HaveNoPool:
     )
 
 
+def attachment_step(
+    attachment: WantedAttachment, everything: Mapping[str, Wanted]
+) -> HaveAttachment:
+    """Return what has the attachment there, whether or not its wish has been answered."""
+    return HaveAttachment(
+        key=attachment.key,
+        group=attachment.spec.pool,
+        uid=attachment.uid,
+        origin=attachment.origin,
+        volume=attachment.volume,
+        pool_uid=_pool_uid(attachment.spec.pool, everything),
+        spec=attachment.spec,
+    )
+
+
+def _detachment_step(attachment: WantedAttachment) -> HaveNoAttachment:
+    return HaveNoAttachment(
+        key=attachment.key,
+        group=attachment.spec.pool,
+        uid=attachment.uid,
+        origin=attachment.origin,
+        volume=attachment.volume,
+        spec=attachment.spec,
+    )
+
+
+def _pool_uid(name: str, everything: Mapping[str, Wanted]) -> str:
+    pool = everything.get(f"pool/{name}")
+    return pool.uid if isinstance(pool, WantedPool) else ""
+
+
 def _replica_step(replica: WantedReplica, everything: Mapping[str, Wanted]) -> Step:
-    pool = everything.get(f"pool/{replica.spec.pool}")
-    pool_uid = pool.uid if isinstance(pool, WantedPool) else ""
+    pool_uid = _pool_uid(replica.spec.pool, everything)
     simple = _simple_step(replica)
     if simple is not None:
         return simple(

@@ -78,6 +78,9 @@ class Refusal(StrEnum):
     RENAMED_VOLUME = "renamed-volume"
     FOREIGN_SIGNATURE = "foreign-signature"
     RESERVED_NAME = "reserved-name"
+    FOREIGN_DEVICE = "foreign-device"
+    MOUNT_POINT_TAKEN = "mount-point-taken"
+    MOUNT_POINT_ELSEWHERE = "mount-point-elsewhere"
 
 
 class RefusedToTouchError(StorageError):
@@ -110,6 +113,10 @@ class NotThereError(StorageError):
 
 class UnsuitableError(StorageError):
     """The machine can never do this as asked: too-few-disks or filesystem-too-small."""
+
+
+class LimitsError(StorageError):
+    """Limits cannot hold: ``reason`` is no-cgroup or no-io-controller."""
 
 
 class Layout(StrEnum):
@@ -178,6 +185,42 @@ class VolumeState(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: Bytes
     path: str
     changed: bool
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast a device may be used; None: as fast as it goes."""
+
+    read_iops: int | None = None
+    write_iops: int | None = None
+    read_bytes_per_s: int | None = None
+    write_bytes_per_s: int | None = None
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is limited."""
+        return self != Limits()
+
+
+class Attachment(msgspec.Struct, frozen=True, kw_only=True):
+    """A volume in use: ``mount_point`` empty, the device alone; limits hold in ``cgroup``."""
+
+    volume: str
+    volume_uid: str
+    pool: str
+    filesystem: Filesystem = Filesystem.NONE
+    mount_point: str = ""
+    read_only: bool = False
+    cgroup: str = ""
+    limits: Limits = Limits()
+
+
+class StableDevice(msgspec.Struct, frozen=True, kw_only=True):
+    """A device as its consumer sees it; ``path`` leads to ``node``, ``number`` is "254:3"."""
+
+    path: str
+    node: str
+    number: str
+    suspended: bool = False
 
 
 class BlockFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -322,4 +365,22 @@ class Storage(Protocol):
 
         Returns the uids it activated.
         """
+        ...
+
+    async def ensure_attached(
+        self, pool_uid: str, wanted: Attachment, *, cause: str
+    ) -> StableDevice:
+        """Have the stable device over the volume, the mount and the limits that are asked for.
+
+        What is there is left running. Raises ``NotThereError``, ``LimitsError``, and
+        ``InUseError`` if somebody uses the volume beside the stable device.
+        """
+        ...
+
+    async def limits_hold(self, wanted: Attachment, number: str, *, cause: str) -> bool:
+        """Return whether the limits stand for the device of that *number*; nothing is changed."""
+        ...
+
+    async def ensure_detached(self, wanted: Attachment, *, cause: str) -> None:
+        """Have neither mount, limits nor device. Raises ``InUseError`` while it is used."""
         ...

@@ -6,9 +6,10 @@ import msgspec
 
 from hwbus import subjects
 from node_workers.observation import ContentKind, DiskContent, ObservedDisk
-from node_workers.plan import HaveNoPool, HavePool, Step
+from node_workers.plan import HaveAttachment, HaveNoAttachment, HaveNoPool, HavePool, Step
 from node_workers.ports import (
     InUseError,
+    LimitsError,
     NoSpaceError,
     NotThereError,
     PoolState,
@@ -19,6 +20,7 @@ from node_workers.ports import (
     UnsuitableError,
 )
 from node_workers.ports import Refusal as Untouched
+from schemas.attachment import ReportAttachmentTrouble
 from schemas.disk import Content, DiskClass, Sighting
 from schemas.grammar import Report, kind_and_verb
 from schemas.pool import PoolFacts, ReportPoolTrouble
@@ -122,6 +124,9 @@ def trouble_of(error: StorageError) -> Trouble:
         case UnsuitableError():
             few = error.reason == "too-few-disks"
             code, permanent = Refusal.TOO_FEW_DISKS if few else Refusal.BAD_LAYOUT, True
+        case LimitsError():
+            bare = error.reason == "no-cgroup"
+            code, permanent = Refusal.NO_CGROUP if bare else Refusal.NO_IO_CONTROLLER, True
         case NotThereError():
             code, permanent = _NOT_THERE.get(error.reason, Refusal.TOOL_FAILED), False
         case ToolTimedOutError():
@@ -136,6 +141,15 @@ def trouble_report(step: Step, trouble: Trouble, node: str) -> Report:
     if isinstance(step, HavePool | HaveNoPool):
         return ReportPoolTrouble(
             pool=step.group,
+            node=node,
+            uid=step.uid,
+            code=trouble.code,
+            because=trouble.because,
+            permanent=trouble.permanent,
+        )
+    if isinstance(step, HaveAttachment | HaveNoAttachment):
+        return ReportAttachmentTrouble(
+            volume=step.volume,
             node=node,
             uid=step.uid,
             code=trouble.code,

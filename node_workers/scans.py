@@ -74,6 +74,7 @@ class Scans:
         self._hinted = asyncio.Event()
         self._repeat = True
         self._paths: dict[str, str] = {}
+        self._findings: Callable[[], tuple[Finding, ...]] = tuple
 
     def hint(self) -> None:
         """Look soon: something may have changed."""
@@ -84,6 +85,10 @@ class Scans:
         self._repeat = True
         self._on_repeat()
         self.hint()
+
+    def also_tell(self, findings: Callable[[], tuple[Finding, ...]]) -> None:
+        """Tell these findings with those of each look: what a look alone does not show."""
+        self._findings = findings
 
     def paths(self) -> Mapping[str, str]:
         """Return where each disk was seen last."""
@@ -176,7 +181,7 @@ class Scans:
         self, seen: Observation, unsure: AbstractSet[str]
     ) -> tuple[str, bytes | None, Report]:
         before = _FINDINGS.decode(self._state.said.get(_DRIFT, _NOTHING))
-        now = drift(self._node, self._state.wanted, seen)
+        now = (*drift(self._node, self._state.wanted, seen), *self._findings())
         findings = merge(before, now, unsure, self._node)
         self._figures.show("drift_findings", len(findings))
         report = ReportDrift(node=self._node, findings=findings)

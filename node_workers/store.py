@@ -11,7 +11,7 @@ import aiosqlite
 import msgspec
 
 from node_workers.reports import Letter
-from node_workers.wanted import Wanted, WantedPool, WantedReplica
+from node_workers.wanted import Wanted
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -33,7 +33,7 @@ _DROP_RECORDS = (
 )
 _VERSION = 1
 Statement = tuple[str, tuple[Any, ...]]
-_WANTED: msgspec.json.Decoder[Wanted] = msgspec.json.Decoder(WantedPool | WantedReplica)
+_WANTED: msgspec.json.Decoder[Wanted] = msgspec.json.Decoder(Wanted)
 _HEADERS = msgspec.json.Decoder(dict[str, str])
 
 

@@ -41,7 +41,7 @@ _MEANINGS: tuple[tuple[re.Pattern[str], Callable[[str], StorageError]], ...] = (
     ),
     (
         re.compile(
-            r"contains a filesystem in use|in use: |Device or resource busy"
+            r"contains a filesystem in use|in use: |Device or resource busy|target is busy"
             r"|Logical volume \S+ (is )?(in use|used by another device)"
         ),
         InUseError,

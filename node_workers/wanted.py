@@ -6,6 +6,16 @@ from typing import TypeVar, assert_never
 import msgspec
 from msgspec.structs import replace
 
+from schemas.attachment import (
+    AttachmentLimitsWanted,
+    AttachmentMade,
+    AttachmentRemovalWanted,
+    AttachmentRemovalWithdrawn,
+    AttachmentRemoved,
+    AttachmentSpec,
+    AttachmentTroubled,
+    AttachmentWanted,
+)
 from schemas.grammar import Event
 from schemas.pool import (
     PoolBuildWanted,
@@ -118,8 +128,20 @@ class WantedReplica(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag=
         return f"replica/{self.volume}"
 
 
-Wanted = WantedPool | WantedReplica
-One = TypeVar("One", WantedPool, WantedReplica)
+class WantedAttachment(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag="attachment"):
+    """A volume in use. It is made again whenever it is missing: nothing is lost with a device."""
+
+    volume: str
+    spec: AttachmentSpec
+
+    @property
+    def key(self) -> str:
+        """Its lane."""
+        return f"attachment/{self.volume}"
+
+
+Wanted = WantedPool | WantedReplica | WantedAttachment
+One = TypeVar("One", WantedPool, WantedReplica, WantedAttachment)
 
 PoolWish = (
     PoolBuildWanted
@@ -150,6 +172,10 @@ ReplicaWish = (
 ReplicaNews = (
     ReplicaCreated | ReplicaResized | ReplicaHeld | ReplicaKept | ReplicaRemoved | ReplicaTroubled
 )
+AttachmentWish = (
+    AttachmentWanted | AttachmentLimitsWanted | AttachmentRemovalWanted | AttachmentRemovalWithdrawn
+)
+AttachmentNews = AttachmentMade | AttachmentRemoved | AttachmentTroubled
 
 
 def fold(
@@ -177,6 +203,11 @@ def _fold(wanted: Wanted | None, event: Event, origin: Origin, cause: str) -> Wa
         return _note_pool(wanted, event, cause)
     if isinstance(wanted, WantedReplica) and isinstance(event, ReplicaNews):
         return _note_replica(wanted, event, cause)
+    if isinstance(event, AttachmentWish):
+        before = wanted if isinstance(wanted, WantedAttachment) else None
+        return _wish_attachment(before, event, origin)
+    if isinstance(wanted, WantedAttachment) and isinstance(event, AttachmentNews):
+        return _note_attachment(wanted, event, cause)
     return wanted
 
 
@@ -285,6 +316,43 @@ def _note_replica(replica: WantedReplica, event: ReplicaNews, cause: str) -> Wan
             return None
         case ReplicaTroubled():
             return _given_up_by(replica, cause) if event.permanent else replica
+        case _:
+            assert_never(event)
+
+
+def _wish_attachment(
+    attachment: WantedAttachment | None, event: AttachmentWish, origin: Origin
+) -> WantedAttachment | None:
+    if isinstance(event, AttachmentWanted):
+        return WantedAttachment(
+            volume=event.volume, uid=event.spec.uid, spec=event.spec, origin=origin, folded_seq=0
+        )
+    if attachment is None or attachment.uid != event.uid:
+        return attachment
+    attachment = replace(attachment, origin=origin, present=True)
+    match event:
+        case AttachmentLimitsWanted():
+            return replace(attachment, spec=replace(attachment.spec, limits=event.limits))
+        case AttachmentRemovalWanted():
+            return replace(attachment, present=False)
+        case AttachmentRemovalWithdrawn():
+            return attachment
+        case _:
+            assert_never(event)
+
+
+def _note_attachment(
+    attachment: WantedAttachment, event: AttachmentNews, cause: str
+) -> WantedAttachment | None:
+    if event.uid != attachment.uid:
+        return attachment
+    match event:
+        case AttachmentMade():
+            return _answered_by(attachment, cause)
+        case AttachmentRemoved():
+            return None
+        case AttachmentTroubled():
+            return _given_up_by(attachment, cause) if event.permanent else attachment
         case _:
             assert_never(event)
 

@@ -33,6 +33,7 @@ from node_workers.presence import Presence
 from node_workers.reports import Trouble, command_id, letter, trouble_of
 from node_workers.scans import Rhythm, Scans
 from node_workers.state import State
+from node_workers.tending import Tending
 from schemas.grammar import Report
 from schemas.pool import PoolFacts, ReportPoolBuilt
 from schemas.refusals import Refusal
@@ -71,6 +72,10 @@ class Worker:
         self._gates = Gates()
         self._scans = self._looking(observe, rhythm)
         self._hands = Hands(storage, node, self._scans.paths)
+        self._tending = Tending(
+            lambda: state.wanted, self._lanes.busy, self._hands, self._scans.hint, figures
+        )
+        self._scans.also_tell(self._tending.findings)
         self._feed = Feed(
             state,
             outbox,
@@ -183,6 +188,7 @@ class Worker:
                     await self._state.again(key)
                     self._lanes.kick(key)
         await self._activate(sleeping_pools(self._state.wanted, seen), cause)
+        await self._tending.look_after(seen, cause)
 
     async def _tell_changed_pools(
         self, seen: Observation, cause: str, unsure: AbstractSet[str]

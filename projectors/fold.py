@@ -5,6 +5,7 @@ from collections.abc import Callable
 from hwbus.ports import Stored
 from hwbus.subjects import Address
 from projectors import audit
+from projectors.attaching import of_attachment
 from projectors.disks import disks
 from projectors.drift import drift
 from projectors.nodes import nodes
@@ -16,6 +17,7 @@ from projectors.rows import Altered, Changes, Rows, put
 from projectors.tables import DISKS, NODES, OPERATIONS, PARKED, POOLS, REPLICAS, VOLUMES, Table
 from projectors.usage import usage
 from projectors.volumes import of_leg, volumes
+from schemas.attachment import ATTACHMENTS as ATTACHMENT
 from schemas.disk import DISKS as DISK
 from schemas.grammar import Event
 from schemas.node import NODES as NODE
@@ -33,6 +35,7 @@ _VIEWS: dict[str, tuple[View, ...]] = {
     POOL: (pools, operations),
     VOLUME: (volumes, operations),
     REPLICA: (replicas, of_leg, operations),
+    ATTACHMENT: (of_attachment, operations),
     OPERATION: (operations,),
 }
 _OWN: dict[str, Table[Row]] = {

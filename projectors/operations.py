@@ -9,6 +9,8 @@ from msgspec.structs import replace
 from projectors.reading import Seen
 from projectors.rows import Changes, Rows, drop, put
 from projectors.tables import OPERATIONS, ORIGINS, OriginRow
+from schemas.attaching import VolumeAttachingBegan, VolumeDetachingBegan, VolumeLimitingBegan
+from schemas.attachment import AttachmentTroubled
 from schemas.grammar import Event, type_name
 from schemas.node import NodeRemovalBegan
 from schemas.operation import (
@@ -31,6 +33,9 @@ def operations(rows: Rows, seen: Seen, event: Event) -> Changes:
             VolumeProvisioningBegan()
             | VolumeGrowthBegan()
             | VolumeDeletionBegan()
+            | VolumeAttachingBegan()
+            | VolumeDetachingBegan()
+            | VolumeLimitingBegan()
             | PoolFormingBegan()
             | PoolGrowthBegan()
             | PoolRemovalBegan()
@@ -106,7 +111,7 @@ def _told(
 
 def _stepped(row: OperationRow, event: Event) -> OperationRow:
     match event:
-        case PoolTroubled() | ReplicaTroubled():
+        case PoolTroubled() | ReplicaTroubled() | AttachmentTroubled():
             return replace(
                 row,
                 step=_step(event),

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
+from projectors.attaching import used
 from projectors.reading import Seen
 from projectors.rows import Changes, Rows, drop, put
 from projectors.tables import OWNERS, PLACEMENTS, VOLUMES, OwnerRow, PlacementRow
@@ -118,7 +119,7 @@ def _changed(row: VolumeRow, event: Event) -> VolumeRow:
         case VolumeDeletionBegan():
             return _working(row, VolumeState.DELETING, event)
         case _:
-            return _kept(row, event)
+            return used(_kept(row, event), event)
 
 
 def _kept(row: VolumeRow, event: Event) -> VolumeRow:

@@ -30,6 +30,7 @@ class Drift(StrEnum):
     VOLUME_FOREIGN = "volume-foreign"
     POOL_MISSING = "pool-missing"
     POOL_DISK_MISSING = "pool-disk-missing"
+    ATTACHMENT_MISSING = "attachment-missing"
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

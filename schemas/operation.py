@@ -21,6 +21,9 @@ class OperationKind(StrEnum):
     VOLUME_DELETE = "volume-delete"
     VOLUME_UNDELETE = "volume-undelete"
     NODE_REMOVE = "node-remove"
+    VOLUME_ATTACH = "volume-attach"
+    VOLUME_DETACH = "volume-detach"
+    VOLUME_LIMIT = "volume-limit"
 
 
 class Outcome(StrEnum):

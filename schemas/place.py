@@ -1,5 +1,6 @@
 """Which aggregate a word is about: its place (a node, or ``-``) and its id."""
 
+from schemas.attachment import ATTACHMENTS
 from schemas.disk import DISKS
 from schemas.grammar import Message, kind_and_verb
 from schemas.node import NODES
@@ -15,9 +16,10 @@ _ID_FIELD = {
     POOLS: "pool",
     VOLUMES: "volume",
     REPLICAS: "volume",
+    ATTACHMENTS: "volume",
     OPERATIONS: "operation",
 }
-_ON_A_NODE = frozenset({POOLS, REPLICAS})
+_ON_A_NODE = frozenset({POOLS, REPLICAS, ATTACHMENTS})
 
 
 def place_of(word: Message) -> tuple[str, str, str]:

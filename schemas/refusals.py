@@ -58,6 +58,11 @@ class Refusal(StrEnum):
     BAD_LAYOUT = "HW-V007"
     VOLUME_HELD = "HW-V008"
     VOLUME_NOT_HELD = "HW-V009"
+    VOLUME_ATTACHED = "HW-V010"
+    STILL_ATTACHED = "HW-V011"
+    NO_FILESYSTEM = "HW-V012"
+    NO_CGROUP = "HW-V013"
+    NO_IO_CONTROLLER = "HW-V014"
 
     UNKNOWN_REPLICA = "HW-R001"
     REPLICA_BUSY = "HW-R002"
@@ -262,6 +267,26 @@ _EXPLANATIONS: dict[Refusal, tuple[str, str]] = {
     Refusal.VOLUME_NOT_HELD: (
         "The volume is not held: there is nothing to bring back and nothing to purge.",
         "hwbus volume ls shows what is held and until when; hwbus volume delete NAME deletes.",
+    ),
+    Refusal.VOLUME_ATTACHED: (
+        "A consumer has the volume attached.",
+        "Let it end its work, then hwbus volume detach NAME.",
+    ),
+    Refusal.STILL_ATTACHED: (
+        "The node has not let go of an earlier attachment of the volume.",
+        "Wait until it has: hwbus volume show NAME, hwbus node show NODE.",
+    ),
+    Refusal.NO_FILESYSTEM: (
+        "The volume has no filesystem of ours, so it cannot be mounted by hwbus.",
+        "Attach it without a mount point, or make a volume with --fs ext4 or xfs.",
+    ),
+    Refusal.NO_CGROUP: (
+        "Limits hold for a control group, and none was named, or there is no such one.",
+        "Attach with --cgroup PATH, a path below /sys/fs/cgroup that exists on the node.",
+    ),
+    Refusal.NO_IO_CONTROLLER: (
+        "The control group cannot limit I/O: the kernel has no io controller, or it is not on.",
+        "On the node: echo +io > cgroup.subtree_control in each group above it; see docs/cli.md.",
     ),
     Refusal.UNKNOWN_REPLICA: ("There is no such replica.", "hwbus volume show NAME lists them."),
     Refusal.REPLICA_BUSY: (

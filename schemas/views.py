@@ -9,6 +9,7 @@ from enum import StrEnum
 
 import msgspec
 
+from schemas.attachment import Limits
 from schemas.disk import Content, DiskClass, Health
 from schemas.node import Capability, Drift
 from schemas.operation import OperationKind
@@ -163,12 +164,17 @@ class VolumeState(StrEnum):
     HELD = "held"
     UNDELETING = "undeleting"
     DELETING = "deleting"
+    ATTACHING = "attaching"
+    DETACHING = "detaching"
+    LIMITING = "limiting"
 
 
 class VolumeRow(Tracked, frozen=True, kw_only=True):
     """One volume. ``wanted_bytes`` is what a running operation is making of ``size_bytes``.
 
+    While a consumer has it, ``attached_device`` is what it uses, and ``limits`` hold in ``cgroup``.
     One that is deleted and ``held`` goes for good after ``held_until``.
+
     ``candidates``, the pools that were looked at when it was placed, with their scores, is filled
     by the view ``volume`` only.
     """
@@ -186,6 +192,12 @@ class VolumeRow(Tracked, frozen=True, kw_only=True):
     pool: str = ""
     node: str = ""
     device: str = ""
+    consumer: str = ""
+    attached_device: str = ""
+    mount_point: str = ""
+    read_only: bool = False
+    cgroup: str = ""
+    limits: Limits = Limits()
     operation: str = ""
     deadline: Moment | None = None
     held_until: Moment | None = None

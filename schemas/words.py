@@ -3,6 +3,8 @@
 from typing import get_args
 
 from schemas.answers import Accepted, Refused, Undecided
+from schemas.attaching import AttachingCommand, AttachingEvent
+from schemas.attachment import ATTACHMENTS, AttachmentCommand, AttachmentEvent
 from schemas.commit import Commit
 from schemas.disk import DISKS, DiskCommand, DiskEvent
 from schemas.grammar import Event, Message, Report, Request, kind_and_verb
@@ -19,11 +21,21 @@ AnyCommand = (
     | PoolCommand
     | ShrinkCommand
     | VolumeCommand
+    | AttachingCommand
     | ReplicaCommand
+    | AttachmentCommand
     | OperationCommand
 )
 AnyEvent = (
-    NodeEvent | DiskEvent | PoolEvent | ShrinkEvent | VolumeEvent | ReplicaEvent | OperationEvent
+    NodeEvent
+    | DiskEvent
+    | PoolEvent
+    | ShrinkEvent
+    | VolumeEvent
+    | AttachingEvent
+    | ReplicaEvent
+    | AttachmentEvent
+    | OperationEvent
 )
 AnyCommit = Commit[AnyEvent]
 
@@ -31,16 +43,18 @@ COMMANDS: dict[str, tuple[type[Request | Report], ...]] = {
     NODES: get_args(NodeCommand),
     DISKS: get_args(DiskCommand),
     POOLS: get_args(PoolCommand | ShrinkCommand),
-    VOLUMES: get_args(VolumeCommand),
+    VOLUMES: get_args(VolumeCommand | AttachingCommand),
     REPLICAS: get_args(ReplicaCommand),
+    ATTACHMENTS: get_args(AttachmentCommand),
     OPERATIONS: get_args(OperationCommand),
 }
 EVENTS: dict[str, tuple[type[Event], ...]] = {
     NODES: get_args(NodeEvent),
     DISKS: get_args(DiskEvent),
     POOLS: get_args(PoolEvent | ShrinkEvent),
-    VOLUMES: get_args(VolumeEvent),
+    VOLUMES: get_args(VolumeEvent | AttachingEvent),
     REPLICAS: get_args(ReplicaEvent),
+    ATTACHMENTS: get_args(AttachmentEvent),
     OPERATIONS: get_args(OperationEvent),
 }
 KINDS = tuple(COMMANDS)

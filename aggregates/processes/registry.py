@@ -4,15 +4,19 @@ from collections.abc import Callable
 from typing import Any
 
 from aggregates.processes import (
+    attach_volume,
     delete_volume,
+    detach_volume,
     form_pool,
     grow_volume,
     hold_volume,
+    limit_volume,
     provision,
     remove,
     shrink_pool,
 )
 from aggregates.processes.process import Process
+from schemas.attaching import VolumeAttachingBegan, VolumeDetachingBegan, VolumeLimitingBegan
 from schemas.grammar import Event
 from schemas.node import NodeRemovalBegan
 from schemas.pool import PoolFormingBegan, PoolGrowthBegan, PoolRemovalBegan
@@ -31,6 +35,9 @@ _BEGINNINGS: dict[type[Event], Callable[[Any], Process]] = {
     VolumeHoldBegan: hold_volume.begin_holding,
     VolumeUndeletionBegan: hold_volume.begin_undeleting,
     VolumeDeletionBegan: delete_volume.begin,
+    VolumeAttachingBegan: attach_volume.begin,
+    VolumeDetachingBegan: detach_volume.begin,
+    VolumeLimitingBegan: limit_volume.begin,
     PoolFormingBegan: form_pool.begin_forming,
     PoolGrowthBegan: form_pool.begin_growing,
     PoolRemovalBegan: remove.begin_pool,

@@ -25,6 +25,7 @@ from schemas.live import Heartbeat
 
 _TOOLS = {
     "lvm": "lvm2",
+    "dmsetup": "dmsetup",
     "lsblk": "util-linux",
     "wipefs": "util-linux",
     "findmnt": "util-linux",

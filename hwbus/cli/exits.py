@@ -49,6 +49,8 @@ _CONFLICT = frozenset(
         Refusal.POOL_BUSY,
         Refusal.VOLUME_BUSY,
         Refusal.REPLICA_BUSY,
+        Refusal.VOLUME_ATTACHED,
+        Refusal.STILL_ATTACHED,
     }
 )
 # What a rule said no to, although only after the operation had begun.

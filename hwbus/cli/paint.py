@@ -19,6 +19,7 @@ _STATES = {
     **dict.fromkeys(("decided", "tool", "ok", "running-process", "healthy"), _GOOD),
     **dict.fromkeys(("forming", "growing", "provisioning", "deleting", "removing"), _MOVING),
     **dict.fromkeys(("holding", "undeleting"), _MOVING),
+    **dict.fromkeys(("attaching", "detaching", "limiting"), _MOVING),
     **dict.fromkeys(("running", "wanted", "resizing", "cancelling", "admitted"), _MOVING),
     **dict.fromkeys(("cordoned", "reserved", "occupied", "cancelled", "expired"), _CAREFUL),
     **dict.fromkeys(("unknown", "advice", "removed", "held"), _CAREFUL),
@@ -130,12 +131,14 @@ def plain(field: str, value: Any) -> str:
             return "yes" if value else "no"
         case int() if field.endswith("_bytes"):
             return format_size(value)
+        case int() if field.endswith("_bytes_per_s"):
+            return f"{format_size(value)}/s"
         case float() if field.endswith("_ratio"):
             return f"{value * 100:.1f}%"
         case list() | tuple():
             return ", ".join(plain("", each) for each in value)
         case dict():
-            return ", ".join(f"{key}={plain(key, each)}" for key, each in value.items())
+            return ", ".join(f"{key}={plain(key, each)}" for key, each in value.items()) or "-"
         case str() if field.endswith(("_at", "deadline", "heard", "_until")) or field in {
             "at",
             "since",

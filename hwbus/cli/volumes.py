@@ -1,10 +1,11 @@
-"""Volumes: make, look at, grow, wait for, delete and bring back."""
+"""Volumes: make, look at, grow, wait for, delete and bring back; their use is next door."""
 
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from hwbus.cli import attaching
 from hwbus.cli.changing import change, confirmed, ended
 from hwbus.cli.exits import Exit, FailureError
 from hwbus.cli.following import follow_to_end
@@ -32,6 +33,8 @@ from schemas.volume import (
 _HOLD_S = 24 * 3600
 
 app = noun("volume", "What is given to those who need room.", alias="vol")
+for _verb in (attaching.attach, attaching.detach, attaching.limit):
+    app.command(_verb)
 
 
 @app.command(name="ls", alias="list")

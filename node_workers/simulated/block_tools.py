@@ -10,7 +10,7 @@ from node_workers.filesystems import FIND_MOUNTS, READ_XFS
 from node_workers.inventory import LSBLK
 from node_workers.simulated.arguments import ToolRefusal, UnknownToolUseError, read_arguments
 from node_workers.simulated.devices import Device, Devices
-from node_workers.simulated.model import EXTENT_BYTES, Content, Disk, Lv, Mount, State, Vg
+from node_workers.simulated.model import EXTENT_BYTES, Content, Disk, Lv, Mapped, Mount, State, Vg
 from node_workers.smart import SMARTCTL
 
 _BLOCK_BYTES = 4096
@@ -67,7 +67,16 @@ class BlockTools:
         name = f"{vg.name.replace('-', '--')}-{lv.name.replace('-', '--')}"
         size_bytes = lv.extents * EXTENT_BYTES
         row = _row(name, f"dm-{lv.minor}", f"/dev/mapper/{name}", "lvm", size_bytes, _number(lv))
-        return row | {"mountpoints": self._mount_points(lv.uuid)}
+        row |= {"mountpoints": self._mount_points(lv.uuid)}
+        top = self._state.on_top_of(lv.uuid)
+        return row if top is None else row | {"children": [self._mapped_row(top)]}
+
+    def _mapped_row(self, mapped: Mapped) -> dict[str, Any]:
+        path, number = f"/dev/mapper/{mapped.name}", f"254:{mapped.minor}"
+        kind = mapped.uuid.partition("-")[0].lower()
+        size_bytes = mapped.size_bytes
+        row = _row(mapped.name, f"dm-{mapped.minor}", path, kind, size_bytes, number)
+        return row | {"mountpoints": self._mount_points(mapped.uuid)}
 
     def _mount_points(self, use: str) -> list[str | None]:
         return [*self._state.mounts_of(use)] or [None]
@@ -85,6 +94,7 @@ class BlockTools:
         if tuple(argv) != FIND_MOUNTS[1:]:
             raise UnknownToolUseError(f"findmnt {' '.join(argv)}")
         numbers = {lv.uuid: _number(lv) for vg in self._state.vgs for lv in vg.lvs}
+        numbers |= {one.uuid: f"254:{one.minor}" for one in self._state.mapped}
         rows = [{"target": "/", "maj:min": "0:16"}] + [
             {"target": mount.target, "maj:min": numbers[mount.device]}
             for mount in self._state.mounts
@@ -199,11 +209,16 @@ class BlockTools:
         content = self._devices.content(device)
         if not content.kind or not content.finished:
             raise ToolRefusal(_MOUNT_FAILED, f"mount: {target}: wrong fs type, bad superblock.\n")
+        if device.held or target in self._state.mounts_of(device.use):
+            sentence = f"mount: {target}: {path} already mounted or mount point busy.\n"
+            raise ToolRefusal(_MOUNT_FAILED, sentence)
         self._state.mounts.append(Mount(device=device.use, target=target))
         return ""
 
     def _umount(self, argv: Sequence[str]) -> str:
         target = read_arguments(argv, flags=frozenset()).word()
+        if any(mount.target == target and mount.busy for mount in self._state.mounts):
+            raise ToolRefusal(_MOUNT_FAILED, f"umount: {target}: target is busy.\n")
         left = [mount for mount in self._state.mounts if mount.target != target]
         if len(left) == len(self._state.mounts):
             raise ToolRefusal(_MOUNT_FAILED, f"umount: {target}: not mounted.\n")
@@ -230,6 +245,7 @@ class BlockTools:
     def _device_in_use(self, use: str) -> Device | None:
         paths = [f"/dev/{disk.name}" for disk in self._state.disks.values()]
         paths += [f"/dev/{vg.name}/{lv.name}" for vg in self._state.vgs for lv in vg.lvs]
+        paths += [f"/dev/mapper/{mapped.name}" for mapped in self._state.mapped]
         found = (self._devices.find(path) for path in paths)
         return next((device for device in found if device is not None and device.use == use), None)
 

@@ -1,9 +1,10 @@
 """From a path to the thing behind it."""
 
 import msgspec
+from msgspec.structs import replace
 
 from node_workers.simulated.arguments import ToolRefusal
-from node_workers.simulated.model import EXTENT_BYTES, Content, Disk, Lv, State, Vg
+from node_workers.simulated.model import EXTENT_BYTES, Content, Disk, Lv, Mapped, State, Vg
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +32,8 @@ class Devices:
         raise ToolRefusal(5, f"  No device found for {path}.\n")
 
     def find(self, path: str) -> Device | None:
-        """Return the disk or active logical volume at *path*, or None."""
+        """Return the disk, active logical volume or stable device at *path*, or None."""
+        path = self._state.links.get(path, path)
         for disk in self._state.disks.values():
             if f"/dev/{disk.name}" == path:
                 return Device(
@@ -42,8 +44,11 @@ class Devices:
                     held=bool(disk.partitions) or self._state.pv_on(disk) is not None,
                     broken=disk.broken,
                 )
+        mapped = self._state.mapped_as(path.removeprefix("/dev/mapper/"))
         for vg in self._state.vgs:
             for lv in vg.lvs:
+                if mapped is not None and mapped.below == lv.uuid:
+                    return self._stable(vg, lv, mapped)
                 if f"/dev/{vg.name}/{lv.name}" == path and lv.active and lv.kind != "thin-pool":
                     return self._volume(vg, lv)
         return None
@@ -51,6 +56,16 @@ class Devices:
     def content(self, device: Device) -> Content:
         """Return what lies on the device; blank if nothing was ever written."""
         return self._state.contents.get(device.at, Content())
+
+    def _stable(self, vg: Vg, lv: Lv, mapped: Mapped) -> Device:
+        below = self._volume(vg, lv)
+        return replace(
+            below,
+            name=mapped.name,
+            use=mapped.uuid,
+            size_bytes=mapped.size_bytes,
+            held=mapped.held_open,
+        )
 
     def _volume(self, vg: Vg, lv: Lv) -> Device:
         broken = any(
@@ -63,6 +78,6 @@ class Devices:
             use=lv.uuid,
             at=self._state.content_key(lv),
             size_bytes=lv.extents * EXTENT_BYTES,
-            held=lv.held_open,
+            held=lv.held_open or self._state.on_top_of(lv.uuid) is not None,
             broken=broken or vg.lv(lv.name) is None,
         )

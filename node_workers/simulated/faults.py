@@ -5,7 +5,9 @@ from random import Random
 
 import msgspec
 
-_TOOLS_THAT_ONLY_LOOK = frozenset({"lsblk", "lvm", "findmnt", "dumpe2fs", "xfs_db"})
+_TOOLS_THAT_ONLY_LOOK = frozenset(
+    {"lsblk", "lvm", "findmnt", "dumpe2fs", "xfs_db", "cat", "realpath"}
+)
 TEARABLE = frozenset({"lvcreate", "mkfs.ext4", "mkfs.xfs"})
 
 

@@ -166,7 +166,13 @@ class LvmTools:
 
     def _lay_out(self, vg: Vg, name: str, given: Arguments) -> Lv:
         kind = given.one("--type", "striped" if given.all("--stripes") else "linear")
-        lv = Lv(uuid=self._state.fresh_uuid(), name=name, kind=kind, extents=0, minor=self._minor())
+        lv = Lv(
+            uuid=self._state.fresh_uuid(),
+            name=name,
+            kind=kind,
+            extents=0,
+            minor=self._state.fresh_minor(),
+        )
         if kind == "thin":
             pool = vg.lv(given.one("--thinpool"))
             if pool is None or pool.kind != "thin-pool":
@@ -222,6 +228,9 @@ class LvmTools:
         vg, lv = self._lv(given.word())  # a missing disk is no hindrance to this one
         going = [lv, *(thin for thin in vg.lvs if thin.thin_pool == lv.name)]
         for one in going:
+            if self._state.on_top_of(one.uuid):
+                sentence = f"  Logical volume {vg.name}/{one.name} is used by another device.\n"
+                raise ToolRefusal(_FAILED, sentence)
             if self._state.mounts_of(one.uuid) or one.held_open:
                 sentence = f"  Logical volume {vg.name}/{one.name} contains a filesystem in use.\n"
                 raise ToolRefusal(_FAILED, sentence)
@@ -352,10 +361,6 @@ class LvmTools:
         if lv is None:
             raise ToolRefusal(_FAILED, f'  Failed to find logical volume "{target}"\n')
         return vg, lv
-
-    def _minor(self) -> int:
-        taken = {lv.minor for vg in self._state.vgs for lv in vg.lvs}
-        return next(number for number in range(len(taken) + 1) if number not in taken)
 
 
 def _bytes(text: str) -> int:

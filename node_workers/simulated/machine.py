@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Self
 
 import msgspec
+from msgspec.structs import replace
 
 from node_workers.ports import BlockFacts
 from node_workers.simulated.arguments import ToolRefusal, UnknownToolUseError
 from node_workers.simulated.block_tools import BlockTools
 from node_workers.simulated.lvm_tools import LvmTools
-from node_workers.simulated.model import Content, Disk, Lv, Mount, Pv, State, Vg
+from node_workers.simulated.mapping_tools import MappingTools
+from node_workers.simulated.model import Cgroup, Content, Disk, Lv, Mount, Pv, State, Vg
 from node_workers.simulated.moving_tools import MovingTools
 from node_workers.simulated.report import full_report
 
@@ -43,6 +45,7 @@ class SimulatedMachine:
         self._lvm = LvmTools(state)
         self._blocks = BlockTools(state)
         self._moving = MovingTools(state)
+        self._mappings = MappingTools(state)
 
     @classmethod
     def with_disks(cls, name: str, sizes_bytes: Sequence[int]) -> Self:
@@ -69,7 +72,12 @@ class SimulatedMachine:
         *torn*: it dies in the middle. Raises ``UnknownToolUseError`` for what the model does not
         know.
         """
-        commands = {**self._lvm.commands, **self._blocks.commands, **self._moving.commands}
+        commands = {
+            **self._lvm.commands,
+            **self._blocks.commands,
+            **self._mappings.commands,
+            **self._moving.commands,
+        }
         tool, rest = argv[0], argv[1:]
         before = copy.deepcopy(self.state.contents) if torn else {}
         try:
@@ -173,7 +181,8 @@ class SimulatedMachine:
         return disk
 
     def reboot(self) -> None:
-        """Start the machine again: nothing is mounted, and no volume is active."""
+        """Start the machine again: nothing is mounted or mapped, and no volume is active."""
+        self.state.mapped, self.state.links, self.state.cgroups = [], {}, {}
         self.state.mounts = [mount for mount in self.state.mounts if mount.target == "/"]
         for vg in self.state.vgs:
             for lv in vg.lvs:
@@ -214,6 +223,20 @@ class SimulatedMachine:
     def mount(self, path: str, target: str) -> None:
         """Mount the volume "group/name" as a consumer would."""
         self.state.mounts.append(Mount(device=self.volume(path).uuid, target=target))
+        self.save()
+
+    def add_cgroup(self, name: str, *controllers: str) -> Cgroup:
+        """Make a control group with these controllers on."""
+        cgroup = self.state.cgroups[name] = Cgroup(controllers=list(controllers))
+        self.save()
+        return cgroup
+
+    def keep_busy(self, target: str, *, busy: bool = True) -> None:
+        """Have somebody work (or no longer work) in what is mounted at *target*."""
+        self.state.mounts = [
+            replace(mount, busy=busy) if mount.target == target else mount
+            for mount in self.state.mounts
+        ]
         self.save()
 
     def unmount(self, target: str) -> None:

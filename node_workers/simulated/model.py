@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import msgspec
 
 EXTENT_BYTES = 4 << 20
+SECTOR_BYTES = 512
 DEFAULT_METADATA_BYTES = 1 << 20
 _ALIGNMENT_BYTES = 1 << 20
 _METADATA_BYTES_A_VOLUME = 367  # measured on LVM 2.03.16 with two tags
@@ -112,11 +113,38 @@ class Vg(msgspec.Struct, kw_only=True):
             yield from lv.metadata
 
 
+class Mapped(msgspec.Struct, kw_only=True):
+    """A dm-linear device over all of the logical volume ``below`` (a uuid)."""
+
+    name: str
+    uuid: str
+    minor: int
+    below: str
+    sectors: int
+    loaded_sectors: int = 0
+    read_only: bool = False
+    suspended: bool = False
+    held_open: bool = False
+
+    @property
+    def size_bytes(self) -> int:
+        """How large it is."""
+        return self.sectors * SECTOR_BYTES
+
+
+class Cgroup(msgspec.Struct, kw_only=True):
+    """A control group; ``io_max`` is what stands in its file, by device number."""
+
+    controllers: list[str] = []
+    io_max: dict[str, str] = {}
+
+
 class Mount(msgspec.Struct, kw_only=True, frozen=True):
-    """A filesystem in use: ``device`` is a disk's key or a logical volume's uuid."""
+    """A filesystem in use: ``device`` is a disk's key or the uuid of what is mapped."""
 
     device: str
     target: str
+    busy: bool = False
 
 
 class State(msgspec.Struct, kw_only=True):
@@ -131,6 +159,9 @@ class State(msgspec.Struct, kw_only=True):
     vgs: list[Vg] = []
     contents: dict[str, Content] = {}
     mounts: list[Mount] = []
+    mapped: list[Mapped] = []
+    links: dict[str, str] = {}
+    cgroups: dict[str, Cgroup] = {}
     counter: int = 0
 
     def fresh_uuid(self) -> str:
@@ -138,6 +169,19 @@ class State(msgspec.Struct, kw_only=True):
         self.counter += 1
         digest = hashlib.sha256(f"{self.machine}/{self.counter}".encode()).hexdigest()
         return "-".join((digest[:6], digest[6:10], digest[10:14], digest[14:18], digest[18:24]))
+
+    def fresh_minor(self) -> int:
+        """Return the least number that no mapped device has."""
+        taken = {lv.minor for vg in self.vgs for lv in vg.lvs} | {one.minor for one in self.mapped}
+        return next(number for number in range(len(taken) + 1) if number not in taken)
+
+    def mapped_as(self, name: str) -> Mapped | None:
+        """Return the stable device of that name."""
+        return next((one for one in self.mapped if one.name == name), None)
+
+    def on_top_of(self, lv: str) -> Mapped | None:
+        """Return the stable device over a logical volume (uuid)."""
+        return next((one for one in self.mapped if one.below == lv), None)
 
     def vg(self, name: str) -> Vg | None:
         """Return the volume group of that name."""

@@ -65,7 +65,8 @@ def _lv(state: State, vg: Vg, lv: Lv) -> dict[str, str]:
     pool = lv.kind == "thin-pool"
     partial = any(state.is_missing(state.pvs[piece.pv]) for piece in lv.pieces)
     users = any(one.thin_pool == lv.name for one in vg.lvs)
-    is_open = bool(state.mounts_of(lv.uuid)) or lv.held_open or (pool and users)
+    used = bool(state.mounts_of(lv.uuid)) or state.on_top_of(lv.uuid) is not None
+    is_open = used or lv.held_open or (pool and users)
     layout = {"thin-pool": "thin,pool", "thin": "thin,sparse"}.get(lv.kind, lv.kind)
     kind = {"thin-pool": "t", "thin": "V"}.get(lv.kind, "-")
     attributes = f"{kind}wi-{'a' if lv.active else '-'}{'o' if is_open else '-'}"

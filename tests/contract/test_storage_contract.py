@@ -6,6 +6,7 @@ from node_workers.ports import Execution, ToolFailedError
 from node_workers.simulated.machine import SimulatedMachine
 from node_workers.simulated.model import Content
 from node_workers.simulated.runner import SimulatedRunner
+from tests.support.attachment_contract import AttachmentContract
 from tests.support.clock import ManualClock
 from tests.support.hold_contract import HoldContract
 from tests.support.pool_contract import PoolContract
@@ -44,17 +45,30 @@ class SimulatedBench:
         state = self.machine.state
         device = next(mount.device for mount in state.mounts if mount.target == target)
         names = {lv.uuid: f"{vg.name}/{lv.name}" for vg in state.vgs for lv in vg.lvs}
+        names |= {one.uuid: names[one.below] for one in state.mapped}
         return self.machine.content(names[device]).size_bytes
 
     async def reboot(self) -> None:
         self.machine.reboot()
+
+    async def keep_busy(self, target: str, *, busy: bool) -> None:
+        self.machine.keep_busy(target, busy=busy)
+
+    async def make_cgroup(self, name: str) -> None:
+        self.machine.add_cgroup(name, *(("memory",) if "/" in name else ("io", "memory")))
+
+    async def io_max(self, name: str) -> list[str]:
+        limits = self.machine.state.cgroups[name].io_max
+        return [f"{number} {line}" for number, line in limits.items()]
 
     def _disk(self, path: str, kind: str) -> None:
         disk = next(one for one in self.machine.state.disks.values() if f"/dev/{one.name}" == path)
         self.machine.state.contents[disk.key] = Content(kind=kind)
 
 
-class TestStorageOnASimulatedMachine(PoolContract, VolumeContract, HoldContract):
+class TestStorageOnASimulatedMachine(
+    PoolContract, VolumeContract, HoldContract, AttachmentContract
+):
     @pytest.fixture
     def play(self) -> Play:
         return play_on(SimulatedBench())

@@ -99,6 +99,24 @@ def test_from_disks_to_a_volume_and_back(box: Machine) -> None:
     assert any("lvcreate" in word for argv in tools for word in argv)
 
 
+def test_a_volume_in_use_is_kept_until_it_is_taken_back(box: Machine) -> None:
+    box.run("volume", "create", "used", "1GiB", "--fs", "xfs", "--wait")
+    box.run("volume", "attach", "used", "host/me", "--mount", "/mnt/used", "--wait")
+    shown = box.run("volume", "show", "used").stdout
+    for what in ("host/me", "/dev/hwbus/used", "/mnt/used"):
+        assert what in shown
+    box.run("volume", "attach", "used", "host/me", "--mount", "/mnt/used", "--wait")
+    assert "host/me" in box.run("volume", "attach", "used", "host/you", code=7).stderr
+    assert "HW-V010" in box.run("volume", "delete", "used", "--yes", code=7).stderr
+    assert "HW-V013" in box.run("volume", "limit", "used", "--read-iops", "9", code=5).stderr
+    box.run("volume", "grow", "used", "2GiB", "--wait")
+    box.run("volume", "detach", "used", "--wait")
+    box.run("volume", "limit", "used", "--read-iops", "9")
+    [volume] = box.items("volume", "ls")
+    assert (volume["consumer"], volume["limits"]) == ("", {"read_iops": 9})
+    box.run("volume", "delete", "used", "--yes", "--wait")
+
+
 def test_the_same_command_id_is_one_decision(box: Machine) -> None:
     [first] = box.items("node", "cordon", "laptop", "--id", "once")
     [second] = box.items("node", "cordon", "laptop", "--id", "once")

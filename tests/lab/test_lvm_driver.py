@@ -17,6 +17,7 @@ from node_workers.observation import ContentKind
 from node_workers.ports import BlockFacts, Execution, Filesystem, Runner, ToolFailedError
 from node_workers.simulated.faults import SimulatedCrash
 from tests.lab.conftest import LabFactory
+from tests.support.attachment_contract import AttachmentContract
 from tests.support.clock import NOON
 from tests.support.hold_contract import HoldContract
 from tests.support.pool_contract import PoolContract
@@ -68,6 +69,8 @@ print(json.dumps(facts))
 _CLEAN = """
 export LVM_SUPPRESS_FD_WARNINGS=1
 for target in /mnt/mine /mnt/v1; do umount "$target" 2>/dev/null || true; done
+for device in /dev/mapper/hwbus:*; do [ ! -b "$device" ] || dmsetup remove "$device"; done
+rm -rf /dev/hwbus
 for group in $(vgs --noheadings -o vg_name); do
     vgchange -q -an "$group" >/dev/null; vgremove -q -ff -y "$group" >/dev/null
 done
@@ -153,6 +156,18 @@ class LabBench:
         await self.lab.shutdown(self.node)
         await self.lab.boot(self.node)
 
+    async def keep_busy(self, target: str, *, busy: bool) -> None:
+        begin = f"cd {target}; setsid sleep 300 <&- >&- 2>&- & echo $! > /run/busy"
+        end = "kill -9 $(cat /run/busy); while kill -0 $(cat /run/busy) 2>&-; do sleep 0.02; done"
+        await self.lab.shell(self.node, begin if busy else end)
+
+    async def make_cgroup(self, name: str) -> None:
+        await self.console("mkdir", "-p", f"/sys/fs/cgroup/{name}")
+
+    async def io_max(self, name: str) -> list[str]:
+        found = await self.console("cat", f"/sys/fs/cgroup/{name}/io.max")
+        return found.stdout.splitlines()
+
     async def clean(self) -> None:
         await self.lab.shell(self.node, f"DISKS='{' '.join(self.disks)}'\n{_CLEAN}")
 
@@ -170,7 +185,7 @@ def bench(machine: LabBench) -> LabBench:
     return machine
 
 
-class TestStorageOnARealKernel(PoolContract, VolumeContract, HoldContract):
+class TestStorageOnARealKernel(PoolContract, VolumeContract, HoldContract, AttachmentContract):
     @pytest.fixture
     def play(self, bench: LabBench) -> Play:
         return play_on(bench)

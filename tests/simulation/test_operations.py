@@ -15,6 +15,8 @@ from aggregates.world import World
 from hwbus.controller.holds import AGAIN_AFTER_S
 from hwbus.subjects import parse_event
 from schemas.answers import Refused
+from schemas.attaching import AttachVolume, DetachVolume, LimitVolume
+from schemas.attachment import Limits
 from schemas.grammar import Event, Request
 from schemas.operation import CancelOperation, OperationEnded, OperationStarted
 from schemas.pool import GrowPool, PoolFormingBegan, RemovePool
@@ -113,32 +115,40 @@ class Day:
         return getattr(first, "operation", 1) == getattr(second, "operation", 2)
 
     def _wish(self, step: int) -> Request:
-        node = self.chance.choice(self.nodes)
+        if step < 2:
+            disks = self.chance.choice((1, 2))
+            return self.chance.choice(self.nodes).form(disks, deadline_s=DEADLINE_S)
+        if self.operations and self.operations[-1] and self.chance.random() < 0.06:
+            return CancelOperation(operation=self.operations[-1])
+        wishes = (self._pool_wish, self._volume_wish, self._volume_wish, self._use_wish)
+        return self.chance.choice(wishes)()
+
+    def _pool_wish(self) -> Request:
+        node = self.chance.choice(self.nodes).name
+        match self.chance.randrange(3):
+            case 0:
+                disk = f"{node}-d2"
+                return GrowPool(pool="fast", node=node, disks=(disk,), deadline_s=DEADLINE_S)
+            case 1:
+                return RemovePool(pool="fast", node=node, deadline_s=DEADLINE_S)
+            case _:
+                disk = f"{node}-d{self.chance.randrange(3)}"
+                return ShrinkPool(pool="fast", node=node, disks=(disk,), deadline_s=DEADLINE_S)
+
+    def _volume_wish(self) -> Request:
         volume = f"v{self.chance.randrange(8)}"
         size_bytes = self.chance.randrange(1, 9) * GIB
-        if step < 2:
-            return node.form(self.chance.choice((1, 2)), deadline_s=DEADLINE_S)
-        match self.chance.randrange(12):
+        match self.chance.randrange(8):
             case 0:
-                disk = f"{node.name}-d2"
-                return GrowPool(pool="fast", node=node.name, disks=(disk,), deadline_s=DEADLINE_S)
-            case 1:
-                return RemovePool(pool="fast", node=node.name, deadline_s=DEADLINE_S)
-            case 2:
-                disk = f"{node.name}-d{self.chance.randrange(3)}"
-                return ShrinkPool(pool="fast", node=node.name, disks=(disk,), deadline_s=DEADLINE_S)
-            case 3:
                 return GrowVolume(volume=volume, size_bytes=size_bytes, deadline_s=DEADLINE_S)
-            case 4 | 5:
+            case 1 | 2:
                 return DeleteVolume(volume=volume, deadline_s=DEADLINE_S)
-            case 10:
+            case 3:
                 hold_s = self.chance.randrange(1, 3 * DEADLINE_S)
                 return DeleteVolume(volume=volume, deadline_s=DEADLINE_S, hold_s=hold_s)
-            case 11:
+            case 4:
                 word = self.chance.choice((UndeleteVolume, UndeleteVolume, PurgeVolume))
                 return word(volume=volume, deadline_s=DEADLINE_S)
-            case 6 if self.operations and (last := self.operations[-1]):
-                return CancelOperation(operation=last)
             case _:
                 return ProvisionVolume(
                     volume=volume,
@@ -147,8 +157,22 @@ class Day:
                     deadline_s=DEADLINE_S,
                 )
 
+    def _use_wish(self) -> Request:
+        volume = f"v{self.chance.randrange(8)}"
+        match self.chance.randrange(4):
+            case 0 | 1:
+                consumer = self.chance.choice(("host/a", "host/b"))
+                return AttachVolume(
+                    volume=volume, consumer=consumer, cgroup="c", deadline_s=DEADLINE_S
+                )
+            case 2:
+                return DetachVolume(volume=volume, deadline_s=DEADLINE_S)
+            case _:
+                limits = Limits(read_iops=self.chance.randrange(2, 6))
+                return LimitVolume(volume=volume, limits=limits, deadline_s=DEADLINE_S)
+
     def _books_are_right(self, world: World) -> bool:
-        """Whether the ledgers say what the nodes have."""
+        """Whether the ledgers, and the volumes, say what the nodes have."""
         for node in self.nodes:
             pools = {name: pool for (at, name), pool in world.pools.items() if at == node.name}
             booked = {
@@ -158,6 +182,13 @@ class Day:
             }
             there = {spec.uid: taken_bytes(spec) for spec in node.volumes.values()}
             if booked != there or set(pools) != set(node.pools):
+                return False
+            attached = {
+                name: volume.use.attachment
+                for name, volume in world.volumes.items()
+                if volume.node == node.name and volume.use.attachment is not None
+            }
+            if attached != node.attachments.made:
                 return False
         claimed = {(d.owner.node, d.owner.pool) for d in world.disks.values() if d.owner}
         return claimed == set(world.pools)
@@ -196,7 +227,7 @@ async def the_laws_hold(day: Day) -> None:
                 assert event.spec.uid not in wanted, "made twice"
                 wanted.add(event.spec.uid)
     live = day.stage.world
-    for table in ("nodes", "disks", "pools", "volumes", "replicas", "operations"):
+    for table in ("nodes", "disks", "pools", "volumes", "replicas", "attachments", "operations"):
         assert getattr(again, table) == getattr(live, table), table
     claimed = [(d.owner.node, d.owner.pool) for d in live.disks.values() if d.owner]
     assert set(claimed) == set(live.pools)

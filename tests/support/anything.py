@@ -10,6 +10,9 @@ import msgspec.inspect as mi
 from hypothesis import strategies as st
 
 _TEXT = st.characters(codec="utf-8")
+_PART = st.text(
+    st.characters(codec="utf-8", exclude_characters="/\x00\n"), min_size=1, max_size=20
+).filter(lambda part: part not in {".", ".."})
 _PATTERNS: dict[str, st.SearchStrategy[str]] = {
     r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$(?!\n)": st.from_regex(
         re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII), fullmatch=True
@@ -20,6 +23,15 @@ _PATTERNS: dict[str, st.SearchStrategy[str]] = {
     r"^/[^\x00\n]*$(?!\n)": st.text(
         st.characters(codec="utf-8", exclude_characters="\x00\n"), max_size=254
     ).map("/".__add__),
+    r"^[a-z0-9][-a-z0-9]*(/[A-Za-z0-9._-]+)+$(?!\n)": st.from_regex(
+        re.compile(r"[a-z0-9][-a-z0-9]{0,9}(/[A-Za-z0-9._-]{1,9}){1,5}", re.ASCII), fullmatch=True
+    ),
+    r"^(/(?!\.{1,2}(/|$))[^/\x00\n]+)+$(?!\n)": st.lists(_PART, min_size=1, max_size=9).map(
+        lambda parts: "".join(f"/{part}" for part in parts)
+    ),
+    r"^(?!\.{1,2}(/|$))[^/\x00\n]+(/(?!\.{1,2}(/|$))[^/\x00\n]+)*$(?!\n)": st.lists(
+        _PART, min_size=1, max_size=9
+    ).map("/".join),
 }
 
 

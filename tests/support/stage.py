@@ -19,6 +19,7 @@ from hwbus.memory import MemoryLog, MemoryOutlet
 from hwbus.ports import Clock
 from hwbus.subjects import of_node, parse_event
 from schemas.answers import Accepted, Answer, Refused, Undecided
+from schemas.attachment import ReportAttachmentTrouble
 from schemas.disk import Content, DiskClass, ReportDiskSeen, Sighting
 from schemas.grammar import Event, Message, kind_and_verb
 from schemas.node import ReportNodeJoined
@@ -50,6 +51,7 @@ from schemas.replica import (
 from schemas.shrinking import PoolShrinkAbandoned, PoolShrinkWanted
 from schemas.words import AnyEvent
 from tests.support.given import GIB, MIB
+from tests.support.scripted_attachments import ScriptedAttachments
 from tests.support.unsteady import UnsteadyLog
 
 EXTENT = 4 * MIB
@@ -182,6 +184,7 @@ class ScriptedNode:
         self.name = name
         self.pools: dict[str, tuple[str, ...]] = {}
         self.volumes: dict[str, ReplicaSpec] = {}
+        self.attachments = ScriptedAttachments(name)
         self.slow_s = 0.01
         self._stage = stage
         self._chance = chance
@@ -232,7 +235,8 @@ class ScriptedNode:
         about = str(place_of(event))
         self._undone[about] = (event, correlation)
         await self._stage.say(report, correlation=correlation)
-        if not isinstance(report, ReportReplicaTrouble | ReportPoolTrouble):
+        troubles = ReportReplicaTrouble | ReportPoolTrouble | ReportAttachmentTrouble
+        if not isinstance(report, troubles):
             del self._undone[about]
 
     def _do(self, event: Event) -> Message | None:  # noqa: C901
@@ -281,7 +285,7 @@ class ScriptedNode:
                 held = isinstance(event, ReplicaHoldWanted)
                 return self._said(event.volume, event.uid, trouble if held else None, held=held)
             case _:
-                return None
+                return self.attachments.do(event, trouble)
 
     def _said(
         self, volume: str, uid: str, trouble: Refusal | None, *, held: bool = False

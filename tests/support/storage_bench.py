@@ -60,6 +60,18 @@ class Bench(Protocol):
 
     async def reboot(self) -> None: ...
 
+    async def keep_busy(self, target: str, *, busy: bool) -> None:
+        """Have somebody at work (or no longer) in the filesystem mounted at *target*."""
+        ...
+
+    async def make_cgroup(self, name: str) -> None:
+        """Make a control group: at the top with the io controller on, deeper down without."""
+        ...
+
+    async def io_max(self, name: str) -> list[str]:
+        """Return what is limited in a control group."""
+        ...
+
 
 def spec(name: str = "v1", mib: int = 100, **more: Any) -> VolumeSpec:
     wanted: dict[str, Any] = {"uid": f"uid-{name}", "name": name, "pool": POOL}

@@ -6,6 +6,14 @@ from typing import Any
 
 import msgspec
 
+from schemas.attachment import (
+    AttachmentLimitsWanted,
+    AttachmentRemovalWanted,
+    AttachmentRemovalWithdrawn,
+    AttachmentSpec,
+    AttachmentWanted,
+    Limits,
+)
 from schemas.grammar import type_name
 from schemas.node import NodeJoined
 from schemas.pool import (
@@ -36,6 +44,7 @@ from tests.support.clock import NOON
 MIB, GIB = 1 << 20, 1 << 30
 POOL = "fast"
 OP = "0" * 26
+CGROUP = "web"
 Wish = Callable[[Node], Awaitable[None]]
 
 
@@ -225,6 +234,50 @@ def keep(name: str = "pg") -> Wish:
     return wish
 
 
+def attach(name: str = "pg", **more: Any) -> Wish:
+    async def wish(node: Node) -> None:
+        node.machine.add_cgroup(CGROUP, "io")
+        about = AttachmentSpec(
+            uid=uid(f"use-{name}"),
+            volume_uid=uid(name),
+            pool=POOL,
+            consumer="host/backup",
+            cgroup=CGROUP,
+            **more,
+        )
+        await node.desk.happen(
+            AttachmentWanted(volume=name, node=node.name, operation=OP, spec=about), operation=OP
+        )
+
+    return wish
+
+
+def limit(limits: Limits, name: str = "pg") -> Wish:
+    async def wish(node: Node) -> None:
+        about: dict[str, Any] = {"volume": name, "node": node.name, "uid": uid(f"use-{name}")}
+        await node.desk.happen(
+            AttachmentLimitsWanted(**about, operation=OP, limits=limits), operation=OP
+        )
+
+    return wish
+
+
+def detach(name: str = "pg") -> Wish:
+    async def wish(node: Node) -> None:
+        about: dict[str, Any] = {"volume": name, "node": node.name, "uid": uid(f"use-{name}")}
+        await node.desk.happen(AttachmentRemovalWanted(**about, operation=OP), operation=OP)
+
+    return wish
+
+
+def keep_attached(name: str = "pg") -> Wish:
+    async def wish(node: Node) -> None:
+        about: dict[str, Any] = {"volume": name, "node": node.name, "uid": uid(f"use-{name}")}
+        await node.desk.happen(AttachmentRemovalWithdrawn(**about, operation=OP), operation=OP)
+
+    return wish
+
+
 async def recorded(node: Node, kind: str, name: str) -> list[str]:
     """Names of the events about one object of the node."""
     return await node.desk.names(kind, node.name, name)
@@ -245,6 +298,8 @@ CREATED, RESIZED, KEPT = "replica.created.v1", "replica.resized.v1", "replica.ke
 SHRUNK = "pool.disks-dropped.v1"
 DISKS_KEPT = "pool.disks-kept.v1"
 POOL_GONE, GONE, HELD = "pool.removed.v1", "replica.removed.v1", "replica.held.v1"
+MADE, FREE = "attachment.made.v1", "attachment.removed.v1"
+MOUNTED: dict[str, Any] = {"filesystem": Filesystem.EXT4, "mount_point": "/mnt/pg"}
 EXT4: dict[str, Any] = {"filesystem": Filesystem.EXT4}
 XFS: dict[str, Any] = {"filesystem": Filesystem.XFS}
 STRIPED: dict[str, Any] = {"layout": Layout.STRIPED, "stripes": 2}
@@ -274,3 +329,7 @@ def joined() -> NodeJoined:
 def plain(word: Any) -> dict[str, Any]:
     told: dict[str, Any] = {"name": type_name(word), **msgspec.to_builtins(word)}
     return told
+
+
+def attached(name: str = "pg", **more: Any) -> tuple[Wish, str, str, str]:
+    return attach(name, **{**MOUNTED, **more}), "attachment", name, MADE

@@ -7,15 +7,18 @@ from typing import Any
 import msgspec
 import pytest
 
+from schemas.attachment import Limits
 from schemas.grammar import type_name
 from tests.simulation.node.lives import Fate, Node
 from tests.simulation.node.stories import (
     EXT4,
+    FREE,
     GIB,
     GONE,
     GROWN,
     HELD,
     KEPT,
+    MADE,
     POOL,
     POOL_GONE,
     RESIZED,
@@ -24,13 +27,16 @@ from tests.simulation.node.stories import (
     THIN,
     XFS,
     Wish,
+    attached,
     delete,
+    detach,
     extend,
     formed,
     grow,
     have,
     hold,
     keep,
+    limit,
     provisioned,
     remove_pool,
     shown,
@@ -89,6 +95,22 @@ CASES: dict[str, tuple[tuple[Done, ...], Done]] = {
         (formed(), provisioned(**EXT4), (hold(), "replica", "pg", HELD)),
         (delete(), "replica", "pg", GONE),
     ),
+    "attach a volume": (
+        (formed(), provisioned("kept", **EXT4), provisioned(**EXT4)),
+        attached(limits=Limits(read_iops=100)),
+    ),
+    "detach a volume": (
+        (formed(), provisioned(**EXT4), attached(limits=Limits(read_iops=100))),
+        (detach(), "attachment", "pg", FREE),
+    ),
+    "limit a volume": (
+        (formed(), provisioned(**EXT4), attached()),
+        (limit(Limits(write_iops=5)), "attachment", "pg", MADE),
+    ),
+    "grow an attached volume": (
+        (formed(), provisioned(**EXT4), attached()),
+        (grow(), "replica", "pg", RESIZED),
+    ),
     "remove a pool": ((formed(thin_bytes=GIB),), (remove_pool, "pool", POOL, POOL_GONE)),
 }
 
@@ -140,6 +162,7 @@ async def picture(node: Node, done: Done) -> dict[str, Any]:
     kept = "kept" in {volume["name"] for volume in seen["volumes"]}
     return {
         "machine": seen,
+        "limits": node.machine.state.cgroups,
         "events": events,
         "precious": node.machine.read("fast/kept") if kept else "",
         "made": sorted(argv for argv in made if argv[0].startswith("mkfs")),

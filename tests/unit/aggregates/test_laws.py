@@ -11,6 +11,18 @@ from aggregates.decision import Facts
 from aggregates.ledger import Ledger, Posting, room_bytes, rounded_bytes, thin_room_bytes
 from aggregates.world import World
 from schemas.answers import Refused
+from schemas.attaching import AttachVolume, DetachVolume, LimitVolume
+from schemas.attachment import (
+    AttachmentSpec,
+    KeepAttachment,
+    LimitAttachment,
+    Limits,
+    RemoveAttachment,
+    ReportAttachmentAbsent,
+    ReportAttachmentPresent,
+    ReportAttachmentTrouble,
+    WantAttachment,
+)
 from schemas.disk import (
     ClaimDisk,
     Content,
@@ -72,6 +84,9 @@ VOLUMES = st.sampled_from(["a", "b"])
 IDS = st.sampled_from([f"{n:026d}" for n in range(1, 7)])
 SIZES = st.integers(1, 12 * GIB)
 CODES = st.sampled_from([Refusal.DEADLINE, Refusal.CANCELLED])
+CONSUMERS = st.sampled_from(["host/a", "host/b"])
+CGROUPS = st.sampled_from([None, "c"])
+LIMITS = st.sampled_from([Limits(), Limits(read_iops=2), Limits(write_iops=3)])
 
 
 def facts_of_pool(disks: Sequence[str]) -> PoolFacts:
@@ -142,6 +157,39 @@ COMMANDS = st.one_of(
         device=st.just("/dev/x"),
     ),
     st.builds(ReportReplicaAbsent, volume=VOLUMES, node=NODES, uid=IDS),
+    st.builds(AttachVolume, volume=VOLUMES, consumer=CONSUMERS, cgroup=CGROUPS),
+    st.builds(DetachVolume, volume=VOLUMES),
+    st.builds(LimitVolume, volume=VOLUMES, limits=LIMITS),
+    st.builds(
+        WantAttachment,
+        volume=VOLUMES,
+        node=NODES,
+        operation=IDS,
+        spec=st.builds(
+            AttachmentSpec, uid=IDS, volume_uid=IDS, pool=POOLS, consumer=CONSUMERS, limits=LIMITS
+        ),
+    ),
+    st.builds(LimitAttachment, volume=VOLUMES, node=NODES, operation=IDS, limits=LIMITS),
+    st.builds(RemoveAttachment, volume=VOLUMES, node=NODES, operation=IDS),
+    st.builds(KeepAttachment, volume=VOLUMES, node=NODES, operation=IDS),
+    st.builds(
+        ReportAttachmentPresent,
+        volume=VOLUMES,
+        node=NODES,
+        uid=IDS,
+        device=st.just("/dev/x"),
+        limits=LIMITS,
+    ),
+    st.builds(ReportAttachmentAbsent, volume=VOLUMES, node=NODES, uid=IDS),
+    st.builds(
+        ReportAttachmentTrouble,
+        volume=VOLUMES,
+        node=NODES,
+        uid=IDS,
+        code=CODES,
+        because=st.just("so"),
+        permanent=st.booleans(),
+    ),
 )
 SETTLED = st.builds(ReportSettled, pool=POOLS, node=NODES, claim=IDS, size_bytes=SIZES)
 STORIES = st.lists(st.one_of(COMMANDS, SETTLED), max_size=60)
@@ -171,8 +219,8 @@ class History:
 
 
 def state(world: World) -> dict[str, object]:
-    tables = ("nodes", "disks", "pools", "volumes", "replicas", "operations", "provisioning")
-    return {table: getattr(world, table).copy() for table in tables}
+    tables = ("nodes", "disks", "pools", "volumes", "replicas", "attachments", "operations")
+    return {table: getattr(world, table).copy() for table in (*tables, "provisioning")}
 
 
 @hypothesis.given(STORIES)
@@ -231,9 +279,10 @@ def test_no_order_of_wishes_promises_more_than_there_is(story: list[Message]) ->
 def test_independent_commands_commute(story: list[Message], one: Message, other: Message) -> None:
     """Commands about different aggregates that take no advice from one another."""
     advised = (FormPool, GrowPool, RemovePool, ProvisionVolume, GrowVolume, DeleteVolume)
+    attaching = (AttachVolume, DetachVolume, LimitVolume, WantAttachment)
     hypothesis.assume(place_of(one) != place_of(other))
-    hypothesis.assume(not isinstance(one, (*advised, CreateReplica)))
-    hypothesis.assume(not isinstance(other, (*advised, CreateReplica)))
+    hypothesis.assume(not isinstance(one, (*advised, *attaching, CreateReplica)))
+    hypothesis.assume(not isinstance(other, (*advised, *attaching, CreateReplica)))
     there, back = History().tell(story), History().tell(story)
     there.say(one, 1)
     there.say(other, 2)

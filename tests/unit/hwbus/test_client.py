@@ -154,7 +154,10 @@ def test_waiting_has_a_bound() -> None:
 @pytest.mark.parametrize(
     ("object_", "subjects"),
     [
-        ("volume/pg", ("hwbus.evt.volume.-.pg", "hwbus.evt.replica.*.pg")),
+        (
+            "volume/pg",
+            ("hwbus.evt.volume.-.pg", "hwbus.evt.replica.*.pg", "hwbus.evt.attachment.*.pg"),
+        ),
         ("pool/n1/fast", ("hwbus.evt.pool.n1.fast",)),
         ("node/n1", ("hwbus.evt.node.-.n1",)),
     ],

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from node_workers.inventory import observe
 from node_workers.lvm import LvmStorage
 from node_workers.ports import (
+    Attachment,
     Filesystem,
     Layout,
+    Limits,
     PoolDisk,
     RefusedToTouchError,
     StorageError,
@@ -62,6 +64,18 @@ def removed(name: str) -> Step:
     )
 
 
+def use(name: str, **more: Any) -> Attachment:
+    return Attachment(volume=name, volume_uid=f"uid-{name}", pool=POOL, **more)
+
+
+def attached(wanted: Attachment) -> Step:
+    return lambda storage, _: storage.ensure_attached(UID, wanted, cause=CAUSE)
+
+
+def detached(wanted: Attachment) -> Step:
+    return lambda storage, _: storage.ensure_detached(wanted, cause=CAUSE)
+
+
 def active(storage: LvmStorage, _: list[PoolDisk]) -> Awaitable[object]:
     return storage.ensure_active({POOL: UID}, cause=CAUSE)
 
@@ -71,6 +85,8 @@ XFS: dict[str, Any] = {"filesystem": Filesystem.XFS}
 STRIPED: dict[str, Any] = {"layout": Layout.STRIPED, "stripes": 2}
 THIN: dict[str, Any] = {"layout": Layout.THIN}
 KEPT = made(volume("kept", 40, **EXT4))
+MOUNTED: dict[str, Any] = {"mount_point": "/mnt/v1", "cgroup": "web"}
+IN_USE = use("v1", **MOUNTED, **EXT4, limits=Limits(read_iops=100))
 
 # What was there before, what is done; every case keeps the data of the volume "kept", if any.
 CASES: dict[str, tuple[list[Step], Step]] = {
@@ -98,6 +114,31 @@ CASES: dict[str, tuple[list[Step], Step]] = {
         [pool(2), KEPT, thin_pool(200), made(volume("v1", **THIN))],
         removed("v1"),
     ),
+    "attach a volume": ([pool(2), KEPT, made(volume("v1", **EXT4))], attached(IN_USE)),
+    "attach a volume read only": (
+        [pool(2), KEPT, made(volume("v1", **XFS))],
+        attached(use("v1", mount_point="/mnt/v1", **XFS, read_only=True)),
+    ),
+    "attach a volume again after a reboot": (
+        [pool(2), KEPT, made(volume("v1", **EXT4)), attached(IN_USE)],
+        attached(IN_USE),
+    ),
+    "detach a volume": (
+        [pool(2), KEPT, made(volume("v1", **EXT4)), attached(IN_USE)],
+        detached(IN_USE),
+    ),
+    "limit a volume": (
+        [pool(2), KEPT, made(volume("v1", **EXT4)), attached(IN_USE)],
+        attached(use("v1", **MOUNTED, **EXT4, limits=Limits(write_bytes_per_s=MIB))),
+    ),
+    "grow an attached ext4 volume": (
+        [pool(2), KEPT, made(volume("v1", **EXT4)), attached(IN_USE)],
+        sized(volume("v1", 400, **EXT4)),
+    ),
+    "grow an attached xfs volume that nobody has mounted": (
+        [pool(2), KEPT, made(volume("v1", **XFS)), attached(use("v1", **XFS))],
+        sized(volume("v1", 400, **XFS)),
+    ),
     "activate": ([pool(2), KEPT, made(volume("v1"))], active),
 }
 
@@ -107,14 +148,16 @@ class Run:
 
     def __init__(self, name: str) -> None:
         self.machine = SimulatedMachine.with_disks("n1", [2 * GIB] * 3)
+        self.machine.add_cgroup("web", "io")
         self.before, self.step = CASES[name]
         self.disks = asyncio.run(self._disks())
         for step in self.before:
             asyncio.run(self._do(step, self.fresh()))
         if KEPT in self.before:
             self.machine.write("fast/kept", "precious")
-        if name == "activate":
+        if name == "activate" or "reboot" in name:
             self.machine.reboot()
+            self.machine.add_cgroup("web", "io")
 
     def fresh(self, faults: Faults | None = None) -> SimulatedRunner:
         faults = faults or Faults(seed=0)
@@ -140,7 +183,9 @@ class Run:
             (one.name, one.uid, one.size_bytes, one.layout, one.stripes, one.active, one.open)
             for one in seen.volumes
         ]
-        return disks, pools, volumes, filesystems, self.machine.state.mounts
+        state = self.machine.state
+        in_use = (state.mounts, state.mapped, state.links, state.cgroups)
+        return disks, pools, volumes, filesystems, in_use
 
     async def _disks(self) -> list[PoolDisk]:
         seen = await observe(self.fresh(), self.machine, node=NODE, cause=CAUSE)

@@ -84,3 +84,13 @@ def test_a_tag_has_only_characters_that_lvm_allows() -> None:
     assert tag_value("01hz/volume.create#1") == "01hz/volume.create#1"
     assert tag_value("ein Bäcker, zwei") == "ein-B-cker--zwei"
     assert len(tag_value("x" * 10_000)) == 128
+
+
+@pytest.mark.parametrize("path", ["/dev/hwbus/pg", "/dev/mapper/hwbus:pg"])
+def test_what_a_consumer_makes_of_its_volume_is_no_group_of_ours(path: str) -> None:
+    execution = recorded("fullreport")
+    inside = msgspec.structs.replace(execution, stdout=execution.stdout.replace("/dev/ubde", path))
+    assert parse(inside).groups == ()
+    alone = msgspec.structs.replace(execution, stdout=execution.stdout.replace("/dev/ubdg", path))
+    assert parse(alone).orphans == ()
+    assert len(parse(alone).groups) == 1

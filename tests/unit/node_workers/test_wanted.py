@@ -5,7 +5,18 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node_workers.wanted import Origin, Wanted, WantedPool, WantedReplica, fold
+from node_workers.wanted import Origin, Wanted, WantedAttachment, WantedPool, WantedReplica, fold
+from schemas.attachment import (
+    AttachmentLimitsWanted,
+    AttachmentMade,
+    AttachmentRemovalWanted,
+    AttachmentRemovalWithdrawn,
+    AttachmentRemoved,
+    AttachmentSpec,
+    AttachmentTroubled,
+    AttachmentWanted,
+    Limits,
+)
 from schemas.grammar import Event
 from schemas.pool import (
     PoolBuildWanted,
@@ -66,6 +77,14 @@ HOLD = ReplicaHoldWanted(**LEG, operation=OP, uid=UID)
 HELD = ReplicaHeld(**LEG, uid=UID)
 KEPT = ReplicaKept(**LEG, uid=UID, size_bytes=104)
 REMOVED = ReplicaRemoved(**LEG, uid=UID, pool="fast")
+
+SPEC = AttachmentSpec(uid=UID, volume_uid=OTHER, pool="fast", consumer="host/backup")
+ATTACH = AttachmentWanted(**LEG, operation=OP, spec=SPEC)
+MADE = AttachmentMade(**LEG, uid=UID, device="/dev/hwbus/pg")
+LIMIT = AttachmentLimitsWanted(**LEG, operation=OP, uid=UID, limits=Limits(read_iops=9))
+DETACH = AttachmentRemovalWanted(**LEG, operation=OP, uid=UID)
+KEEP = AttachmentRemovalWithdrawn(**LEG, operation=OP, uid=UID)
+FREE = AttachmentRemoved(**LEG, uid=UID)
 
 
 def after(*events: Event, causes: dict[int, str] | None = None) -> Wanted | None:
@@ -167,6 +186,37 @@ def test_only_permanent_trouble_with_the_present_wish_ends_it() -> None:
     assert not pool_after(BUILD, pool, causes={2: "event:1"}).open
 
 
+def use_after(*events: Event, **more: Any) -> WantedAttachment:
+    wanted = after(*events, **more)
+    assert isinstance(wanted, WantedAttachment)
+    return wanted
+
+
+def test_an_attachment_is_open_until_its_newest_wish_is_answered() -> None:
+    assert use_after(ATTACH).open
+    assert not use_after(ATTACH, MADE, causes={2: "event:1"}).open
+    limited = use_after(ATTACH, MADE, LIMIT, MADE, causes={4: "event:1"})
+    assert limited.open
+    assert limited.spec.limits == Limits(read_iops=9)
+    assert not use_after(ATTACH, MADE, LIMIT, MADE, causes={4: "event:3"}).open
+
+
+def test_an_attachment_that_shall_go_may_be_wanted_again_until_it_is_gone() -> None:
+    assert not use_after(ATTACH, MADE, DETACH).present
+    assert use_after(ATTACH, MADE, DETACH, KEEP).present
+    assert after(ATTACH, MADE, DETACH, FREE) is None
+    stale = AttachmentRemoved(**LEG, uid=OTHER)
+    assert use_after(ATTACH, stale).uid == UID
+
+
+def test_only_permanent_trouble_with_the_present_wish_ends_an_attachment() -> None:
+    lasting = AttachmentTroubled(
+        **LEG, uid=UID, code=Refusal.NO_CGROUP, because="gone", permanent=True
+    )
+    assert not use_after(ATTACH, lasting, causes={2: "event:1"}).open
+    assert use_after(ATTACH, DETACH, lasting, causes={3: "event:1"}).open
+
+
 def test_what_does_not_concern_the_node_changes_nothing_that_is_wanted() -> None:
     room = RoomReserved(**POOL, claim=UID, size_bytes=5, operation=OP)
     before = pool_after(BUILD, FORMED)
@@ -177,6 +227,7 @@ def test_what_does_not_concern_the_node_changes_nothing_that_is_wanted() -> None
 HISTORIES = {
     "pool/fast": (BUILD, FORMED, EXTEND, ABANDON, DROPPED, REMOVE_POOL, KEEP_POOL),
     "replica/pg": (WANTED, CREATED, RESIZE, REMOVE, WITHDRAW),
+    "attachment/pg": (ATTACH, MADE, LIMIT, DETACH, KEEP),
 }
 Delivery = list[tuple[str, int]]
 

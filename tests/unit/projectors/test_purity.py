@@ -8,6 +8,7 @@ import pytest
 import projectors
 
 VIEWS = (
+    "attaching",
     "audit",
     "disks",
     "drift",

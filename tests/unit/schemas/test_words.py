@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.answers import Accepted, Answer
+from schemas.attachment import Cgroup, Consumer, Iops, MountPoint, Rate
 from schemas.audit import AuditRecord
 from schemas.commit import Commit
 from schemas.grammar import WORD, Event, Message, Report, Request, kind_and_verb, type_name
@@ -88,7 +89,7 @@ def test_a_word_knows_which_aggregate_it_is_about(word: type[Message]) -> None:
     kind, place, id_ = place_of(said)
     assert kind == kind_and_verb(word)[0]
     assert kind in KINDS
-    assert (place == "-") == (kind not in {"pool", "replica"})
+    assert (place == "-") == (kind not in {"pool", "replica", "attachment"})
     assert id_
 
 
@@ -169,3 +170,35 @@ def test_what_is_not_26_lower_case_characters_is_no_id(bad: str) -> None:
 def test_what_is_relative_or_hides_a_line_is_no_path(bad: str) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(bad, Path)
+
+
+@pytest.mark.parametrize("good", ["pod/shop/pg-0", "host/backup", "vm/A.b_c"])
+@pytest.mark.parametrize("bad", ["", "host", "/host", "host/", "Host/a", "host/a b", "host/a\n"])
+def test_a_consumer_has_a_kind_and_a_name(good: str, bad: str) -> None:
+    assert msgspec.convert(good, Consumer) == good
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(bad, Consumer)
+
+
+@pytest.mark.parametrize(
+    "bad", ["", "/", "mnt", "/mnt/", "/a//b", "/..", "/a/../b", "/a/.", "/a\n"]
+)
+def test_a_mount_point_leads_down_from_the_root_and_nowhere_else(bad: str) -> None:
+    assert msgspec.convert("/mnt/.hidden/a b", MountPoint)
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(bad, MountPoint)
+
+
+@pytest.mark.parametrize("bad", ["", "/", "/web", "web/", "a//b", "..", "a/../b", "../a", "a\n"])
+def test_a_control_group_is_named_from_the_root_of_all_groups(bad: str) -> None:
+    assert msgspec.convert("kubepods.slice/pod-1.scope", Cgroup)
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(bad, Cgroup)
+
+
+@pytest.mark.parametrize("bad", [-1, 0, 1])
+def test_a_limit_is_more_than_the_kernel_takes_for_a_mistake(bad: int) -> None:
+    for limit in (Iops, Rate):
+        assert msgspec.convert(2, limit) == 2
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert(bad, limit)

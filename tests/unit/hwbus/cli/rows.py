@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.attachment import Limits
 from schemas.disk import Content, DiskClass
 from schemas.node import Capability, Drift
 from schemas.operation import OperationKind
@@ -130,6 +131,11 @@ def _volume() -> VolumeRow:
         pool="fast",
         node="n1",
         device="/dev/fast/pg",
+        consumer="pod/shop/pg-0",
+        attached_device="/dev/hwbus/pg",
+        mount_point="/mnt/pg",
+        cgroup="shop/pg-0",
+        limits=Limits(read_iops=100, write_bytes_per_s=10 << 20),
         operation=OPERATION,
         candidates=(
             Candidate(node="n1", pool="fast", room_bytes=20 * GIB, score=9, parts={"a": 9}),

@@ -67,6 +67,24 @@ CHANGES = [
     (("volume", "delete", "pg", "--hold", "0s", "-y"), "volume.delete", {"volume": "pg"}),
     (("volume", "undelete", "pg"), "volume.undelete", {"volume": "pg"}),
     (("volume", "purge", "pg", "--yes"), "volume.purge", {"volume": "pg"}),
+    (
+        ("volume", "attach", "pg", "pod/shop/pg-0", "--mount", "/mnt/pg", "--read-only",
+         "--cgroup", "shop/pg-0"),
+        "volume.attach",
+        {"volume": "pg", "consumer": "pod/shop/pg-0", "mount_point": "/mnt/pg",
+         "read_only": True, "cgroup": "shop/pg-0"},
+    ),
+    (
+        ("volume", "detach", "volume/pg", "--consumer", "host/backup"),
+        "volume.detach",
+        {"volume": "pg", "consumer": "host/backup"},
+    ),
+    (
+        ("vol", "limit", "pg", "--read-iops", "100", "--write-bytes", "10MiB/s"),
+        "volume.limit",
+        {"volume": "pg", "limits": {"read_iops": 100, "write_bytes_per_s": 10 << 20}},
+    ),
+    (("volume", "limit", "pg", "--none"), "volume.limit", {"volume": "pg", "limits": {}}),
     (("op", "cancel", OPERATION), "operation.cancel", {"operation": OPERATION}),
 ]  # fmt: skip
 
@@ -83,6 +101,14 @@ def test_every_change_says_one_word(
         k: v for k, v in fields.items() if k != "deadline_s"
     }
     assert "accepted  seq 1" in done.out
+
+
+@pytest.mark.parametrize("more", [(), ("--none", "--read-iops", "5")])
+def test_limits_are_not_lifted_by_mistake(stage: Stage, more: tuple[str, ...]) -> None:
+    done = stage.run("volume", "limit", "pg", *more)
+    assert done.code == 2
+    assert "--none" in done.err
+    assert stage.heard == []
 
 
 @pytest.mark.parametrize(("argv", "verb", "fields"), CHANGES)
@@ -121,6 +147,7 @@ def test_the_actor_is_the_user_and_the_id_is_minted(stage: Stage) -> None:
         (Refusal.MALFORMED, 5),
         (Refusal.STALE_VERSION, 7),
         (Refusal.VOLUME_BUSY, 7),
+        (Refusal.VOLUME_ATTACHED, 7),
         (Refusal.NODE_SILENT, 11),
     ],
 )

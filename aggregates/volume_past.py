@@ -1,0 +1,129 @@
+"""How a volume became what it is: its events applied, one after another."""
+
+from typing import assert_never
+
+from msgspec.structs import replace
+
+from aggregates import attaching
+from aggregates.volume import Volume, VolumePhase
+from schemas.attaching import (
+    AttachingEvent,
+    VolumeAttachingBegan,
+    VolumeDetachingBegan,
+    VolumeLimitingBegan,
+)
+from schemas.volume import (
+    VolumeDeleted,
+    VolumeDeletionBegan,
+    VolumeDeletionFailed,
+    VolumeEvent,
+    VolumeGone,
+    VolumeGrown,
+    VolumeGrowthBegan,
+    VolumeGrowthFailed,
+    VolumeHeld,
+    VolumeHoldBegan,
+    VolumeProvisioned,
+    VolumeProvisioningBegan,
+    VolumeProvisioningFailed,
+    VolumeUndeleted,
+    VolumeUndeletionBegan,
+    VolumeUndeletionFailed,
+)
+
+_PHASES = {
+    VolumeAttachingBegan: VolumePhase.ATTACHING,
+    VolumeDetachingBegan: VolumePhase.DETACHING,
+    VolumeLimitingBegan: VolumePhase.LIMITING,
+}
+
+
+def evolve(volume: Volume, event: VolumeEvent | AttachingEvent) -> Volume:
+    """Apply what happened. Never refuses: the past cannot be wrong."""
+    if isinstance(event, AttachingEvent):
+        return _used(volume, event)
+    match event:
+        case VolumeProvisioningBegan():
+            return _began(event)
+        case VolumeProvisioned():
+            return replace(
+                volume,
+                phase=VolumePhase.READY,
+                operation="",
+                node=event.node,
+                pool=event.pool,
+                size_bytes=event.size_bytes,
+            )
+        case VolumeGrowthBegan():
+            return replace(volume, phase=VolumePhase.GROWING, operation=event.operation)
+        case VolumeGrown() | VolumeGrowthFailed():
+            return replace(
+                volume, phase=VolumePhase.READY, operation="", size_bytes=event.size_bytes
+            )
+        case VolumeDeletionBegan():
+            return replace(volume, phase=VolumePhase.DELETING, operation=event.operation)
+        case (
+            VolumeHoldBegan()
+            | VolumeHeld()
+            | VolumeUndeletionBegan()
+            | VolumeUndeleted()
+            | VolumeUndeletionFailed()
+            | VolumeDeletionFailed()
+        ):
+            return _held(volume, event)
+        case VolumeDeleted() | VolumeProvisioningFailed() | VolumeGone():
+            return Volume()
+        case _:
+            assert_never(event)
+
+
+def _began(event: VolumeProvisioningBegan) -> Volume:
+    return Volume(
+        phase=VolumePhase.PROVISIONING,
+        uid=event.uid,
+        operation=event.operation,
+        size_bytes=event.size_bytes,
+        layout=event.layout,
+        stripes=event.stripes,
+        filesystem=event.filesystem,
+        candidates=event.candidates,
+    )
+
+
+def _used(volume: Volume, event: AttachingEvent) -> Volume:
+    use = attaching.evolve(volume.use, event)
+    match event:
+        case VolumeAttachingBegan() | VolumeDetachingBegan() | VolumeLimitingBegan():
+            phase = _PHASES[type(event)]
+            return replace(volume, phase=phase, operation=event.operation, use=use)
+        case _:
+            return replace(volume, phase=VolumePhase.READY, operation="", use=use)
+
+
+_Hold = (
+    VolumeHoldBegan
+    | VolumeHeld
+    | VolumeUndeletionBegan
+    | VolumeUndeleted
+    | VolumeUndeletionFailed
+    | VolumeDeletionFailed
+)
+
+
+def _held(volume: Volume, event: _Hold) -> Volume:
+    match event:
+        case VolumeHoldBegan():
+            began = replace(volume, phase=VolumePhase.HOLDING, operation=event.operation)
+            return replace(began, until=event.until)
+        case VolumeHeld():
+            return replace(volume, phase=VolumePhase.HELD, operation="", until=event.until)
+        case VolumeUndeletionBegan():
+            return replace(volume, phase=VolumePhase.UNDELETING, operation=event.operation)
+        case VolumeUndeletionFailed():
+            return replace(volume, phase=VolumePhase.HELD, operation="")
+        case VolumeDeletionFailed() if volume.phase is VolumePhase.DELETING and volume.until:
+            return replace(volume, phase=VolumePhase.HELD, operation="")
+        case VolumeUndeleted() | VolumeDeletionFailed():
+            return replace(volume, phase=VolumePhase.READY, operation="", until=None)
+        case _:
+            assert_never(event)

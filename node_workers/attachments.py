@@ -1,0 +1,108 @@
+"""Volumes in use: device, mount and limits, made in that order and taken away in the other."""
+
+from node_workers.devices import StableDevices
+from node_workers.filesystems import PRIVATE_MOUNTS, Filesystems
+from node_workers.limits import IoLimits
+from node_workers.lvm_pools import our_group
+from node_workers.lvm_report import LogicalVolume
+from node_workers.ports import (
+    Attachment,
+    InUseError,
+    NotThereError,
+    Refusal,
+    RefusedToTouchError,
+    Runner,
+    StableDevice,
+)
+from node_workers.tools import Tools
+
+
+class Attachments:
+    """Gives volumes to their consumers and takes them back."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._tools = Tools(runner)
+        self._devices = StableDevices(runner)
+        self._filesystems = Filesystems(runner)
+        self._limits = IoLimits(runner)
+
+    async def ensure(self, pool_uid: str, wanted: Attachment, *, cause: str) -> StableDevice:
+        """Have device, mount and limits, as ``Storage.ensure_attached`` promises."""
+        below = await self._active(pool_uid, wanted, cause=cause)
+        device = await self._devices.ensure(
+            wanted.volume,
+            wanted.volume_uid,
+            below.device,
+            below.size_bytes,
+            read_only=wanted.read_only,
+            cause=cause,
+        )
+        if wanted.mount_point:
+            await self._ensure_mounted(device, wanted, wanted.mount_point, cause=cause)
+        if wanted.cgroup:
+            await self._limits.ensure(wanted.cgroup, device.number, wanted.limits, cause=cause)
+        return device
+
+    async def limits_hold(self, wanted: Attachment, number: str, *, cause: str) -> bool:
+        """Return whether the limits stand, as ``Storage.limits_hold`` promises."""
+        return await self._limits.hold(wanted.cgroup, number, wanted.limits, cause=cause)
+
+    async def ensure_removed(self, wanted: Attachment, *, cause: str) -> None:
+        """Have nothing of it left, as ``Storage.ensure_detached`` promises."""
+        device = await self._devices.find(wanted.volume, wanted.volume_uid, cause=cause)
+        if device is not None:
+            await self._ensure_unmounted(device, wanted, cause=cause)
+            if wanted.cgroup:
+                await self._limits.ensure_lifted(wanted.cgroup, device.number, cause=cause)
+        await self._devices.ensure_removed(wanted.volume, wanted.volume_uid, cause=cause)
+
+    async def _active(self, pool_uid: str, wanted: Attachment, *, cause: str) -> LogicalVolume:
+        name = f"{wanted.pool}/{wanted.volume}"
+        for activated in (False, True):
+            group = await our_group(self._runner, pool_uid, wanted.pool, cause=cause)
+            found = group.volume_with_uid(wanted.volume_uid)
+            if found is None:
+                break
+            if found.name != wanted.volume:
+                raise RefusedToTouchError(
+                    Refusal.RENAMED_VOLUME, f"{name} was renamed to {found.name} by hand"
+                )
+            if found.active:
+                return found
+            if not activated:
+                await self._tools.must("lvchange", "--activate", "y", name, cause=cause)
+        raise NotThereError("volume-missing", f"there is no active volume {name}")
+
+    async def _ensure_mounted(
+        self, device: StableDevice, wanted: Attachment, target: str, *, cause: str
+    ) -> None:
+        mounts = await self._filesystems.all_mounts(cause=cause)
+        if target in mounts.get(device.number, ()):
+            return
+        if any(target in targets for targets in mounts.values()):
+            raise RefusedToTouchError(
+                Refusal.MOUNT_POINT_TAKEN, f"something else is mounted at {target}"
+            )
+        real = (await self._tools.must("realpath", "-m", target, cause=cause)).stdout.strip()
+        if real != target:
+            # The kernel knows a mount by where it really is: by this name it would not be found.
+            raise RefusedToTouchError(
+                Refusal.MOUNT_POINT_ELSEWHERE, f"{target} leads to {real}: name that instead"
+            )
+        options = "X-mount.mkdir,ro" if wanted.read_only else "X-mount.mkdir"
+        await self._tools.must(
+            *("mount", "-t", wanted.filesystem.value, "-o", options, device.path, target),
+            cause=cause,
+        )
+
+    async def _ensure_unmounted(
+        self, device: StableDevice, wanted: Attachment, *, cause: str
+    ) -> None:
+        mounts = await self._filesystems.mounts(device.number, cause=cause)
+        ours = (wanted.mount_point or PRIVATE_MOUNTS, PRIVATE_MOUNTS)
+        others = [one for one in mounts if one != ours[0] and not one.startswith(f"{ours[1]}/")]
+        if others:
+            raise InUseError(f"{device.path} is mounted at {others[0]} too", others[0])
+        for target in mounts:
+            await self._tools.must("umount", target, cause=cause)

@@ -1,0 +1,153 @@
+"""Device mapper, links and control groups, with the refusals that Linux 6.1 was seen to give."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from node_workers.devices import INFO
+from node_workers.limits import CGROUPS, WRITE
+from node_workers.simulated.arguments import ToolRefusal, UnknownToolUseError, read_arguments
+from node_workers.simulated.model import Lv, Mapped, State
+
+_FAILED = 1
+
+
+class MappingTools:
+    """Tools on stable devices over a ``State``; each returns what it would print."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self.commands: Mapping[str, Callable[[Sequence[str]], str]] = {
+            "dmsetup": self._dmsetup,
+            "mkdir": self._mkdir,
+            "ln": self._ln,
+            "rm": self._rm,
+            "realpath": self._realpath,
+            "cat": self._cat,
+            "sh": self._sh,
+        }
+        self._verbs: Mapping[str, Callable[[Sequence[str]], str]] = {
+            "info": self._info,
+            "table": self._table,
+            "create": self._create,
+            "load": self._load,
+            "resume": self._resume,
+            "remove": self._remove,
+        }
+
+    def _dmsetup(self, argv: Sequence[str]) -> str:
+        if argv[0] not in self._verbs:
+            raise UnknownToolUseError(f"dmsetup {' '.join(argv)}")
+        return self._verbs[argv[0]](argv[1:])
+
+    def _info(self, argv: Sequence[str]) -> str:
+        if tuple(argv[:-1]) != INFO[2:]:
+            raise UnknownToolUseError(f"dmsetup info {' '.join(argv)}")
+        found = self._mapped(argv[-1])
+        attributes = f"L{'I' if found.loaded_sectors else '-'}{'s' if found.suspended else '-'}w"
+        return f"{found.uuid}|254|{found.minor}|{attributes}\n"
+
+    def _table(self, argv: Sequence[str]) -> str:
+        found = self._mapped(read_arguments(argv, flags=frozenset()).word())
+        below = next(lv for vg in self._state.vgs for lv in vg.lvs if lv.uuid == found.below)
+        return f"0 {found.sectors} linear 254:{below.minor} 0\n"
+
+    def _create(self, argv: Sequence[str]) -> str:
+        given = read_arguments(
+            argv,
+            valued=frozenset({"--uuid", "--table"}),
+            flags=frozenset({"--readonly", "--verifyudev"}),
+        )
+        name, sectors, below = given.word(), *self._line(given.one("--table"))
+        used = below.held_open or self._state.mounts_of(below.uuid)
+        if used or self._state.on_top_of(below.uuid) or self._state.mapped_as(name):
+            sentence = f"device-mapper: create ioctl on {name} {given.one('--uuid')} failed"
+            raise ToolRefusal(_FAILED, f"{sentence}: Device or resource busy\nCommand failed.\n")
+        mapped = Mapped(
+            name=name,
+            uuid=given.one("--uuid"),
+            minor=self._state.fresh_minor(),
+            below=below.uuid,
+            sectors=sectors,
+            read_only="--readonly" in given.options,
+        )
+        self._state.mapped.append(mapped)
+        return ""
+
+    def _load(self, argv: Sequence[str]) -> str:
+        given = read_arguments(argv, valued=frozenset({"--table"}), flags=frozenset())
+        found, (sectors, below) = self._mapped(given.word()), self._line(given.one("--table"))
+        found.loaded_sectors, found.below = sectors, below.uuid
+        return ""
+
+    def _resume(self, argv: Sequence[str]) -> str:
+        found = self._mapped(read_arguments(argv, flags=frozenset()).word())
+        found.sectors = found.loaded_sectors or found.sectors
+        found.loaded_sectors, found.suspended = 0, False
+        return ""
+
+    def _remove(self, argv: Sequence[str]) -> str:
+        found = self._mapped(read_arguments(argv, flags=frozenset({"--retry"})).word())
+        if found.held_open or self._state.mounts_of(found.uuid):
+            sentence = f"device-mapper: remove ioctl on {found.name}  failed"
+            raise ToolRefusal(_FAILED, f"{sentence}: Device or resource busy\nCommand failed.\n")
+        self._state.mapped.remove(found)
+        for cgroup in self._state.cgroups.values():
+            cgroup.io_max.pop(f"254:{found.minor}", None)
+        return ""
+
+    def _mapped(self, name: str) -> Mapped:
+        found = self._state.mapped_as(name)
+        if found is None:
+            raise ToolRefusal(_FAILED, "Device does not exist.\nCommand failed.\n")
+        return found
+
+    def _line(self, table: str) -> tuple[int, Lv]:
+        start, sectors, kind, number, offset = table.split()
+        below = (lv for vg in self._state.vgs for lv in vg.lvs if lv.active)
+        found = next((lv for lv in below if f"254:{lv.minor}" == number), None)
+        if (start, kind, offset) != ("0", "linear", "0") or found is None:
+            raise UnknownToolUseError(f"a table like {table}")
+        return int(sectors), found
+
+    def _mkdir(self, argv: Sequence[str]) -> str:
+        read_arguments(argv, flags=frozenset({"-p"})).word()
+        return ""
+
+    def _ln(self, argv: Sequence[str]) -> str:
+        target, link = read_arguments(argv, flags=frozenset({"-sfn"})).words
+        self._state.links[link] = target
+        return ""
+
+    def _rm(self, argv: Sequence[str]) -> str:
+        self._state.links.pop(read_arguments(argv, flags=frozenset({"-f"})).word(), None)
+        return ""
+
+    def _realpath(self, argv: Sequence[str]) -> str:
+        path = read_arguments(argv, flags=frozenset({"-m"})).word()
+        return f"{self._state.links.get(path, path)}\n"
+
+    def _cat(self, argv: Sequence[str]) -> str:
+        path = read_arguments(argv, flags=frozenset()).word()
+        name, _, file = path.removeprefix(f"{CGROUPS}/").rpartition("/")
+        cgroup = self._state.cgroups.get(name)
+        limits = cgroup is not None and "io" in cgroup.controllers
+        if cgroup is not None and file == "cgroup.controllers":
+            return " ".join(cgroup.controllers) + "\n"
+        if cgroup is None or not limits or file != "io.max":
+            raise ToolRefusal(_FAILED, f"cat: {path}: No such file or directory\n")
+        return "".join(f"{number} {line}\n" for number, line in cgroup.io_max.items())
+
+    def _sh(self, argv: Sequence[str]) -> str:
+        *script, line, path = argv
+        if tuple(script) != WRITE[1:]:
+            raise UnknownToolUseError(f"sh {' '.join(argv)}")
+        cgroup = self._state.cgroups.get(path.removeprefix(f"{CGROUPS}/").removesuffix("/io.max"))
+        number, _, limits = line.partition(" ")
+        known = {f"254:{mapped.minor}" for mapped in self._state.mapped}
+        odd = any(limit.partition("=")[2] in {"0", "1"} for limit in limits.split())
+        if cgroup is None or number not in known or odd:
+            raise ToolRefusal(_FAILED, "hwbus: 1: printf: printf: I/O error\n")
+        if all(limit.endswith("=max") for limit in limits.split()):
+            cgroup.io_max.pop(number, None)
+        else:
+            cgroup.io_max[number] = limits
+        return ""

@@ -1,0 +1,93 @@
+"""Who has a volume, where, and how fast it may be used: a part of the volume's row."""
+
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from projectors.reading import Seen
+from projectors.rows import Changes, Rows, put
+from projectors.tables import VOLUMES
+from schemas.attaching import (
+    VolumeAttached,
+    VolumeAttachingBegan,
+    VolumeAttachingFailed,
+    VolumeDetached,
+    VolumeDetachingBegan,
+    VolumeDetachingFailed,
+    VolumeLimited,
+    VolumeLimitingBegan,
+    VolumeLimitingFailed,
+)
+from schemas.attachment import (
+    AttachmentLimitsWanted,
+    AttachmentMade,
+    AttachmentRemovalWanted,
+    AttachmentRemovalWithdrawn,
+    AttachmentTroubled,
+    stable_device,
+)
+from schemas.grammar import Event
+from schemas.views import VolumeRow, VolumeState
+
+
+def used(row: VolumeRow, event: Event) -> VolumeRow:
+    """Return the row of a volume after an event of it that is about its use."""
+    match event:
+        case VolumeAttachingBegan():
+            return _working(row, VolumeState.ATTACHING, event.operation, event.deadline)
+        case VolumeDetachingBegan():
+            return _working(row, VolumeState.DETACHING, event.operation, event.deadline)
+        case VolumeLimitingBegan():
+            return _working(row, VolumeState.LIMITING, event.operation, event.deadline)
+        case VolumeAttached():
+            return replace(
+                _idle(row),
+                consumer=event.attachment.consumer,
+                attached_device=stable_device(event.volume),
+                mount_point=event.attachment.mount_point or "",
+                read_only=event.attachment.read_only,
+                cgroup=event.attachment.cgroup or "",
+            )
+        case VolumeDetached():
+            return replace(
+                _idle(row),
+                consumer="",
+                attached_device="",
+                mount_point="",
+                read_only=False,
+                cgroup="",
+            )
+        case VolumeLimited():
+            return replace(_idle(row), limits=event.limits)
+        case VolumeAttachingFailed() | VolumeDetachingFailed() | VolumeLimitingFailed():
+            return replace(_idle(row), why=event.because, code=event.code)
+        case _:
+            return row
+
+
+def of_attachment(rows: Rows, seen: Seen, event: Event) -> Changes:
+    """Change the row of the volume whose attachment *event* is about: its trouble, or none."""
+    row = rows.get(VOLUMES, seen.address.id)
+    if row is None:
+        return
+    match event:
+        case AttachmentTroubled():
+            row = replace(row, why=event.because, code=event.code)
+        case (
+            AttachmentMade()
+            | AttachmentLimitsWanted()
+            | AttachmentRemovalWanted()
+            | AttachmentRemovalWithdrawn()
+        ):
+            row = replace(row, why="", code=None)
+        case _:
+            return
+    yield put(VOLUMES, seen.address.id, replace(row, seq=seen.seq, changed_at=seen.at))
+
+
+def _working(row: VolumeRow, state: VolumeState, operation: str, deadline: datetime) -> VolumeRow:
+    return replace(row, state=state, operation=operation, deadline=deadline, why="", code=None)
+
+
+def _idle(row: VolumeRow) -> VolumeRow:
+    return replace(row, state=VolumeState.READY, operation="", deadline=None, why="", code=None)
