@@ -13,11 +13,13 @@ from schemas.refusals import Refusal
 from schemas.replica import (
     CreateReplica,
     KeepReplica,
+    MergeReplica,
     RemoveReplica,
     ReplicaCommand,
     ReplicaCreated,
     ReplicaEvent,
     ReplicaKept,
+    ReplicaMergeWanted,
     ReplicaRemovalWanted,
     ReplicaRemovalWithdrawn,
     ReplicaRemoved,
@@ -42,7 +44,11 @@ class ReplicaPhase(StrEnum):
     PRESENT = "present"
     RESIZING = "resizing"
     GOING = "going"
+    MERGING = "merging"
     STAYING = "staying"
+
+
+_LEAVING = frozenset({ReplicaPhase.GOING, ReplicaPhase.MERGING})
 
 
 class Replica(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,7 +70,7 @@ def decide(replica: Replica, command: ReplicaCommand, facts: Facts) -> Decision[
             if replica.spec is None or replica.spec.uid != command.uid:
                 return ()
             return _note(replica, replica.spec, command)
-        case ResizeReplica() | RemoveReplica() | KeepReplica():
+        case ResizeReplica() | RemoveReplica() | MergeReplica() | KeepReplica():
             if replica.spec is None:
                 where = f"{command.node} has no leg of {command.volume}"
                 return refuse(Refusal.UNKNOWN_REPLICA, where)
@@ -91,10 +97,14 @@ def _create(replica: Replica, command: CreateReplica, facts: Facts) -> Decision[
 
 
 def _want(
-    replica: Replica, spec: ReplicaSpec, command: ResizeReplica | RemoveReplica | KeepReplica
+    replica: Replica,
+    spec: ReplicaSpec,
+    command: ResizeReplica | RemoveReplica | MergeReplica | KeepReplica,
 ) -> Decision[ReplicaEvent]:
-    going = replica.phase is ReplicaPhase.GOING
+    going = replica.phase in _LEAVING
     match command:
+        case MergeReplica():
+            return _merge(replica, spec, command)
         case ResizeReplica():
             if going:
                 return refuse(Refusal.REPLICA_BUSY, f"{command.volume} is being removed")
@@ -110,6 +120,8 @@ def _want(
                 ),
             )
         case RemoveReplica() | KeepReplica():
+            if replica.phase is ReplicaPhase.MERGING and isinstance(command, RemoveReplica):
+                return refuse(Refusal.REPLICA_BUSY, f"{command.volume} is being merged")
             if going is isinstance(command, RemoveReplica):
                 return ()
             word = ReplicaRemovalWithdrawn if going else ReplicaRemovalWanted
@@ -125,6 +137,22 @@ def _want(
             assert_never(command)
 
 
+def _merge(replica: Replica, spec: ReplicaSpec, command: MergeReplica) -> Decision[ReplicaEvent]:
+    if replica.phase is ReplicaPhase.MERGING:
+        return ()
+    if spec.snapshot_of is None or replica.phase is not ReplicaPhase.PRESENT:
+        odd = f"{command.volume} on {command.node} is {replica.phase.value}"
+        return refuse(Refusal.REPLICA_BUSY, odd)
+    return (
+        ReplicaMergeWanted(
+            volume=command.volume,
+            node=command.node,
+            operation=command.operation,
+            uid=spec.uid,
+        ),
+    )
+
+
 def _note(
     replica: Replica,
     spec: ReplicaSpec,
@@ -134,11 +162,17 @@ def _note(
         case ReportReplicaPresent():
             return _note_presence(replica, spec, report)
         case ReportReplicaAbsent():
-            if replica.phase not in {ReplicaPhase.GOING, ReplicaPhase.STAYING}:
+            merging = replica.phase is ReplicaPhase.MERGING and report.merged
+            if not merging and replica.phase not in {ReplicaPhase.GOING, ReplicaPhase.STAYING}:
                 return ()
             return (
                 ReplicaRemoved(
-                    volume=report.volume, node=report.node, uid=spec.uid, pool=spec.pool
+                    volume=report.volume,
+                    node=report.node,
+                    uid=spec.uid,
+                    pool=spec.pool,
+                    snapshot=spec.snapshot_of is not None,
+                    merged=report.merged,
                 ),
             )
         case ReportReplicaTrouble():
@@ -162,7 +196,7 @@ def _note_presence(
     replica: Replica, spec: ReplicaSpec, report: ReportReplicaPresent
 ) -> Decision[ReplicaEvent]:
     thin = spec.layout is Layout.THIN
-    if replica.phase is ReplicaPhase.GOING or report.size_bytes < spec.size_bytes:
+    if replica.phase in _LEAVING or report.size_bytes < spec.size_bytes:
         return ()  # said before the node knew what is wanted now
     if replica.phase is ReplicaPhase.WANTED:
         return (
@@ -174,6 +208,7 @@ def _note_presence(
                 size_bytes=report.size_bytes,
                 device=report.device,
                 thin=thin,
+                consistency=report.consistency,
             ),
         )
     if replica.phase is ReplicaPhase.STAYING:
@@ -220,6 +255,8 @@ def evolve(replica: Replica, event: ReplicaEvent) -> Replica:
             )
         case ReplicaRemovalWanted():
             return replace(replica, phase=ReplicaPhase.GOING, trouble=None)
+        case ReplicaMergeWanted():
+            return replace(replica, phase=ReplicaPhase.MERGING, trouble=None)
         case ReplicaRemovalWithdrawn():
             return replace(replica, phase=ReplicaPhase.STAYING, trouble=None)
         case ReplicaRemoved():

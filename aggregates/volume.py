@@ -21,21 +21,26 @@ from schemas.volume import (
     DeleteVolume,
     Filesystem,
     GrowVolume,
+    HoldVolume,
     Layout,
     ProvisionVolume,
     ReportLegRemoved,
+    ReportVolumeSnapshotGone,
     VolumeCommand,
     VolumeDeleted,
     VolumeDeletionBegan,
     VolumeDeletionFailed,
     VolumeEvent,
+    VolumeFreed,
     VolumeGone,
     VolumeGrown,
     VolumeGrowthBegan,
     VolumeGrowthFailed,
+    VolumeHeld,
     VolumeProvisioned,
     VolumeProvisioningBegan,
     VolumeProvisioningFailed,
+    VolumeSnapshotGone,
 )
 
 STRIPES_MIN = 2
@@ -49,10 +54,14 @@ class VolumePhase(StrEnum):
     READY = "ready"
     GROWING = "growing"
     DELETING = "deleting"
+    HELD = "held"
 
 
 class Volume(msgspec.Struct, frozen=True, kw_only=True):
-    """One volume. ``size_bytes`` is what was asked for until the node says what it is."""
+    """One volume. ``size_bytes`` is what was asked for until the node says what it is.
+
+    ``held_for`` is the snapshot that is worked on, ``snapshots`` are those that may be there.
+    """
 
     phase: VolumePhase = VolumePhase.ABSENT
     uid: str = ""
@@ -64,6 +73,8 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     node: str = ""
     pool: str = ""
     candidates: tuple[Candidate, ...] = ()
+    held_for: str = ""
+    snapshots: frozenset[str] = frozenset()
 
 
 def decide(volume: Volume, command: VolumeCommand, facts: Facts) -> Decision[VolumeEvent]:
@@ -75,11 +86,17 @@ def decide(volume: Volume, command: VolumeCommand, facts: Facts) -> Decision[Vol
             return _unready(volume, command, facts) or _grow(volume, command, facts)
         case DeleteVolume():
             return _unready(volume, command, facts) or _delete(volume, command, facts)
+        case HoldVolume():
+            return _hold(volume, command)
         case ConcludeVolume():
             return _conclude(volume, command) if volume.operation == command.operation else ()
         case ReportLegRemoved():
             gone = volume.phase is VolumePhase.READY and volume.uid == command.uid
             return (VolumeGone(volume=command.volume, uid=command.uid),) if gone else ()
+        case ReportVolumeSnapshotGone():
+            known = volume.uid == command.uid and command.snapshot in volume.snapshots
+            gone_one = VolumeSnapshotGone(volume=command.volume, snapshot=command.snapshot)
+            return (gone_one,) if known else ()
         case _:
             assert_never(command)
 
@@ -88,6 +105,8 @@ def _provision(volume: Volume, command: ProvisionVolume, facts: Facts) -> Decisi
     if volume.phase is not VolumePhase.ABSENT:
         there = f"there is a volume {command.volume} ({volume.phase.value})"
         return refuse(Refusal.VOLUME_EXISTS, there)
+    if command.volume in facts.world.snapshots:
+        return refuse(Refusal.SNAPSHOT_EXISTS, f"there is a snapshot {command.volume}")
     striped = command.layout is Layout.STRIPED
     if striped is (command.stripes < STRIPES_MIN):
         odd = f"layout {command.layout.value} with {command.stripes} stripes"
@@ -109,12 +128,38 @@ def _provision(volume: Volume, command: ProvisionVolume, facts: Facts) -> Decisi
 
 
 def _unready(volume: Volume, command: GrowVolume | DeleteVolume, facts: Facts) -> Refused | None:
-    if volume.phase is VolumePhase.ABSENT:
-        return refuse(Refusal.UNKNOWN_VOLUME, f"there is no volume {command.volume}")
-    if volume.operation:
-        running = f"operation {volume.operation} ({volume.phase.value}) runs on {command.volume}"
-        return refuse(Refusal.VOLUME_BUSY, running)
+    no = _taken(volume, command.volume)
+    if no is not None:
+        return no
+    if volume.snapshots and not (isinstance(command, GrowVolume) and volume.layout is Layout.THIN):
+        kept = f"{command.volume} has the snapshots {', '.join(sorted(volume.snapshots))}"
+        return refuse(Refusal.HAS_SNAPSHOTS, kept[:1000])
     return unheard(facts.world.nodes.get(volume.node), volume.node)
+
+
+def _taken(volume: Volume, name: str) -> Refused | None:
+    """Return why nothing can be begun with the volume."""
+    if volume.phase is VolumePhase.ABSENT:
+        return refuse(Refusal.UNKNOWN_VOLUME, f"there is no volume {name}")
+    if volume.operation:
+        running = f"operation {volume.operation} ({volume.phase.value}) runs on {name}"
+        return refuse(Refusal.VOLUME_BUSY, running)
+    return None
+
+
+def _hold(volume: Volume, command: HoldVolume) -> Decision[VolumeEvent]:
+    if volume.operation == command.operation:
+        return ()
+    if volume.uid != command.uid:
+        return refuse(Refusal.UNKNOWN_VOLUME, f"that volume {command.volume} is no more")
+    return _taken(volume, command.volume) or (
+        VolumeHeld(
+            volume=command.volume,
+            uid=command.uid,
+            operation=command.operation,
+            snapshot=command.snapshot,
+        ),
+    )
 
 
 def _grow(volume: Volume, command: GrowVolume, facts: Facts) -> Decision[VolumeEvent]:
@@ -177,6 +222,8 @@ def _conclude(volume: Volume, report: ConcludeVolume) -> Decision[VolumeEvent]:
             return (_grown(volume, report),)
         case VolumePhase.DELETING:
             return (_deleted(volume, report),)
+        case VolumePhase.HELD:
+            return (_freed(volume, report),)
         case VolumePhase.ABSENT | VolumePhase.READY:
             return ()
         case _:
@@ -226,6 +273,15 @@ def _deleted(volume: Volume, report: ConcludeVolume) -> VolumeEvent:
     )
 
 
+def _freed(volume: Volume, report: ConcludeVolume) -> VolumeEvent:
+    return VolumeFreed(
+        volume=report.volume,
+        operation=report.operation,
+        snapshot=volume.held_for,
+        gone=report.gone,
+    )
+
+
 def evolve(volume: Volume, event: VolumeEvent) -> Volume:
     """Apply what happened. Never refuses: the past cannot be wrong."""
     match event:
@@ -252,6 +308,28 @@ def evolve(volume: Volume, event: VolumeEvent) -> Volume:
             return replace(volume, phase=VolumePhase.READY, operation="")
         case VolumeDeleted() | VolumeProvisioningFailed() | VolumeGone():
             return Volume()
+        case VolumeHeld() | VolumeFreed() | VolumeSnapshotGone():
+            return _with_snapshots(volume, event)
+        case _:
+            assert_never(event)
+
+
+def _with_snapshots(volume: Volume, event: VolumeHeld | VolumeFreed | VolumeSnapshotGone) -> Volume:
+    match event:
+        case VolumeHeld():
+            return replace(
+                volume,
+                phase=VolumePhase.HELD,
+                operation=event.operation,
+                held_for=event.snapshot,
+                snapshots=volume.snapshots | {event.snapshot},
+            )
+        case VolumeFreed():
+            left = volume.snapshots - ({event.snapshot} if event.gone else frozenset())
+            ready = VolumePhase.READY
+            return replace(volume, phase=ready, operation="", held_for="", snapshots=left)
+        case VolumeSnapshotGone():
+            return replace(volume, snapshots=volume.snapshots - {event.snapshot})
         case _:
             assert_never(event)
 

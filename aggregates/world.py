@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Generic, TypeVar
 
-from aggregates import disk, node, operation, pool, pool_past, replica, volume
+from aggregates import disk, node, operation, pool, pool_past, replica, snapshot, volume
 from aggregates.decision import Facts
 from schemas.answers import Refused
 from schemas.grammar import Event, Message
@@ -61,6 +61,9 @@ class World:
         replicas: Table[tuple[str, str], replica.Replica] = Table(
             replica.Replica(), replica.decide, replica.evolve
         )
+        snapshots: Table[str, snapshot.Snapshot] = Table(
+            snapshot.Snapshot(), snapshot.decide, snapshot.evolve
+        )
         operations: Table[str, operation.Operation] = Table(
             operation.Operation(), operation.decide, operation.evolve
         )
@@ -69,6 +72,7 @@ class World:
         self.pools = pools.rows
         self.volumes = volumes.rows
         self.replicas = replicas.rows
+        self.snapshots = snapshots.rows
         self.operations = operations.rows
         self.provisioning: set[str] = set()
         self._tables: dict[str, Table[Any, Any]] = {
@@ -77,6 +81,7 @@ class World:
             "pool": pools,
             "volume": volumes,
             "replica": replicas,
+            "snapshot": snapshots,
             "operation": operations,
         }
 

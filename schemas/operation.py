@@ -19,6 +19,9 @@ class OperationKind(StrEnum):
     VOLUME_GROW = "volume-grow"
     VOLUME_DELETE = "volume-delete"
     NODE_REMOVE = "node-remove"
+    SNAPSHOT_CREATE = "snapshot-create"
+    SNAPSHOT_DELETE = "snapshot-delete"
+    SNAPSHOT_ROLL_BACK = "snapshot-roll-back"
 
 
 class Outcome(StrEnum):

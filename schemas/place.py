@@ -6,6 +6,7 @@ from schemas.node import NODES
 from schemas.operation import OPERATIONS
 from schemas.pool import POOLS
 from schemas.replica import REPLICAS
+from schemas.snapshot import SNAPSHOTS
 from schemas.volume import VOLUMES
 
 CLUSTER = "-"
@@ -16,6 +17,7 @@ _ID_FIELD = {
     VOLUMES: "volume",
     REPLICAS: "volume",
     OPERATIONS: "operation",
+    SNAPSHOTS: "snapshot",
 }
 _ON_A_NODE = frozenset({POOLS, REPLICAS})
 

@@ -74,8 +74,20 @@ class DeleteVolume(Request, frozen=True, kw_only=True, tag="volume.delete.v1"):
     deadline_s: Seconds = 600
 
 
+class HoldVolume(Request, frozen=True, kw_only=True, tag="volume.hold.v1"):
+    """Step of work on one of its snapshots: nothing else shall be done to the volume meanwhile."""
+
+    volume: Name
+    uid: Id
+    operation: Id
+    snapshot: Name
+
+
 class ConcludeVolume(Report, frozen=True, kw_only=True, tag="volume.report-concluded.v1"):
-    """The running operation has come to its end; a ``code`` says that it failed."""
+    """The running operation has come to its end; a ``code`` says that it failed.
+
+    ``gone``: the volume is, or for work on a snapshot, the snapshot.
+    """
 
     volume: Name
     operation: Id
@@ -92,6 +104,16 @@ class ReportLegRemoved(Report, frozen=True, kw_only=True, tag="volume.report-leg
 
     volume: Name
     uid: Id
+
+
+class ReportVolumeSnapshotGone(
+    Report, frozen=True, kw_only=True, tag="volume.report-snapshot-gone.v1"
+):
+    """A snapshot of the volume turned out to be gone."""
+
+    volume: Name
+    uid: Id
+    snapshot: Name
 
 
 class VolumeProvisioningBegan(Event, frozen=True, kw_only=True, tag="volume.provisioning-began.v1"):
@@ -199,7 +221,40 @@ class VolumeGone(Event, frozen=True, kw_only=True, tag="volume.gone.v1"):
     uid: Id
 
 
-VolumeCommand = ProvisionVolume | GrowVolume | DeleteVolume | ConcludeVolume | ReportLegRemoved
+class VolumeHeld(Event, frozen=True, kw_only=True, tag="volume.held.v1"):
+    """Nothing else is done to the volume while that operation works on one of its snapshots."""
+
+    volume: Name
+    uid: Id
+    operation: Id
+    snapshot: Name
+
+
+class VolumeFreed(Event, frozen=True, kw_only=True, tag="volume.freed.v1"):
+    """The work on a snapshot of the volume has ended; ``gone``: that snapshot is no more."""
+
+    volume: Name
+    operation: Id
+    snapshot: Name
+    gone: bool = False
+
+
+class VolumeSnapshotGone(Event, frozen=True, kw_only=True, tag="volume.snapshot-gone.v1"):
+    """The volume has one snapshot less than was thought."""
+
+    volume: Name
+    snapshot: Name
+
+
+VolumeCommand = (
+    ProvisionVolume
+    | GrowVolume
+    | DeleteVolume
+    | HoldVolume
+    | ConcludeVolume
+    | ReportLegRemoved
+    | ReportVolumeSnapshotGone
+)
 VolumeEvent = (
     VolumeProvisioningBegan
     | VolumeProvisioned
@@ -211,4 +266,7 @@ VolumeEvent = (
     | VolumeDeleted
     | VolumeDeletionFailed
     | VolumeGone
+    | VolumeHeld
+    | VolumeFreed
+    | VolumeSnapshotGone
 )

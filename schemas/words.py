@@ -10,12 +10,21 @@ from schemas.node import NODES, NodeCommand, NodeEvent
 from schemas.operation import OPERATIONS, OperationCommand, OperationEvent
 from schemas.pool import POOLS, PoolCommand, PoolEvent
 from schemas.replica import REPLICAS, ReplicaCommand, ReplicaEvent
+from schemas.snapshot import SNAPSHOTS, SnapshotCommand, SnapshotEvent
 from schemas.volume import VOLUMES, VolumeCommand, VolumeEvent
 
 AnyCommand = (
-    NodeCommand | DiskCommand | PoolCommand | VolumeCommand | ReplicaCommand | OperationCommand
+    NodeCommand
+    | DiskCommand
+    | PoolCommand
+    | VolumeCommand
+    | ReplicaCommand
+    | OperationCommand
+    | SnapshotCommand
 )
-AnyEvent = NodeEvent | DiskEvent | PoolEvent | VolumeEvent | ReplicaEvent | OperationEvent
+AnyEvent = (
+    NodeEvent | DiskEvent | PoolEvent | VolumeEvent | ReplicaEvent | OperationEvent | SnapshotEvent
+)
 AnyCommit = Commit[AnyEvent]
 
 COMMANDS: dict[str, tuple[type[Request | Report], ...]] = {
@@ -25,6 +34,7 @@ COMMANDS: dict[str, tuple[type[Request | Report], ...]] = {
     VOLUMES: get_args(VolumeCommand),
     REPLICAS: get_args(ReplicaCommand),
     OPERATIONS: get_args(OperationCommand),
+    SNAPSHOTS: get_args(SnapshotCommand),
 }
 EVENTS: dict[str, tuple[type[Event], ...]] = {
     NODES: get_args(NodeEvent),
@@ -33,6 +43,7 @@ EVENTS: dict[str, tuple[type[Event], ...]] = {
     VOLUMES: get_args(VolumeEvent),
     REPLICAS: get_args(ReplicaEvent),
     OPERATIONS: get_args(OperationEvent),
+    SNAPSHOTS: get_args(SnapshotEvent),
 }
 KINDS = tuple(COMMANDS)
 ANSWERS = (Accepted, Refused, Undecided)

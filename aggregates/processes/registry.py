@@ -3,11 +3,20 @@
 from collections.abc import Callable
 from typing import Any
 
-from aggregates.processes import delete_volume, form_pool, grow_volume, provision, remove
+from aggregates.processes import (
+    delete_volume,
+    end_snapshot,
+    form_pool,
+    grow_volume,
+    provision,
+    remove,
+    snapshot,
+)
 from aggregates.processes.process import Process
 from schemas.grammar import Event
 from schemas.node import NodeRemovalBegan
 from schemas.pool import PoolFormingBegan, PoolGrowthBegan, PoolRemovalBegan
+from schemas.snapshot import SnapshotCreationBegan, SnapshotDeletionBegan, SnapshotRollbackBegan
 from schemas.volume import VolumeDeletionBegan, VolumeGrowthBegan, VolumeProvisioningBegan
 
 _BEGINNINGS: dict[type[Event], Callable[[Any], Process]] = {
@@ -18,6 +27,9 @@ _BEGINNINGS: dict[type[Event], Callable[[Any], Process]] = {
     PoolGrowthBegan: form_pool.begin_growing,
     PoolRemovalBegan: remove.begin_pool,
     NodeRemovalBegan: remove.begin_node,
+    SnapshotCreationBegan: snapshot.begin,
+    SnapshotDeletionBegan: end_snapshot.begin_deletion,
+    SnapshotRollbackBegan: end_snapshot.begin_rollback,
 }
 
 

@@ -19,6 +19,7 @@ from schemas.operation import CancelOperation, OperationEnded, OperationStarted
 from schemas.pool import GrowPool, PoolFormingBegan, RemovePool
 from schemas.refusals import Refusal
 from schemas.replica import ReplicaWanted
+from schemas.snapshot import CreateSnapshot, DeleteSnapshot, RollBackSnapshot
 from schemas.volume import DeleteVolume, GrowVolume, Layout, ProvisionVolume
 from tests.support.given import GIB
 from tests.support.stage import CODEC, ScriptedNode, Stage, taken_bytes
@@ -107,7 +108,7 @@ class Day:
         size_bytes = self.chance.randrange(1, 9) * GIB
         if step < 2:
             return node.form(self.chance.choice((1, 2)), deadline_s=DEADLINE_S)
-        match self.chance.randrange(10):
+        match self.chance.randrange(14):
             case 0:
                 disk = f"{node.name}-d2"
                 return GrowPool(pool="fast", node=node.name, disks=(disk,), deadline_s=DEADLINE_S)
@@ -119,6 +120,15 @@ class Day:
                 return DeleteVolume(volume=volume, deadline_s=DEADLINE_S)
             case 6 if self.operations and (last := self.operations[-1]):
                 return CancelOperation(operation=last)
+            case 10 | 11:
+                snapshot = f"s{self.chance.randrange(4)}"
+                return CreateSnapshot(snapshot=snapshot, volume=volume, deadline_s=DEADLINE_S)
+            case 12:
+                snapshot = f"s{self.chance.randrange(4)}"
+                return DeleteSnapshot(snapshot=snapshot, deadline_s=DEADLINE_S)
+            case 13:
+                snapshot = f"s{self.chance.randrange(4)}"
+                return RollBackSnapshot(snapshot=snapshot, deadline_s=DEADLINE_S)
             case _:
                 return ProvisionVolume(
                     volume=volume,
@@ -139,8 +149,10 @@ class Day:
             there = {spec.uid: taken_bytes(spec) for spec in node.volumes.values()}
             if booked != there or set(pools) != set(node.pools):
                 return False
+        kept = {(s.volume, name) for name, s in world.snapshots.items()}
+        known = {(name, one) for name, v in world.volumes.items() for one in v.snapshots}
         claimed = {(d.owner.node, d.owner.pool) for d in world.disks.values() if d.owner}
-        return claimed == set(world.pools)
+        return claimed == set(world.pools) and kept == known
 
 
 async def commits(stage: Stage) -> list[tuple[str, str, str, list[Event]]]:
@@ -172,7 +184,7 @@ async def the_laws_hold(day: Day) -> None:
                 assert event.spec.uid not in wanted, "made twice"
                 wanted.add(event.spec.uid)
     live = day.stage.world
-    for table in ("nodes", "disks", "pools", "volumes", "replicas", "operations"):
+    for table in ("nodes", "disks", "pools", "volumes", "replicas", "snapshots", "operations"):
         assert getattr(again, table) == getattr(live, table), table
     claimed = [(d.owner.node, d.owner.pool) for d in live.disks.values() if d.owner]
     assert set(claimed) == set(live.pools)
