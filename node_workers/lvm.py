@@ -3,12 +3,15 @@
 from collections.abc import Mapping, Sequence
 
 from node_workers.lvm_pools import Pools, pool_state
+from node_workers.lvm_snapshots import Snapshots
 from node_workers.lvm_thin import ThinPools
 from node_workers.lvm_volumes import Volumes
 from node_workers.ports import (
     PoolDisk,
     PoolState,
     Runner,
+    SnapshotSpec,
+    SnapshotState,
     Sysfs,
     ThinPoolState,
     VolumeSpec,
@@ -23,6 +26,7 @@ class LvmStorage:
         self._pools = Pools(runner, sysfs, node)
         self._thin_pools = ThinPools(runner)
         self._volumes = Volumes(runner)
+        self._snapshots = Snapshots(runner)
 
     async def ensure_pool(
         self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
@@ -78,6 +82,22 @@ class LvmStorage:
     ) -> None:
         """Have no such volume."""
         await self._volumes.ensure_removed(pool_uid, pool, uid, name, cause=cause)
+
+    async def ensure_snapshot(
+        self, pool_uid: str, spec: SnapshotSpec, *, cause: str
+    ) -> SnapshotState:
+        """Have the snapshot."""
+        return await self._snapshots.ensure(pool_uid, spec, cause=cause)
+
+    async def ensure_snapshot_kept(
+        self, pool_uid: str, spec: SnapshotSpec, *, cause: str
+    ) -> SnapshotState | None:
+        """Have the snapshot as it is, or its merge done."""
+        return await self._snapshots.ensure_kept(pool_uid, spec, cause=cause)
+
+    async def ensure_rolled_back(self, pool_uid: str, spec: SnapshotSpec, *, cause: str) -> None:
+        """Have the volume as the snapshot has it."""
+        await self._snapshots.ensure_rolled_back(pool_uid, spec, cause=cause)
 
     async def ensure_active(self, pools: Mapping[str, str], *, cause: str) -> tuple[str, ...]:
         """Have all our volumes in *pools* active."""

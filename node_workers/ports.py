@@ -103,13 +103,17 @@ class NoSpaceError(StorageError):
 class NotThereError(StorageError):
     """What the step builds on is gone.
 
-    ``reason`` is pool-missing, thin-pool-missing, volume-missing, or disk-missing for a pool of
-    which a disk is gone: nothing is made or grown in it until the disk is back or given up.
+    ``reason`` is pool-missing, thin-pool-missing, volume-missing, snapshot-missing, or
+    disk-missing for a pool of which a disk is gone: nothing is made or grown in it until the disk
+    is back or given up.
     """
 
 
 class UnsuitableError(StorageError):
-    """The machine can never do this as asked: too-few-disks or filesystem-too-small."""
+    """The machine can never do this as asked.
+
+    ``reason`` is too-few-disks, filesystem-too-small, or snapshot-lost for one that overflowed.
+    """
 
 
 class Layout(StrEnum):
@@ -126,6 +130,13 @@ class Filesystem(StrEnum):
     NONE = "none"
     EXT4 = "ext4"
     XFS = "xfs"
+
+
+class Consistency(StrEnum):
+    """In what state a snapshot caught its volume."""
+
+    FILESYSTEM = "filesystem"
+    CRASH = "crash"
 
 
 class PoolDisk(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,6 +156,18 @@ class VolumeSpec(msgspec.Struct, frozen=True, kw_only=True):
     layout: Layout = Layout.LINEAR
     stripes: int = 1
     filesystem: Filesystem = Filesystem.NONE
+
+
+class SnapshotSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot as it shall be; ``size_bytes`` is the room a thick one has for what changes."""
+
+    uid: str
+    name: str
+    pool: str
+    size_bytes: Bytes
+    volume: str
+    volume_uid: str
+    thin: bool = False
 
 
 class PoolState(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,6 +200,15 @@ class VolumeState(msgspec.Struct, frozen=True, kw_only=True):
     pool: str
     size_bytes: Bytes
     path: str
+    changed: bool
+
+
+class SnapshotState(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot as LVM has it, and how it caught its volume."""
+
+    size_bytes: Bytes
+    path: str
+    consistency: Consistency
     changed: bool
 
 
@@ -282,7 +314,36 @@ class Storage(Protocol):
     async def ensure_volume_removed(
         self, pool_uid: str, pool: str, uid: str, name: str, *, cause: str
     ) -> None:
-        """Have no volume *uid*, its signatures wiped. Raises ``InUseError`` while it is used."""
+        """Have no volume or snapshot *uid*, a volume's signatures wiped.
+
+        Raises ``InUseError`` while it is used, or has thick snapshots, which would go with it.
+        """
+        ...
+
+    async def ensure_snapshot(
+        self, pool_uid: str, spec: SnapshotSpec, *, cause: str
+    ) -> SnapshotState:
+        """Have the snapshot, active; one that is there is what it was when it was taken.
+
+        Raises ``NoSpaceError`` and ``NotThereError``.
+        """
+        ...
+
+    async def ensure_snapshot_kept(
+        self, pool_uid: str, spec: SnapshotSpec, *, cause: str
+    ) -> SnapshotState | None:
+        """Have the snapshot as it is; None if its merge had begun, and is done now.
+
+        Raises ``NotThereError`` if there is no such snapshot and it was not merged.
+        """
+        ...
+
+    async def ensure_rolled_back(self, pool_uid: str, spec: SnapshotSpec, *, cause: str) -> None:
+        """Have the volume as the snapshot has it, and the snapshot used up.
+
+        Raises ``InUseError`` if somebody has either open, ``UnsuitableError`` if the snapshot is
+        lost and ``NotThereError`` if it is missing and was not merged: then nothing was changed.
+        """
         ...
 
     async def ensure_active(self, pools: Mapping[str, str], *, cause: str) -> tuple[str, ...]:

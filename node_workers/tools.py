@@ -40,7 +40,10 @@ _MEANINGS: tuple[tuple[re.Pattern[str], Callable[[str], StorageError]], ...] = (
         lambda said: NameTakenError("name-taken", said),
     ),
     (
-        re.compile(r"contains a filesystem in use|in use: |Device or resource busy"),
+        re.compile(
+            r"contains a filesystem in use|in use: |Device or resource busy"
+            r"|Logical volume \S+ (in use\.|is used by another device)"
+        ),
         InUseError,
     ),
     (

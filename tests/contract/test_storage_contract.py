@@ -8,6 +8,7 @@ from node_workers.simulated.model import Content
 from node_workers.simulated.runner import SimulatedRunner
 from tests.support.clock import ManualClock
 from tests.support.pool_contract import PoolContract
+from tests.support.snapshot_contract import SnapshotContract
 from tests.support.storage_bench import Play, play_on
 from tests.support.volume_contract import VolumeContract
 
@@ -39,6 +40,15 @@ class SimulatedBench:
     async def read(self, volume: str) -> str:
         return self.machine.read(volume)
 
+    async def change(self, volume: str, mib: int) -> None:
+        self.machine.change(volume, mib << 20)
+
+    async def hold(self, volume: str) -> None:
+        self.machine.volume(volume).held_open = True
+
+    async def let_go(self, volume: str) -> None:
+        self.machine.volume(volume).held_open = False
+
     async def mounted_bytes(self, target: str) -> int:
         state = self.machine.state
         device = next(mount.device for mount in state.mounts if mount.target == target)
@@ -53,7 +63,7 @@ class SimulatedBench:
         self.machine.state.contents[disk.key] = Content(kind=kind)
 
 
-class TestStorageOnASimulatedMachine(PoolContract, VolumeContract):
+class TestStorageOnASimulatedMachine(PoolContract, VolumeContract, SnapshotContract):
     @pytest.fixture
     def play(self) -> Play:
         return play_on(SimulatedBench())

@@ -14,11 +14,12 @@ from hwbus.lab.client import LabClient
 from node_workers.inventory import observe
 from node_workers.lvm import LvmStorage
 from node_workers.observation import ContentKind
-from node_workers.ports import BlockFacts, Execution, Filesystem, Runner, ToolFailedError
+from node_workers.ports import BlockFacts, Execution, Filesystem, Layout, Runner, ToolFailedError
 from node_workers.simulated.faults import SimulatedCrash
 from tests.lab.conftest import LabFactory
 from tests.support.clock import NOON
 from tests.support.pool_contract import PoolContract
+from tests.support.snapshot_contract import SnapshotContract, snapshot
 from tests.support.storage_bench import (
     CAUSE,
     MIB,
@@ -66,6 +67,7 @@ print(json.dumps(facts))
 """
 _CLEAN = """
 export LVM_SUPPRESS_FD_WARNINGS=1
+test ! -f $HOLDER || kill $(cat $HOLDER) 2>/dev/null || true
 for target in /mnt/mine /mnt/v1; do umount "$target" 2>/dev/null || true; done
 for group in $(vgs --noheadings -o vg_name); do
     vgchange -q -an "$group" >/dev/null; vgremove -q -ff -y "$group" >/dev/null
@@ -75,6 +77,7 @@ for disk in $DISKS; do
     blockdev --rereadpt "$disk"; wipefs -J -n "$disk"
 done
 """
+_HOLDER = "/run/holder.pid"
 _DATA_AT_BYTES = 12 << 20
 _DISKS = tuple(f"/dev/ubd{letter}" for letter in "bcde")
 
@@ -139,6 +142,18 @@ class LabBench:
         script = "d = open(f'/dev/{v}', 'rb', 0); d.seek(at); print(d.read(512).decode())"
         return (await self._python(script, volume)).stdout.strip().strip("\x00")
 
+    async def change(self, volume: str, mib: int) -> None:
+        where = (f"of=/dev/{volume}", "bs=1M", f"count={mib}", "seek=50")
+        await self.console("dd", "if=/dev/zero", *where, "oflag=direct", "status=none")
+
+    async def hold(self, volume: str) -> None:
+        script = f"sleep 600 </dev/{volume} >/dev/null 2>&1 & echo $! >{_HOLDER}"
+        await self.lab.shell(self.node, script)
+
+    async def let_go(self, volume: str) -> None:
+        gone = f"while fuser -s /dev/{volume}; do sleep 0.05; done"
+        await self.lab.shell(self.node, f"kill $(cat {_HOLDER}); rm {_HOLDER}; {gone}")
+
     async def _python(self, script: str, volume: str, data: str = "") -> Execution:
         names = f"v, w, at = {volume!r}, {data!r}, {_DATA_AT_BYTES}; "
         return await self.console("python3", "-c", names + script)
@@ -153,7 +168,9 @@ class LabBench:
         await self.lab.boot(self.node)
 
     async def clean(self) -> None:
-        await self.lab.shell(self.node, f"DISKS='{' '.join(self.disks)}'\n{_CLEAN}")
+        await self.lab.shell(
+            self.node, f"DISKS='{' '.join(self.disks)}' HOLDER={_HOLDER}\n{_CLEAN}"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +186,7 @@ def bench(machine: LabBench) -> LabBench:
     return machine
 
 
-class TestStorageOnARealKernel(PoolContract, VolumeContract):
+class TestStorageOnARealKernel(PoolContract, VolumeContract, SnapshotContract):
     @pytest.fixture
     def play(self, bench: LabBench) -> Play:
         return play_on(bench)
@@ -251,6 +268,29 @@ def test_a_crash_between_any_two_tools_ends_well_on_a_real_kernel(bench: LabBenc
         for step in ends:
             await _until_it_ends(on.bench, step)
         assert [await on.content(index) for index in (0, 1)] == [ContentKind.BLANK] * 2
+
+    play_on(bench)(story)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", [Layout.LINEAR, Layout.THIN])
+def test_a_crash_between_any_two_tools_of_a_rollback_ends_well_on_a_real_kernel(
+    bench: LabBench, layout: Layout
+) -> None:
+    thin = layout is Layout.THIN
+    wanted = snapshot(thin=thin)
+
+    async def story(on: Story) -> None:
+        await on.pool()
+        if thin:
+            await on.storage.ensure_thin_pool(UID, POOL, 200 * MIB, cause=CAUSE)
+        await on.volume(spec(layout=layout))
+        await on.bench.write("fast/v1", "before")
+        await _until_it_ends(on.bench, lambda s: s.ensure_snapshot(UID, wanted, cause=CAUSE))
+        await on.bench.write("fast/v1", "after")
+        await _until_it_ends(on.bench, lambda s: s.ensure_rolled_back(UID, wanted, cause=CAUSE))
+        assert await on.bench.read("fast/v1") == "before"
+        assert await on.seen("s1") is None
 
     play_on(bench)(story)
 
