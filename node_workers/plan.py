@@ -28,7 +28,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def destructive(self) -> bool:
         """Whether it takes data away, so that the log is asked once more before."""
-        return isinstance(self, HaveNoPool | HaveNoReplica)
+        return isinstance(self, HaveNoPool | HaveNoReplica | HaveMerged)
 
 
 class HavePool(Step, frozen=True, kw_only=True):
@@ -63,6 +63,14 @@ class HaveReplica(Step, frozen=True, kw_only=True):
     spec: ReplicaSpec
     may_create: bool
     withdrawn: bool = False
+
+
+class HaveMerged(Step, frozen=True, kw_only=True):
+    """The volume shall be what the snapshot kept of it, and the snapshot used up."""
+
+    volume: str
+    pool_uid: str
+    spec: ReplicaSpec
 
 
 class HaveNoReplica(Step, frozen=True, kw_only=True):
@@ -177,8 +185,9 @@ def _no_pool_step(pool: WantedPool) -> HaveNoPool:
 def _replica_step(replica: WantedReplica, everything: Mapping[str, Wanted]) -> Step:
     pool = everything.get(f"pool/{replica.spec.pool}")
     pool_uid = pool.uid if isinstance(pool, WantedPool) else ""
-    if not replica.present:
-        return HaveNoReplica(
+    if replica.merging or not replica.present:
+        word = HaveMerged if replica.merging else HaveNoReplica
+        return word(
             key=replica.key,
             group=replica.spec.pool,
             uid=replica.uid,

@@ -24,6 +24,7 @@ from schemas.pool import (
 from schemas.replica import (
     ReplicaCreated,
     ReplicaKept,
+    ReplicaMergeWanted,
     ReplicaRemovalWanted,
     ReplicaRemovalWithdrawn,
     ReplicaRemoved,
@@ -94,13 +95,15 @@ class WantedPool(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag="po
 class WantedReplica(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag="replica"):
     """A leg of a volume; ``size_bytes`` is what was last reported of it, 0 before.
 
-    ``withdrawn``: it was to go and shall stay, if it is still there.
+    ``withdrawn``: it was to go and shall stay, if it is still there. ``merging``: it is of a
+    snapshot that shall become its volume.
     """
 
     volume: str
     spec: ReplicaSpec
     size_bytes: int = 0
     withdrawn: bool = False
+    merging: bool = False
 
     @property
     def key(self) -> str:
@@ -119,7 +122,13 @@ PoolWish = (
     | PoolRemovalAbandoned
 )
 PoolNews = PoolFormed | PoolGrown | PoolFactsChanged | PoolDisksDropped | PoolRemoved | PoolTroubled
-ReplicaWish = ReplicaWanted | ReplicaResizeWanted | ReplicaRemovalWanted | ReplicaRemovalWithdrawn
+ReplicaWish = (
+    ReplicaWanted
+    | ReplicaResizeWanted
+    | ReplicaRemovalWanted
+    | ReplicaMergeWanted
+    | ReplicaRemovalWithdrawn
+)
 ReplicaNews = ReplicaCreated | ReplicaResized | ReplicaKept | ReplicaRemoved | ReplicaTroubled
 
 
@@ -218,12 +227,14 @@ def _wish_replica(
         )
     if replica is None or replica.uid != event.uid:
         return replica
-    replica = replace(replica, origin=origin, present=True, withdrawn=False)
+    replica = replace(replica, origin=origin, present=True, withdrawn=False, merging=False)
     match event:
         case ReplicaResizeWanted():
             return replace(replica, spec=replace(replica.spec, size_bytes=event.size_bytes))
         case ReplicaRemovalWanted():
             return replace(replica, present=False)
+        case ReplicaMergeWanted():
+            return replace(replica, may_create=False, merging=True)
         case ReplicaRemovalWithdrawn():
             return replace(replica, may_create=False, withdrawn=True)
         case _:
