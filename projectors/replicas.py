@@ -9,6 +9,7 @@ from schemas.grammar import Event
 from schemas.replica import (
     ReplicaCreated,
     ReplicaKept,
+    ReplicaMergeWanted,
     ReplicaRemovalWanted,
     ReplicaRemovalWithdrawn,
     ReplicaRemoved,
@@ -65,6 +66,8 @@ def _changed(row: ReplicaRow, event: Event) -> ReplicaRow:
             return replace(asked, wanted_bytes=event.size_bytes)
         case ReplicaRemovalWanted():
             return replace(_asked(row, ReplicaState.REMOVING), operation=event.operation)
+        case ReplicaMergeWanted():
+            return replace(_asked(row, ReplicaState.MERGING), operation=event.operation)
         case ReplicaRemovalWithdrawn():
             return replace(_asked(row, ReplicaState.WANTED), operation=event.operation)
         case ReplicaTroubled():

@@ -18,10 +18,12 @@ from schemas.volume import (
     VolumeDeleted,
     VolumeDeletionBegan,
     VolumeDeletionFailed,
+    VolumeFreed,
     VolumeGone,
     VolumeGrown,
     VolumeGrowthBegan,
     VolumeGrowthFailed,
+    VolumeHeld,
     VolumeProvisioned,
     VolumeProvisioningBegan,
     VolumeProvisioningFailed,
@@ -109,6 +111,10 @@ def _changed(row: VolumeRow, event: Event) -> VolumeRow:
             return replace(growing, wanted_bytes=event.size_bytes)
         case VolumeDeletionBegan():
             return _working(row, VolumeState.DELETING, event)
+        case VolumeHeld():
+            return replace(row, state=VolumeState.HELD, operation=event.operation)
+        case VolumeFreed():
+            return replace(row, state=VolumeState.READY, operation="")
         case _:
             return row
 

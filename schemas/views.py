@@ -13,6 +13,7 @@ from schemas.disk import Content, DiskClass
 from schemas.node import Capability, Drift
 from schemas.operation import OperationKind
 from schemas.refusals import Refusal
+from schemas.replica import Consistency
 from schemas.units import Moment
 from schemas.volume import Candidate, Filesystem, Layout
 
@@ -145,12 +146,13 @@ class PoolRow(Tracked, frozen=True, kw_only=True):
 
 
 class VolumeState(StrEnum):
-    """What is being done with a volume."""
+    """What is being done with a volume. ``held``: something with one of its snapshots."""
 
     PROVISIONING = "provisioning"
     READY = "ready"
     GROWING = "growing"
     DELETING = "deleting"
+    HELD = "held"
 
 
 class VolumeRow(Tracked, frozen=True, kw_only=True):
@@ -185,6 +187,7 @@ class ReplicaState(StrEnum):
     PRESENT = "present"
     RESIZING = "resizing"
     REMOVING = "removing"
+    MERGING = "merging"
 
 
 class ReplicaRow(Tracked, frozen=True, kw_only=True):
@@ -205,6 +208,42 @@ class ReplicaRow(Tracked, frozen=True, kw_only=True):
     filesystem: Filesystem = Filesystem.NONE
     device: str = ""
     operation: str = ""
+
+
+class SnapshotState(StrEnum):
+    """What is being done with a snapshot; ``failed``: it is lost, and can only be deleted."""
+
+    CREATING = "creating"
+    READY = "ready"
+    FAILED = "failed"
+    DELETING = "deleting"
+    ROLLING_BACK = "rolling-back"
+
+
+class SnapshotRow(Tracked, frozen=True, kw_only=True):
+    """One snapshot of a volume that was ``size_bytes`` large when it was taken.
+
+    ``reserve_bytes`` is the room of a thick one for what changes, ``fill_percent`` the last mark it
+    passed; a thin one has no room of its own. ``lost``: it overflowed, and ``why`` says so.
+    """
+
+    name: str
+    uid: str
+    volume: str
+    state: SnapshotState
+    why: str = ""
+    code: Refusal | None = None
+    lost: bool = False
+    size_bytes: int = 0
+    reserve_bytes: int = 0
+    fill_percent: int = 0
+    consistency: Consistency | None = None
+    layout: Layout = Layout.LINEAR
+    node: str = ""
+    pool: str = ""
+    device: str = ""
+    operation: str = ""
+    deadline: Moment | None = None
 
 
 class AuditKind(StrEnum):
@@ -308,6 +347,7 @@ class UsageLevel(StrEnum):
     NODE = "node"
     POOL = "pool"
     VOLUME = "volume"
+    SNAPSHOT = "snapshot"
 
 
 class UsageRow(Row, frozen=True, kw_only=True):
@@ -316,7 +356,8 @@ class UsageRow(Row, frozen=True, kw_only=True):
     ``capacity = allocated + free`` as ``vgs`` prints it, ``committed = allocated + reserved``,
     ``available = capacity - committed``. ``thin_bytes`` (part of ``allocated``) is set aside for
     thin volumes, which were promised ``thin_committed_bytes`` of it. A volume's ``capacity`` is
-    its size; a thin one has ``allocated`` 0, since its room is the thin pool's.
+    its size; a thin one has ``allocated`` 0, since its room is the thin pool's. The same holds for
+    a snapshot, but that the ``capacity`` of a thick one is its reserve. Pools count both.
     """
 
     level: UsageLevel

@@ -18,6 +18,7 @@ VIEWS = (
     "reading",
     "replicas",
     "rows",
+    "snapshots",
     "tables",
     "usage",
     "volumes",

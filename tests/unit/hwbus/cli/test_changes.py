@@ -50,6 +50,13 @@ CHANGES = [
     ),
     (("vol", "grow", "pg", "6G"), "volume.grow", {"volume": "pg", "size_bytes": 6 * 10**9}),
     (("volume", "delete", "pg", "--yes"), "volume.delete", {"volume": "pg"}),
+    (("snapshot", "create", "pg", "monday"), "snapshot.create",
+     {"snapshot": "monday", "volume": "pg"}),
+    (("snap", "create", "volume/pg", "monday", "--reserve", "1GiB"), "snapshot.create",
+     {"snapshot": "monday", "volume": "pg", "reserve_bytes": GIB}),
+    (("snapshot", "delete", "monday", "--yes"), "snapshot.delete", {"snapshot": "monday"}),
+    (("snapshot", "rollback", "snapshot/monday", "-y"), "snapshot.roll-back",
+     {"snapshot": "monday"}),
     (("op", "cancel", OPERATION), "operation.cancel", {"operation": OPERATION}),
 ]  # fmt: skip
 
