@@ -14,7 +14,7 @@ from hwbus.lab.client import LabClient
 from node_workers.inventory import observe
 from node_workers.lvm import LvmStorage
 from node_workers.observation import ContentKind
-from node_workers.ports import BlockFacts, Execution, Filesystem, Layout, Runner, ToolFailedError
+from node_workers.ports import BlockFacts, Execution, Filesystem, Runner, ToolFailedError
 from node_workers.simulated.faults import SimulatedCrash
 from tests.lab.conftest import LabFactory
 from tests.support.clock import NOON
@@ -273,18 +273,14 @@ def test_a_crash_between_any_two_tools_ends_well_on_a_real_kernel(bench: LabBenc
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", [Layout.LINEAR, Layout.THIN])
 def test_a_crash_between_any_two_tools_of_a_rollback_ends_well_on_a_real_kernel(
-    bench: LabBench, layout: Layout
+    bench: LabBench,
 ) -> None:
-    thin = layout is Layout.THIN
-    wanted = snapshot(thin=thin)
+    wanted = snapshot()
 
     async def story(on: Story) -> None:
         await on.pool()
-        if thin:
-            await on.storage.ensure_thin_pool(UID, POOL, 200 * MIB, cause=CAUSE)
-        await on.volume(spec(layout=layout))
+        await on.volume(spec())
         await on.bench.write("fast/v1", "before")
         await _until_it_ends(on.bench, lambda s: s.ensure_snapshot(UID, wanted, cause=CAUSE))
         await on.bench.write("fast/v1", "after")
