@@ -124,15 +124,16 @@ class Snapshots:
         group = await our_group(self._runner, pool_uid, spec.pool, cause=cause)
         origin = _origin(group, spec)
         name = f"{spec.pool}/{origin.name}"
-        waiting = spec.thin and origin.merging  # for an activation, which does it all at once
+        waiting = spec.thin and origin.merging  # for an activation
         if waiting and origin.active:
             await self._tools.must("lvchange", "--activate", "n", name, cause=cause)
         if waiting or not origin.active:
             await self._activate(spec.pool, origin.name, cause=cause)
-        if spec.thin or not origin.merging:
+        if not origin.merging:
             return
+        operation = "merge_thin" if spec.thin else "merge"
         execution = await self._tools.must(
-            *("lvm", "lvpoll", "--polloperation", "merge", "--interval", "1", name),
+            *("lvm", "lvpoll", "--polloperation", operation, "--interval", "1", name),
             cause=cause,
             timeout_s=_MERGE_TIMEOUT_S,
         )

@@ -7,7 +7,14 @@ import msgspec
 from node_workers import lvm_report
 from node_workers.filesystems import Filesystems, require_room
 from node_workers.lvm_pools import our_group
-from node_workers.lvm_report import CAUSE_TAG, VOLUME_TAG, LogicalVolume, VolumeGroup, tag_value
+from node_workers.lvm_report import (
+    CAUSE_TAG,
+    MERGED_TAG,
+    VOLUME_TAG,
+    LogicalVolume,
+    VolumeGroup,
+    tag_value,
+)
 from node_workers.ports import (
     THIN_POOL_NAME,
     Filesystem,
@@ -99,6 +106,7 @@ class Volumes:
         group = next((one for one in report.groups if one.volume_with_uid(uid)), None)
         found = None if group is None else group.volume_with_uid(uid)
         if group is None or found is None:
+            refuse_merging(report, uid, name)
             return
         if group.uid != pool_uid or group.name != pool or found.name != name:
             raise _renamed(f"{group.name}/{found.name}", f"{pool}/{name}")
@@ -202,6 +210,13 @@ def refuse_reserved(name: str) -> None:
     """Raise ``RefusedToTouchError`` if LVM, or our thin pool, bears such names itself."""
     if name.startswith(_RESERVED):
         raise RefusedToTouchError(Refusal.RESERVED_NAME, f"LVM keeps {name} to itself")
+
+
+def refuse_merging(report: lvm_report.Report, uid: str, name: str) -> None:
+    """Raise ``InUseError`` if the snapshot *uid*, which LVM shows no more, is being merged."""
+    volumes = (lv for group in report.groups for lv in group.logical)
+    if any(lv.merging and f"{MERGED_TAG}{uid}" in lv.tags for lv in volumes):
+        raise InUseError(f"the snapshot {name} is just becoming its volume")
 
 
 def refuse_origin(group: VolumeGroup, volume: LogicalVolume) -> None:

@@ -12,6 +12,7 @@ from schemas.volume import Layout
 
 SNAPSHOTS = "snapshot"
 FULL_PERCENT = 100
+ROLLBACK_S = 21_600
 Fill = Annotated[int, msgspec.Meta(ge=0, le=FULL_PERCENT)]
 
 
@@ -36,10 +37,13 @@ class DeleteSnapshot(Request, frozen=True, kw_only=True, tag="snapshot.delete.v1
 
 
 class RollBackSnapshot(Request, frozen=True, kw_only=True, tag="snapshot.roll-back.v1"):
-    """Make the volume what it was when the snapshot was taken; the snapshot is used up by it."""
+    """Make the volume what it was when the snapshot was taken; the snapshot is used up by it.
+
+    The deadline is long because a thick volume is written back: what is begun must be ended.
+    """
 
     snapshot: Name
-    deadline_s: Seconds = 600
+    deadline_s: Seconds = ROLLBACK_S
 
 
 class ConcludeSnapshot(Report, frozen=True, kw_only=True, tag="snapshot.report-concluded.v1"):
@@ -167,7 +171,7 @@ class SnapshotRolledBack(Event, frozen=True, kw_only=True, tag="snapshot.rolled-
 
 
 class SnapshotRollbackFailed(Event, frozen=True, kw_only=True, tag="snapshot.rollback-failed.v1"):
-    """The volume is as it was before the rollback was asked for: it was given up."""
+    """The rollback was given up: unless the node had begun, the volume is as it was before."""
 
     snapshot: Name
     operation: Id

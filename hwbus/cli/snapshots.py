@@ -7,11 +7,20 @@ from cyclopts import Parameter
 from hwbus.cli.changing import change, confirmed
 from hwbus.cli.exits import Exit
 from hwbus.cli.nouns import AtNode, AtPool, AtVolume, SnapshotName, VolumeName, Yes
-from hwbus.cli.options import CHANGE, OPTIONS, Change, Deadline, Options, Size, noun
+from hwbus.cli.options import (
+    CHANGE,
+    OPTIONS,
+    Change,
+    Deadline,
+    LongDeadline,
+    Options,
+    Size,
+    noun,
+)
 from hwbus.cli.reading import listing, one, show_row
 from hwbus.cli.session import conversation, print_call, run
 from hwbus.client import query_call
-from schemas.snapshot import CreateSnapshot, DeleteSnapshot, RollBackSnapshot
+from schemas.snapshot import ROLLBACK_S, CreateSnapshot, DeleteSnapshot, RollBackSnapshot
 
 app = noun("snapshot", "Volumes as they were.", alias="snap")
 
@@ -84,7 +93,7 @@ def rollback(
     name: SnapshotName,
     /,
     *,
-    deadline: Deadline = 600,
+    deadline: LongDeadline = ROLLBACK_S,
     yes: Yes = False,
     options: Options = OPTIONS,
     how: Change = CHANGE,

@@ -266,7 +266,7 @@ class LvmTools:
             if any(self._state.is_missing(self._state.pvs[piece.pv]) for piece in lv.pieces):
                 sentence = f"  Refusing activation of partial LV {vg.name}/{lv.name}.\n"
                 raise ToolRefusal(_FAILED, sentence)
-            self._snapshots.activate(vg, lv)
+            self._snapshots.activate(vg, lv, polling=given.one("--poll", "y") == "y")
         return ""
 
     def _allocate(self, vg: Vg, extents: int, stripes: int) -> list[Piece]:

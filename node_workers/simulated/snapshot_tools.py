@@ -40,15 +40,15 @@ class SnapshotTools:
         self._copy(source, lv)
         return lv
 
-    def activate(self, vg: Vg, lv: Lv) -> None:
-        """Activate a volume, and with it its thick snapshots. What waits for that is merged."""
+    def activate(self, vg: Vg, lv: Lv, *, polling: bool) -> None:
+        """Activate a volume and its thick snapshots, and merge what waits, if that is polled."""
         if lv.kind == "snapshot":
             self._refuse_alone(vg, lv)
         lv.active = True
         for snapshot in vg.snapshots(lv):
             snapshot.active = True
         merging = vg.merging(lv)
-        if merging is not None and merging.kind == "thin":
+        if merging is not None and polling:
             self._merge(vg, merging, lv)
 
     def deactivate(self, vg: Vg, lv: Lv) -> None:

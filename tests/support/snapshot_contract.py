@@ -171,6 +171,34 @@ class SnapshotContract:
 
         play(story)
 
+    def test_a_merge_that_was_begun_is_seen_through_whatever_is_wanted_then(
+        self, play: Play
+    ) -> None:
+        async def story(on: Story) -> None:
+            wanted = snapshot(thin=await volume(on, THIN))
+            await on.storage.ensure_snapshot(UID, wanted, cause=CAUSE)
+            await on.bench.write("fast/v1", "after")
+            # As a worker leaves it that died right after the point of no return, while somebody
+            # looked into the snapshot: else LVM would have merged a thin one at once.
+            await on.bench.console("lvchange", "--addtag", "hwbus.merged=uid-s1", "fast/v1")
+            await on.bench.console("lvchange", "--activate", "n", "fast/v1")
+            await on.bench.hold("fast/s1")
+            await on.bench.console("lvconvert", "--yes", "--merge", "fast/s1")
+            await on.bench.let_go("fast/s1")
+            with pytest.raises(InUseError):
+                await on.remove("s1")
+            with pytest.raises(InUseError):
+                await on.remove("v1")
+            assert await on.storage.ensure_snapshot_kept(UID, wanted, cause=CAUSE) is None
+            assert await on.bench.read("fast/v1") == "before"
+            seen = await on.seen()
+            assert seen is not None
+            assert seen.active
+            await on.remove("s1")
+            await on.remove("v1")
+
+        play(story)
+
     def test_a_snapshot_that_overflows_is_lost_and_the_volume_is_not(self, play: Play) -> None:
         async def story(on: Story) -> None:
             await volume(on, THICK)

@@ -51,6 +51,7 @@ THIN = tuple(
     replace(event, layout=Layout.THIN) if hasattr(event, "candidates") else event
     for event in (*pool_ready("n1", thin_bytes=4 * GIB), *volume_ready("n1"))
 )
+BACK = RollBackSnapshot(snapshot="s", deadline_s=600)
 WISH = CreateSnapshot(snapshot="s", volume="pg")
 BEGAN = SnapshotCreationBegan(
     snapshot="s",
@@ -108,7 +109,7 @@ def test_a_thin_snapshot_shares_and_reserves_nothing_of_its_own() -> None:
 def test_what_is_not_there_has_no_snapshot() -> None:
     given(*pool_ready("n1")).when(WISH).refused(Refusal.UNKNOWN_VOLUME, "pg")
     given(*PAST).when(DeleteSnapshot(snapshot="s")).refused(Refusal.UNKNOWN_SNAPSHOT, "s")
-    given(*PAST).when(RollBackSnapshot(snapshot="s")).refused(Refusal.UNKNOWN_SNAPSHOT)
+    given(*PAST).when(BACK).refused(Refusal.UNKNOWN_SNAPSHOT)
 
 
 def test_volumes_and_snapshots_share_their_names() -> None:
@@ -125,7 +126,7 @@ def test_a_snapshot_needs_room_and_a_node_that_is_heard() -> None:
     given(*PAST, full).when(WISH).refused(Refusal.CAPACITY, "n1/fast")
     silent = NodeFellSilent(node="n1", last_heard=NOON)
     given(*PAST, silent).when(WISH).refused(Refusal.NODE_SILENT)
-    given(*READY, silent).when(RollBackSnapshot(snapshot="s")).refused(Refusal.NODE_SILENT)
+    given(*READY, silent).when(BACK).refused(Refusal.NODE_SILENT)
 
 
 def test_a_snapshot_is_there_as_the_operation_says_it_is() -> None:
@@ -173,7 +174,7 @@ def test_while_a_volume_grows_no_snapshot_of_it_is_taken_deleted_or_rolled_back(
         size_bytes=2 * GIB,
     )
     given(*PAST, growth).when(WISH).refused(Refusal.VOLUME_BUSY, OTHER)
-    for command in (DeleteSnapshot(snapshot="s"), RollBackSnapshot(snapshot="s")):
+    for command in (DeleteSnapshot(snapshot="s"), BACK):
         given(*READY, growth).when(command).refused(Refusal.VOLUME_BUSY, OTHER)
 
 
@@ -225,7 +226,7 @@ def test_a_snapshot_is_deleted_or_stays() -> None:
 
 
 def test_a_rollback_uses_the_snapshot_up() -> None:
-    given(*READY).when(RollBackSnapshot(snapshot="s")).then(ROLLBACK)
+    given(*READY).when(BACK).then(ROLLBACK)
     done = ConcludeSnapshot(snapshot="s", operation=OPERATION, gone=True)
     back = SnapshotRolledBack(**_END, volume="pg")
     given(*READY, ROLLBACK).when(done).then(back)
@@ -243,13 +244,13 @@ def test_a_rollback_that_was_given_up_leaves_the_snapshot_unless_it_is_gone() ->
     )
     given(*READY, ROLLBACK).when(report).then(failed)
     given(*READY, ROLLBACK).when(replace(report, gone=True)).then(failed, GONE)
-    given(*READY, ROLLBACK, failed).when(RollBackSnapshot(snapshot="s")).then(ROLLBACK)
+    given(*READY, ROLLBACK, failed).when(BACK).then(ROLLBACK)
 
 
 def test_a_volume_that_has_grown_since_is_not_made_smaller() -> None:
     grown = VolumeGrown(volume="pg", operation=OPERATION, size_bytes=2 * GIB)
     past = (*THIN, BEGAN, HELD, CREATED, FREED, grown)
-    given(*past).when(RollBackSnapshot(snapshot="s")).refused(Refusal.GROWN_SINCE, "pg")
+    given(*past).when(BACK).refused(Refusal.GROWN_SINCE, "pg")
 
 
 def test_a_filling_snapshot_says_so_once_a_mark_and_an_overflow_is_never_silent() -> None:
@@ -272,7 +273,7 @@ def test_a_filling_snapshot_says_so_once_a_mark_and_an_overflow_is_never_silent(
 
 
 def test_a_lost_snapshot_can_only_be_deleted() -> None:
-    given(*READY, LOST).when(RollBackSnapshot(snapshot="s")).refused(Refusal.SNAPSHOT_LOST, "full")
+    given(*READY, LOST).when(BACK).refused(Refusal.SNAPSHOT_LOST, "full")
     given(*READY, LOST).when(DeleteSnapshot(snapshot="s")).then(DELETION)
 
 
