@@ -101,6 +101,9 @@ def _create(snapshot: Snapshot, command: CreateSnapshot, facts: Facts) -> Decisi
         return refuse(Refusal.VOLUME_EXISTS, f"there is a volume {name}")
     if volume is None:
         return refuse(Refusal.UNKNOWN_VOLUME, f"there is no volume {command.volume}")
+    if name in volume.snapshots and not volume.operation:
+        left = f"{volume.node} still holds an earlier snapshot {name} of {command.volume}"
+        return refuse(Refusal.REPLICA_BUSY, left)
     no = _busy(volume, command.volume) or unheard(facts.world.nodes.get(volume.node), volume.node)
     if no is not None:
         return no

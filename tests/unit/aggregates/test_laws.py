@@ -42,13 +42,30 @@ from schemas.refusals import Refusal
 from schemas.replica import (
     CreateReplica,
     KeepReplica,
+    MergeReplica,
     RemoveReplica,
     ReplicaSpec,
     ReportReplicaAbsent,
     ReportReplicaPresent,
     ResizeReplica,
+    SnapshotOf,
 )
-from schemas.volume import ConcludeVolume, DeleteVolume, GrowVolume, ProvisionVolume
+from schemas.snapshot import (
+    ConcludeSnapshot,
+    CreateSnapshot,
+    DeleteSnapshot,
+    ReportSnapshotFill,
+    ReportSnapshotLegRemoved,
+    RollBackSnapshot,
+)
+from schemas.volume import (
+    ConcludeVolume,
+    DeleteVolume,
+    GrowVolume,
+    HoldVolume,
+    ProvisionVolume,
+    ReportVolumeSnapshotGone,
+)
 from schemas.words import every_event
 from tests.support.anything import anything
 from tests.support.given import GIB, MIB, NOON
@@ -58,6 +75,7 @@ NODES = st.sampled_from(["n1", "n2"])
 POOLS = st.sampled_from(["fast", "slow"])
 DISKS = st.sampled_from(["d1", "d2", "d3"])
 VOLUMES = st.sampled_from(["a", "b"])
+SNAPSHOTS = st.sampled_from(["a", "s"])
 IDS = st.sampled_from([f"{n:026d}" for n in range(1, 7)])
 SIZES = st.integers(1, 12 * GIB)
 CODES = st.sampled_from([Refusal.DEADLINE, Refusal.CANCELLED])
@@ -112,7 +130,34 @@ COMMANDS = st.one_of(
         volume=VOLUMES,
         node=NODES,
         operation=IDS,
-        spec=st.builds(ReplicaSpec, uid=IDS, pool=POOLS, size_bytes=SIZES),
+        spec=st.builds(
+            ReplicaSpec,
+            uid=IDS,
+            pool=POOLS,
+            size_bytes=SIZES,
+            snapshot_of=st.none() | st.builds(SnapshotOf, volume=VOLUMES, uid=IDS),
+        ),
+    ),
+    st.builds(MergeReplica, volume=VOLUMES, node=NODES, operation=IDS),
+    st.builds(HoldVolume, volume=VOLUMES, uid=IDS, operation=IDS, snapshot=SNAPSHOTS),
+    st.builds(ReportVolumeSnapshotGone, volume=VOLUMES, uid=IDS, snapshot=SNAPSHOTS),
+    st.builds(CreateSnapshot, snapshot=SNAPSHOTS, volume=VOLUMES),
+    st.builds(DeleteSnapshot, snapshot=SNAPSHOTS),
+    st.builds(RollBackSnapshot, snapshot=SNAPSHOTS),
+    st.builds(
+        ConcludeSnapshot,
+        snapshot=SNAPSHOTS,
+        operation=IDS,
+        gone=st.booleans(),
+        code=st.none() | CODES,
+    ),
+    st.builds(ReportSnapshotLegRemoved, snapshot=SNAPSHOTS, uid=IDS),
+    st.builds(
+        ReportSnapshotFill,
+        snapshot=SNAPSHOTS,
+        uid=IDS,
+        data_percent=st.integers(0, 100),
+        overflowed=st.booleans(),
     ),
     st.builds(ResizeReplica, volume=VOLUMES, node=NODES, operation=IDS, size_bytes=SIZES),
     st.builds(RemoveReplica, volume=VOLUMES, node=NODES, operation=IDS),
@@ -125,7 +170,7 @@ COMMANDS = st.one_of(
         size_bytes=SIZES,
         device=st.just("/dev/x"),
     ),
-    st.builds(ReportReplicaAbsent, volume=VOLUMES, node=NODES, uid=IDS),
+    st.builds(ReportReplicaAbsent, volume=VOLUMES, node=NODES, uid=IDS, merged=st.booleans()),
 )
 SETTLED = st.builds(ReportSettled, pool=POOLS, node=NODES, claim=IDS, size_bytes=SIZES)
 STORIES = st.lists(st.one_of(COMMANDS, SETTLED), max_size=60)
@@ -155,8 +200,8 @@ class History:
 
 
 def state(world: World) -> dict[str, object]:
-    tables = ("nodes", "disks", "pools", "volumes", "replicas", "operations", "provisioning")
-    return {table: getattr(world, table).copy() for table in tables}
+    tables = ("nodes", "disks", "pools", "volumes", "replicas", "snapshots", "operations")
+    return {table: getattr(world, table).copy() for table in (*tables, "provisioning")}
 
 
 @hypothesis.given(STORIES)

@@ -119,6 +119,10 @@ def test_volumes_and_snapshots_share_their_names() -> None:
     given(*READY).when(volume).refused(Refusal.SNAPSHOT_EXISTS, "s")
 
 
+def test_a_name_whose_earlier_leg_may_still_be_there_is_not_free() -> None:
+    given(*PAST, HELD, FREED).when(WISH).refused(Refusal.REPLICA_BUSY, "n1", "s")
+
+
 def test_a_snapshot_needs_room_and_a_node_that_is_heard() -> None:
     full = RoomReserved(
         pool="fast", node="n1", claim=OTHER, size_bytes=19 * GIB, operation=OPERATION

@@ -23,6 +23,7 @@ from schemas.pool import (
 from schemas.refusals import Refusal
 from schemas.replica import (
     ReplicaCreated,
+    ReplicaMergeWanted,
     ReplicaRemovalWanted,
     ReplicaRemovalWithdrawn,
     ReplicaRemoved,
@@ -58,6 +59,7 @@ WANTED = ReplicaWanted(**LEG, operation=OP, spec=ReplicaSpec(uid=UID, pool="fast
 CREATED = ReplicaCreated(**LEG, uid=UID, pool="fast", size_bytes=104, device="/dev/fast/pg")
 RESIZE = ReplicaResizeWanted(**LEG, operation=OP, uid=UID, size_bytes=200)
 REMOVE = ReplicaRemovalWanted(**LEG, operation=OP, uid=UID)
+MERGE = ReplicaMergeWanted(**LEG, operation=OP, uid=UID)
 WITHDRAW = ReplicaRemovalWithdrawn(**LEG, operation=OP, uid=UID)
 REMOVED = ReplicaRemoved(**LEG, uid=UID, pool="fast")
 
@@ -129,6 +131,13 @@ def test_a_withdrawn_removal_asks_whether_the_volume_is_still_there() -> None:
     assert leg.present
     assert leg.withdrawn
     assert not leg.may_create
+
+
+def test_a_merge_is_wanted_until_it_is_withdrawn_and_never_makes_the_snapshot_anew() -> None:
+    leg = leg_after(WANTED, CREATED, MERGE)
+    assert (leg.merging, leg.open, leg.present, leg.may_create) == (True, True, True, False)
+    leg = leg_after(WANTED, CREATED, MERGE, WITHDRAW)
+    assert (leg.merging, leg.withdrawn, leg.may_create) == (False, True, False)
 
 
 def test_a_resize_changes_the_size_that_is_wanted_and_not_what_is_known() -> None:
