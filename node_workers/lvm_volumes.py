@@ -132,8 +132,9 @@ class Volumes:
             if not group.uid or pools.get(group.name) != group.uid:
                 continue
             self.note(group)
-            ours = [lv for lv in group.logical if lv.uid and lv.health != _PARTIAL]
-            sleeping = [lv for lv in ours if not lv.active]
+            partial = {lv.name for lv in group.logical if lv.health == _PARTIAL}
+            whole = (lv for lv in group.logical if not {lv.name, lv.origin} & partial)
+            sleeping = [lv for lv in whole if lv.uid and not lv.active]
             await self._activate(sleeping, group.name, cause=cause)
             activated.extend(lv.uid for lv in sleeping)
         return tuple(activated)

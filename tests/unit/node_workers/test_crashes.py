@@ -294,6 +294,22 @@ def test_a_rollback_that_is_withdrawn_is_either_done_or_never_was() -> None:
     assert set(ends) == {True, False}
 
 
+def test_a_snapshot_whose_volume_lies_on_a_missing_disk_keeps_no_other_from_being_active() -> None:
+    run = Run("form a pool")
+    run.act(run.fresh())
+    wide = volume("v1", 2028)  # the whole first disk, so that the rest lies on the second
+    for step in (made(wide), taken(), made(volume("v2", 40))):
+        asyncio.run(run._do(step, run.fresh()))
+    run.machine.reboot()
+    run.machine.pull("sdb")
+    asyncio.run(run._do(active, run.fresh()))
+    assert {lv.name: lv.active for lv in run.machine.state.vgs[0].lvs} == {
+        "v1": False,
+        "s1": False,
+        "v2": True,
+    }
+
+
 def test_a_filesystem_that_was_half_made_is_made_again() -> None:
     expected, _ = undisturbed("make an xfs volume")
     run = Run("make an xfs volume")
