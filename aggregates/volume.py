@@ -21,8 +21,8 @@ from schemas.volume import (
     DeleteVolume,
     Filesystem,
     GrowVolume,
-    HoldVolume,
     Layout,
+    LockVolume,
     ProvisionVolume,
     ReportLegRemoved,
     ReportVolumeSnapshotGone,
@@ -31,16 +31,16 @@ from schemas.volume import (
     VolumeDeletionBegan,
     VolumeDeletionFailed,
     VolumeEvent,
-    VolumeFreed,
     VolumeGone,
     VolumeGrown,
     VolumeGrowthBegan,
     VolumeGrowthFailed,
-    VolumeHeld,
+    VolumeLocked,
     VolumeProvisioned,
     VolumeProvisioningBegan,
     VolumeProvisioningFailed,
     VolumeSnapshotGone,
+    VolumeUnlocked,
 )
 
 STRIPES_MIN = 2
@@ -54,13 +54,13 @@ class VolumePhase(StrEnum):
     READY = "ready"
     GROWING = "growing"
     DELETING = "deleting"
-    HELD = "held"
+    LOCKED = "locked"
 
 
 class Volume(msgspec.Struct, frozen=True, kw_only=True):
     """One volume. ``size_bytes`` is what was asked for until the node says what it is.
 
-    ``held_for`` is the snapshot that is worked on, ``snapshots`` are those that may be there.
+    ``locked_for`` is the snapshot that is worked on, ``snapshots`` are those that may be there.
     """
 
     phase: VolumePhase = VolumePhase.ABSENT
@@ -73,7 +73,7 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     node: str = ""
     pool: str = ""
     candidates: tuple[Candidate, ...] = ()
-    held_for: str = ""
+    locked_for: str = ""
     snapshots: frozenset[str] = frozenset()
 
 
@@ -86,8 +86,8 @@ def decide(volume: Volume, command: VolumeCommand, facts: Facts) -> Decision[Vol
             return _unready(volume, command, facts) or _grow(volume, command, facts)
         case DeleteVolume():
             return _unready(volume, command, facts) or _delete(volume, command, facts)
-        case HoldVolume():
-            return _hold(volume, command)
+        case LockVolume():
+            return _lock(volume, command)
         case ConcludeVolume():
             return _conclude(volume, command) if volume.operation == command.operation else ()
         case ReportLegRemoved():
@@ -147,13 +147,13 @@ def _taken(volume: Volume, name: str) -> Refused | None:
     return None
 
 
-def _hold(volume: Volume, command: HoldVolume) -> Decision[VolumeEvent]:
+def _lock(volume: Volume, command: LockVolume) -> Decision[VolumeEvent]:
     if volume.operation == command.operation:
         return ()
     if volume.uid != command.uid:
         return refuse(Refusal.UNKNOWN_VOLUME, f"that volume {command.volume} is no more")
     return _taken(volume, command.volume) or (
-        VolumeHeld(
+        VolumeLocked(
             volume=command.volume,
             uid=command.uid,
             operation=command.operation,
@@ -222,8 +222,8 @@ def _conclude(volume: Volume, report: ConcludeVolume) -> Decision[VolumeEvent]:
             return (_grown(volume, report),)
         case VolumePhase.DELETING:
             return (_deleted(volume, report),)
-        case VolumePhase.HELD:
-            return (_freed(volume, report),)
+        case VolumePhase.LOCKED:
+            return (_unlocked(volume, report),)
         case VolumePhase.ABSENT | VolumePhase.READY:
             return ()
         case _:
@@ -273,11 +273,11 @@ def _deleted(volume: Volume, report: ConcludeVolume) -> VolumeEvent:
     )
 
 
-def _freed(volume: Volume, report: ConcludeVolume) -> VolumeEvent:
-    return VolumeFreed(
+def _unlocked(volume: Volume, report: ConcludeVolume) -> VolumeEvent:
+    return VolumeUnlocked(
         volume=report.volume,
         operation=report.operation,
-        snapshot=volume.held_for,
+        snapshot=volume.locked_for,
         gone=report.gone,
     )
 
@@ -308,26 +308,28 @@ def evolve(volume: Volume, event: VolumeEvent) -> Volume:
             return replace(volume, phase=VolumePhase.READY, operation="")
         case VolumeDeleted() | VolumeProvisioningFailed() | VolumeGone():
             return Volume()
-        case VolumeHeld() | VolumeFreed() | VolumeSnapshotGone():
+        case VolumeLocked() | VolumeUnlocked() | VolumeSnapshotGone():
             return _with_snapshots(volume, event)
         case _:
             assert_never(event)
 
 
-def _with_snapshots(volume: Volume, event: VolumeHeld | VolumeFreed | VolumeSnapshotGone) -> Volume:
+def _with_snapshots(
+    volume: Volume, event: VolumeLocked | VolumeUnlocked | VolumeSnapshotGone
+) -> Volume:
     match event:
-        case VolumeHeld():
+        case VolumeLocked():
             return replace(
                 volume,
-                phase=VolumePhase.HELD,
+                phase=VolumePhase.LOCKED,
                 operation=event.operation,
-                held_for=event.snapshot,
+                locked_for=event.snapshot,
                 snapshots=volume.snapshots | {event.snapshot},
             )
-        case VolumeFreed():
+        case VolumeUnlocked():
             left = volume.snapshots - ({event.snapshot} if event.gone else frozenset())
             ready = VolumePhase.READY
-            return replace(volume, phase=ready, operation="", held_for="", snapshots=left)
+            return replace(volume, phase=ready, operation="", locked_for="", snapshots=left)
         case VolumeSnapshotGone():
             return replace(volume, snapshots=volume.snapshots - {event.snapshot})
         case _:

@@ -18,15 +18,15 @@ from schemas.volume import (
     VolumeDeleted,
     VolumeDeletionBegan,
     VolumeDeletionFailed,
-    VolumeFreed,
     VolumeGone,
     VolumeGrown,
     VolumeGrowthBegan,
     VolumeGrowthFailed,
-    VolumeHeld,
+    VolumeLocked,
     VolumeProvisioned,
     VolumeProvisioningBegan,
     VolumeProvisioningFailed,
+    VolumeUnlocked,
 )
 
 
@@ -111,9 +111,9 @@ def _changed(row: VolumeRow, event: Event) -> VolumeRow:
             return replace(growing, wanted_bytes=event.size_bytes)
         case VolumeDeletionBegan():
             return _working(row, VolumeState.DELETING, event)
-        case VolumeHeld():
-            return replace(row, state=VolumeState.HELD, operation=event.operation)
-        case VolumeFreed():
+        case VolumeLocked():
+            return replace(row, state=VolumeState.LOCKED, operation=event.operation)
+        case VolumeUnlocked():
             return replace(row, state=VolumeState.READY, operation="")
         case _:
             return row

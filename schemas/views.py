@@ -146,13 +146,13 @@ class PoolRow(Tracked, frozen=True, kw_only=True):
 
 
 class VolumeState(StrEnum):
-    """What is being done with a volume. ``held``: something with one of its snapshots."""
+    """What is being done with a volume. ``locked``: something with one of its snapshots."""
 
     PROVISIONING = "provisioning"
     READY = "ready"
     GROWING = "growing"
     DELETING = "deleting"
-    HELD = "held"
+    LOCKED = "locked"
 
 
 class VolumeRow(Tracked, frozen=True, kw_only=True):

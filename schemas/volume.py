@@ -74,7 +74,7 @@ class DeleteVolume(Request, frozen=True, kw_only=True, tag="volume.delete.v1"):
     deadline_s: Seconds = 600
 
 
-class HoldVolume(Request, frozen=True, kw_only=True, tag="volume.hold.v1"):
+class LockVolume(Request, frozen=True, kw_only=True, tag="volume.lock.v1"):
     """Step of work on one of its snapshots: nothing else shall be done to the volume meanwhile."""
 
     volume: Name
@@ -221,7 +221,7 @@ class VolumeGone(Event, frozen=True, kw_only=True, tag="volume.gone.v1"):
     uid: Id
 
 
-class VolumeHeld(Event, frozen=True, kw_only=True, tag="volume.held.v1"):
+class VolumeLocked(Event, frozen=True, kw_only=True, tag="volume.locked.v1"):
     """Nothing else is done to the volume while that operation works on one of its snapshots."""
 
     volume: Name
@@ -230,7 +230,7 @@ class VolumeHeld(Event, frozen=True, kw_only=True, tag="volume.held.v1"):
     snapshot: Name
 
 
-class VolumeFreed(Event, frozen=True, kw_only=True, tag="volume.freed.v1"):
+class VolumeUnlocked(Event, frozen=True, kw_only=True, tag="volume.unlocked.v1"):
     """The work on a snapshot of the volume has ended; ``gone``: that snapshot is no more."""
 
     volume: Name
@@ -250,7 +250,7 @@ VolumeCommand = (
     ProvisionVolume
     | GrowVolume
     | DeleteVolume
-    | HoldVolume
+    | LockVolume
     | ConcludeVolume
     | ReportLegRemoved
     | ReportVolumeSnapshotGone
@@ -266,7 +266,7 @@ VolumeEvent = (
     | VolumeDeleted
     | VolumeDeletionFailed
     | VolumeGone
-    | VolumeHeld
-    | VolumeFreed
+    | VolumeLocked
+    | VolumeUnlocked
     | VolumeSnapshotGone
 )

@@ -27,18 +27,18 @@ from schemas.snapshot import (
     SnapshotRollbackFailed,
     SnapshotRolledBack,
 )
-from schemas.volume import ConcludeVolume, HoldVolume, VolumeFreed, VolumeHeld
+from schemas.volume import ConcludeVolume, LockVolume, VolumeLocked, VolumeUnlocked
 
 
 class EndSnapshot(Process, frozen=True, kw_only=True):
     """Once the node has done it there is no way back, and none is pretended.
 
-    A snapshot that outlived its volume has nobody to be held for it.
+    A snapshot that outlived its volume has nobody to be locked for it.
     """
 
     wish: SnapshotDeletionBegan | SnapshotRollbackBegan
-    held: bool = False
-    freed: bool = False
+    locked: bool = False
+    unlocked: bool = False
     wanted: bool = False
     withdrawn: bool = False
     kept: bool = False
@@ -60,9 +60,9 @@ class EndSnapshot(Process, frozen=True, kw_only=True):
     def forward(self) -> Due | None:
         """Hold, have the leg removed or merged, wait for node and ledger, conclude, free."""
         if self.succeeded:
-            return self.completed() if self.freed else self._free(gone=True)
-        if not self.held:
-            return Due("hold", self._hold())
+            return self.completed() if self.unlocked else self._unlock(gone=True)
+        if not self.locked:
+            return Due("lock", self._lock())
         if not self.wanted:
             return Due("merge" if self.merging else "remove", self._want())
         return self._done() if self.done and self.released else None
@@ -78,25 +78,25 @@ class EndSnapshot(Process, frozen=True, kw_only=True):
             return None
         if not self.concluded:
             return Due("failed", self._conclude(why))
-        if self.held and not self.freed:
-            return self._free(gone=self.removed)
+        if self.locked and not self.unlocked:
+            return self._unlock(gone=self.removed)
         leg = f"replica/{self.wish.node}/{self.wish.snapshot}"
         return self.given_up(why, *((leg,) if waits_for_node else ()))
 
     def refused(self, refusal: StepRefused) -> "EndSnapshot":
         """Delete a snapshot all the same when its volume is no more."""
-        orphan = refusal.step == "hold" and refusal.code is Refusal.UNKNOWN_VOLUME
+        orphan = refusal.step == "lock" and refusal.code is Refusal.UNKNOWN_VOLUME
         if orphan and not self.merging:
-            return replace(self, held=True, freed=True)
+            return replace(self, locked=True, unlocked=True)
         return self.give_up(refusal.code, f"{refusal.step}: {refusal.because}")
 
     def note(self, event: Event) -> "EndSnapshot":
         """Note what volume, pool and node say."""
         match event:
-            case VolumeHeld():
-                return replace(self, held=True)
-            case VolumeFreed():
-                return replace(self, freed=True)
+            case VolumeLocked():
+                return replace(self, locked=True)
+            case VolumeUnlocked():
+                return replace(self, unlocked=True)
             case ReplicaRemovalWanted() | ReplicaMergeWanted():
                 return replace(self, wanted=True)
             case ReplicaRemovalWithdrawn():
@@ -116,8 +116,8 @@ class EndSnapshot(Process, frozen=True, kw_only=True):
             case _:
                 return self
 
-    def _hold(self) -> HoldVolume:
-        return HoldVolume(
+    def _lock(self) -> LockVolume:
+        return LockVolume(
             volume=self.wish.volume,
             uid=self.wish.volume_uid,
             operation=self.operation,
@@ -144,7 +144,7 @@ class EndSnapshot(Process, frozen=True, kw_only=True):
             because=why.because[:1000],
         )
 
-    def _free(self, *, gone: bool) -> Due:
+    def _unlock(self, *, gone: bool) -> Due:
         free = ConcludeVolume(volume=self.wish.volume, operation=self.operation, gone=gone)
         return Due("free", free)
 

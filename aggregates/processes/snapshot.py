@@ -1,4 +1,4 @@
-"""Taking a snapshot: hold its volume, set room aside, have the leg made, say that it is there."""
+"""Taking a snapshot: lock its volume, set room aside, have the leg made, say that it is there."""
 
 from msgspec.structs import replace
 
@@ -25,15 +25,15 @@ from schemas.snapshot import (
     SnapshotCreationBegan,
     SnapshotCreationFailed,
 )
-from schemas.volume import ConcludeVolume, HoldVolume, Layout, VolumeFreed, VolumeHeld
+from schemas.volume import ConcludeVolume, Layout, LockVolume, VolumeLocked, VolumeUnlocked
 
 
 class TakeSnapshot(Process, frozen=True, kw_only=True):
-    """The volume is held from before the first step until after the last, and then free again."""
+    """The volume is locked from before the first step until after the last, and then free again."""
 
     wish: SnapshotCreationBegan
-    held: bool = False
-    freed: bool = False
+    locked: bool = False
+    unlocked: bool = False
     reserved: bool = False
     wanted: bool = False
     created_bytes: int = 0
@@ -46,9 +46,9 @@ class TakeSnapshot(Process, frozen=True, kw_only=True):
     def forward(self) -> Due | None:
         """Hold, reserve, have the leg made, wait for the node and the ledger, conclude, free."""
         if self.succeeded:
-            return self.completed() if self.freed else self._free(gone=False)
-        if not self.held:
-            return Due("hold", self._hold())
+            return self.completed() if self.unlocked else self._unlock(gone=False)
+        if not self.locked:
+            return Due("lock", self._lock())
         if not self.reserved and not self.wanted:
             return Due("reserve", room_for(self.wish))
         if not self.wanted:
@@ -69,18 +69,18 @@ class TakeSnapshot(Process, frozen=True, kw_only=True):
         if not self.concluded:
             return Due("failed", self._conclude(why))
         left = self.wanted and not self.removed
-        if self.held and not self.freed:
-            return self._free(gone=not left)
+        if self.locked and not self.unlocked:
+            return self._unlock(gone=not left)
         leg = f"replica/{self.wish.node}/{self.wish.snapshot}"
         return self.given_up(why, *((leg,) if left else ()))
 
     def note(self, event: Event) -> "TakeSnapshot":
         """Note what volume, pool and node say."""
         match event:
-            case VolumeHeld():
-                return replace(self, held=True)
-            case VolumeFreed():
-                return replace(self, freed=True)
+            case VolumeLocked():
+                return replace(self, locked=True)
+            case VolumeUnlocked():
+                return replace(self, unlocked=True)
             case RoomReserved() | RoomUnreserved():
                 return replace(self, reserved=isinstance(event, RoomReserved))
             case ReplicaWanted():
@@ -103,8 +103,8 @@ class TakeSnapshot(Process, frozen=True, kw_only=True):
             case _:
                 return self
 
-    def _hold(self) -> HoldVolume:
-        return HoldVolume(
+    def _lock(self) -> LockVolume:
+        return LockVolume(
             volume=self.wish.volume,
             uid=self.wish.volume_uid,
             operation=self.operation,
@@ -150,7 +150,7 @@ class TakeSnapshot(Process, frozen=True, kw_only=True):
             because=why.because[:1000],
         )
 
-    def _free(self, *, gone: bool) -> Due:
+    def _unlock(self, *, gone: bool) -> Due:
         free = ConcludeVolume(volume=self.wish.volume, operation=self.operation, gone=gone)
         return Due("free", free)
 

@@ -62,7 +62,7 @@ from schemas.volume import (
     ConcludeVolume,
     DeleteVolume,
     GrowVolume,
-    HoldVolume,
+    LockVolume,
     ProvisionVolume,
     ReportVolumeSnapshotGone,
 )
@@ -139,7 +139,7 @@ COMMANDS = st.one_of(
         ),
     ),
     st.builds(MergeReplica, volume=VOLUMES, node=NODES, operation=IDS),
-    st.builds(HoldVolume, volume=VOLUMES, uid=IDS, operation=IDS, snapshot=SNAPSHOTS),
+    st.builds(LockVolume, volume=VOLUMES, uid=IDS, operation=IDS, snapshot=SNAPSHOTS),
     st.builds(ReportVolumeSnapshotGone, volume=VOLUMES, uid=IDS, snapshot=SNAPSHOTS),
     st.builds(CreateSnapshot, snapshot=SNAPSHOTS, volume=VOLUMES),
     st.builds(DeleteSnapshot, snapshot=SNAPSHOTS),

@@ -32,15 +32,15 @@ from schemas.volume import (
     ConcludeVolume,
     DeleteVolume,
     GrowVolume,
-    HoldVolume,
     Layout,
+    LockVolume,
     ProvisionVolume,
     ReportVolumeSnapshotGone,
-    VolumeFreed,
     VolumeGrown,
     VolumeGrowthBegan,
-    VolumeHeld,
+    VolumeLocked,
     VolumeSnapshotGone,
+    VolumeUnlocked,
 )
 from tests.support.given import GIB, MIB, NOON, OPERATION, OTHER, UID, given
 from tests.support.words import DEADLINE, pool_ready, volume_ready
@@ -65,8 +65,8 @@ BEGAN = SnapshotCreationBegan(
     size_bytes=GIB,
     reserve_bytes=-(-GIB // 5),
 )
-HELD = VolumeHeld(volume="pg", uid=UID, operation=OPERATION, snapshot="s")
-FREED = VolumeFreed(volume="pg", operation=OPERATION, snapshot="s")
+LOCKED = VolumeLocked(volume="pg", uid=UID, operation=OPERATION, snapshot="s")
+UNLOCKED = VolumeUnlocked(volume="pg", operation=OPERATION, snapshot="s")
 CREATED = SnapshotCreated(
     snapshot="s",
     uid=SNAPSHOT_UID,
@@ -74,7 +74,7 @@ CREATED = SnapshotCreated(
     reserve_bytes=208 * MIB,
     consistency=Consistency.FILESYSTEM,
 )
-READY = (*PAST, BEGAN, HELD, CREATED, FREED)
+READY = (*PAST, BEGAN, LOCKED, CREATED, UNLOCKED)
 _END: dict[str, Any] = {"snapshot": "s", "uid": SNAPSHOT_UID, "operation": OPERATION}
 _OF: dict[str, Any] = {"volume": "pg", "volume_uid": UID, "node": "n1", "pool": "fast"}
 DELETION = SnapshotDeletionBegan(**_END, **_OF, deadline=DEADLINE)
@@ -120,7 +120,7 @@ def test_volumes_and_snapshots_share_their_names() -> None:
 
 
 def test_a_name_whose_earlier_leg_may_still_be_there_is_not_free() -> None:
-    given(*PAST, HELD, FREED).when(WISH).refused(Refusal.REPLICA_BUSY, "n1", "s")
+    given(*PAST, LOCKED, UNLOCKED).when(WISH).refused(Refusal.REPLICA_BUSY, "n1", "s")
 
 
 def test_a_snapshot_needs_room_and_a_node_that_is_heard() -> None:
@@ -140,7 +140,7 @@ def test_a_snapshot_is_there_as_the_operation_says_it_is() -> None:
         reserve_bytes=208 * MIB,
         consistency=Consistency.FILESYSTEM,
     )
-    given(*PAST, BEGAN, HELD).when(report).then(CREATED)
+    given(*PAST, BEGAN, LOCKED).when(report).then(CREATED)
     given(*READY).when(report).nothing()
     given(*PAST, BEGAN).when(replace(report, operation=OTHER)).nothing()
 
@@ -157,13 +157,13 @@ WORK: list[Message] = [
     WISH,
     GrowVolume(volume="pg", size_bytes=2 * GIB),
     DeleteVolume(volume="pg"),
-    HoldVolume(volume="pg", uid=UID, operation=OTHER, snapshot="other"),
+    LockVolume(volume="pg", uid=UID, operation=OTHER, snapshot="other"),
 ]
 
 
 @pytest.mark.parametrize("command", WORK, ids=lambda word: type(word).__name__)
 def test_while_a_volume_is_held_nothing_else_is_begun_with_it(command: Message) -> None:
-    given(*PAST, HELD).when(command).refused(Refusal.VOLUME_BUSY, OPERATION)
+    given(*PAST, LOCKED).when(command).refused(Refusal.VOLUME_BUSY, OPERATION)
 
 
 def test_while_a_volume_grows_no_snapshot_of_it_is_taken_deleted_or_rolled_back() -> None:
@@ -183,25 +183,25 @@ def test_while_a_volume_grows_no_snapshot_of_it_is_taken_deleted_or_rolled_back(
 
 
 def test_a_volume_is_held_once_and_freed_by_the_same_operation() -> None:
-    hold = HoldVolume(volume="pg", uid=UID, operation=OPERATION, snapshot="s")
-    given(*PAST).when(hold).then(HELD)
-    given(*PAST, HELD).when(hold).nothing()
-    given(*PAST).when(replace(hold, uid=OTHER)).refused(Refusal.UNKNOWN_VOLUME)
+    lock = LockVolume(volume="pg", uid=UID, operation=OPERATION, snapshot="s")
+    given(*PAST).when(lock).then(LOCKED)
+    given(*PAST, LOCKED).when(lock).nothing()
+    given(*PAST).when(replace(lock, uid=OTHER)).refused(Refusal.UNKNOWN_VOLUME)
     free = ConcludeVolume(volume="pg", operation=OPERATION)
-    given(*PAST, HELD).when(free).then(FREED)
-    given(*PAST, HELD).when(replace(free, gone=True)).then(replace(FREED, gone=True))
-    given(*PAST, HELD, FREED).when(free).nothing()
+    given(*PAST, LOCKED).when(free).then(UNLOCKED)
+    given(*PAST, LOCKED).when(replace(free, gone=True)).then(replace(UNLOCKED, gone=True))
+    given(*PAST, LOCKED, UNLOCKED).when(free).nothing()
 
 
 def test_a_volume_with_snapshots_is_neither_deleted_nor_grown_if_thick() -> None:
     grow, delete = GrowVolume(volume="pg", size_bytes=2 * GIB), DeleteVolume(volume="pg")
     given(*READY).when(grow).refused(Refusal.HAS_SNAPSHOTS, "s")
     given(*READY).when(delete).refused(Refusal.HAS_SNAPSHOTS, "s")
-    thin = given(*THIN, HELD, FREED)
+    thin = given(*THIN, LOCKED, UNLOCKED)
     thin.when(delete).refused(Refusal.HAS_SNAPSHOTS)
     assert isinstance(thin.decide(grow), tuple)
-    freed = replace(FREED, gone=True)
-    assert isinstance(given(*PAST, HELD, freed).decide(delete), tuple)
+    unlocked = replace(UNLOCKED, gone=True)
+    assert isinstance(given(*PAST, LOCKED, unlocked).decide(delete), tuple)
 
 
 def test_a_volume_forgets_a_snapshot_that_is_gone() -> None:
@@ -253,7 +253,7 @@ def test_a_rollback_that_was_given_up_leaves_the_snapshot_unless_it_is_gone() ->
 
 def test_a_volume_that_has_grown_since_is_not_made_smaller() -> None:
     grown = VolumeGrown(volume="pg", operation=OPERATION, size_bytes=2 * GIB)
-    past = (*THIN, BEGAN, HELD, CREATED, FREED, grown)
+    past = (*THIN, BEGAN, LOCKED, CREATED, UNLOCKED, grown)
     given(*past).when(BACK).refused(Refusal.GROWN_SINCE, "pg")
 
 

@@ -22,7 +22,7 @@ from schemas.snapshot import (
     SnapshotRolledBack,
 )
 from schemas.views import SnapshotRow, SnapshotState, UsageLevel, VolumeState
-from schemas.volume import Layout, VolumeFreed, VolumeHeld
+from schemas.volume import Layout, VolumeLocked, VolumeUnlocked
 from tests.support.clock import NOON
 from tests.unit.projectors.stories import GIB, MIB, Story, uid
 
@@ -150,11 +150,11 @@ def test_the_trouble_of_a_leg_shows_on_its_snapshot() -> None:
 
 def test_a_volume_shows_that_it_is_held() -> None:
     story = _ready()
-    story.say(VolumeHeld(volume="pg", uid=uid(1), operation=OPERATION, snapshot="s"))
+    story.say(VolumeLocked(volume="pg", uid=uid(1), operation=OPERATION, snapshot="s"))
     row = story.row(VOLUMES, "pg")
     assert row is not None
-    assert (row.state, row.operation) == (VolumeState.HELD, OPERATION)
-    story.say(VolumeFreed(volume="pg", operation=OPERATION, snapshot="s"))
+    assert (row.state, row.operation) == (VolumeState.LOCKED, OPERATION)
+    story.say(VolumeUnlocked(volume="pg", operation=OPERATION, snapshot="s"))
     row = story.row(VOLUMES, "pg")
     assert row is not None
     assert (row.state, row.operation, row.size_bytes) == (VolumeState.READY, "", GIB)
