@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from aggregates.operation import Operation
     from aggregates.pool import Pool
     from aggregates.replica import Replica
+    from aggregates.snapshot import Snapshot
     from aggregates.volume import Volume
 
 E = TypeVar("E", bound=Event)
@@ -51,6 +52,11 @@ class World(Protocol):
     @property
     def replicas(self) -> "Mapping[tuple[str, str], Replica]":
         """All replicas by node and volume."""
+        ...
+
+    @property
+    def snapshots(self) -> "Mapping[str, Snapshot]":
+        """All snapshots by name."""
         ...
 
     @property

@@ -14,6 +14,7 @@ from schemas.replica import (
     CreateReplica,
     HoldReplica,
     KeepReplica,
+    MergeReplica,
     RemoveReplica,
     ReplicaCommand,
     ReplicaCreated,
@@ -21,6 +22,7 @@ from schemas.replica import (
     ReplicaHeld,
     ReplicaHoldWanted,
     ReplicaKept,
+    ReplicaMergeWanted,
     ReplicaRemovalWanted,
     ReplicaRemovalWithdrawn,
     ReplicaRemoved,
@@ -48,10 +50,13 @@ class ReplicaPhase(StrEnum):
     HOLDING = "holding"
     HELD = "held"
     GOING = "going"
+    MERGING = "merging"
     STAYING = "staying"
 
 
-_OUT_OF_USE = frozenset({ReplicaPhase.HOLDING, ReplicaPhase.HELD, ReplicaPhase.GOING})
+_OUT_OF_USE = frozenset(
+    {ReplicaPhase.HOLDING, ReplicaPhase.HELD, ReplicaPhase.GOING, ReplicaPhase.MERGING}
+)
 _MAY_BE_GONE = frozenset({ReplicaPhase.GOING, ReplicaPhase.STAYING, ReplicaPhase.HOLDING})
 
 
@@ -79,7 +84,7 @@ def decide(replica: Replica, command: ReplicaCommand, facts: Facts) -> Decision[
             if replica.spec is None or replica.spec.uid != command.uid:
                 return ()
             return _note(replica, replica.spec, command)
-        case ResizeReplica() | RemoveReplica() | HoldReplica() | KeepReplica():
+        case ResizeReplica() | RemoveReplica() | MergeReplica() | HoldReplica() | KeepReplica():
             if replica.spec is None:
                 where = f"{command.node} has no leg of {command.volume}"
                 return refuse(Refusal.UNKNOWN_REPLICA, where)
@@ -108,9 +113,11 @@ def _create(replica: Replica, command: CreateReplica, facts: Facts) -> Decision[
 def _want(
     replica: Replica,
     spec: ReplicaSpec,
-    command: ResizeReplica | RemoveReplica | HoldReplica | KeepReplica,
+    command: ResizeReplica | RemoveReplica | MergeReplica | HoldReplica | KeepReplica,
 ) -> Decision[ReplicaEvent]:
     match command:
+        case MergeReplica():
+            return _merge(replica, spec, command)
         case ResizeReplica():
             if replica.phase in _OUT_OF_USE:
                 out = f"{command.volume} is being removed, or held"
@@ -127,6 +134,8 @@ def _want(
                 ),
             )
         case RemoveReplica() | HoldReplica() | KeepReplica():
+            if replica.phase is ReplicaPhase.MERGING and not isinstance(command, KeepReplica):
+                return refuse(Refusal.REPLICA_BUSY, f"{command.volume} is being merged")
             word = _other_wish(replica.phase, command)
             about = {"volume": command.volume, "node": command.node}
             if word is None:
@@ -152,6 +161,22 @@ def _other_wish(
             assert_never(command)
 
 
+def _merge(replica: Replica, spec: ReplicaSpec, command: MergeReplica) -> Decision[ReplicaEvent]:
+    if replica.phase is ReplicaPhase.MERGING:
+        return ()
+    if spec.snapshot_of is None or replica.phase is not ReplicaPhase.PRESENT:
+        odd = f"{command.volume} on {command.node} is {replica.phase.value}"
+        return refuse(Refusal.REPLICA_BUSY, odd)
+    return (
+        ReplicaMergeWanted(
+            volume=command.volume,
+            node=command.node,
+            operation=command.operation,
+            uid=spec.uid,
+        ),
+    )
+
+
 def _note(
     replica: Replica,
     spec: ReplicaSpec,
@@ -165,11 +190,17 @@ def _note(
                 return ()
             return (ReplicaHeld(volume=report.volume, node=report.node, uid=spec.uid),)
         case ReportReplicaAbsent():
-            if replica.phase not in _MAY_BE_GONE:
+            merging = replica.phase is ReplicaPhase.MERGING and report.merged
+            if not merging and replica.phase not in _MAY_BE_GONE:
                 return ()
             return (
                 ReplicaRemoved(
-                    volume=report.volume, node=report.node, uid=spec.uid, pool=spec.pool
+                    volume=report.volume,
+                    node=report.node,
+                    uid=spec.uid,
+                    pool=spec.pool,
+                    snapshot=spec.snapshot_of is not None,
+                    merged=report.merged,
                 ),
             )
         case ReportReplicaTrouble():
@@ -205,6 +236,7 @@ def _note_presence(
                 size_bytes=report.size_bytes,
                 device=report.device,
                 thin=thin,
+                consistency=report.consistency,
             ),
         )
     if replica.phase is ReplicaPhase.STAYING:
@@ -255,6 +287,8 @@ def evolve(replica: Replica, event: ReplicaEvent) -> Replica:
             return replace(replica, phase=ReplicaPhase.HELD, trouble=None)
         case ReplicaRemovalWanted():
             return replace(replica, phase=ReplicaPhase.GOING, trouble=None)
+        case ReplicaMergeWanted():
+            return replace(replica, phase=ReplicaPhase.MERGING, trouble=None)
         case ReplicaRemovalWithdrawn():
             return replace(replica, phase=ReplicaPhase.STAYING, trouble=None)
         case ReplicaRemoved():

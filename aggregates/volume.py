@@ -6,7 +6,7 @@ from typing import assert_never
 
 import msgspec
 
-from aggregates import attaching
+from aggregates import attaching, concluding
 from aggregates.decision import Decision, Facts
 from aggregates.health import ailing
 from aggregates.ledger import short_of
@@ -30,27 +30,22 @@ from schemas.volume import (
     Filesystem,
     GrowVolume,
     Layout,
+    LockVolume,
     ProvisionVolume,
     PurgeVolume,
     ReportLegRemoved,
+    ReportVolumeSnapshotGone,
     UndeleteVolume,
     VolumeCommand,
-    VolumeDeleted,
     VolumeDeletionBegan,
-    VolumeDeletionFailed,
     VolumeEvent,
     VolumeGone,
-    VolumeGrown,
     VolumeGrowthBegan,
-    VolumeGrowthFailed,
-    VolumeHeld,
     VolumeHoldBegan,
-    VolumeProvisioned,
+    VolumeLocked,
     VolumeProvisioningBegan,
-    VolumeProvisioningFailed,
-    VolumeUndeleted,
+    VolumeSnapshotGone,
     VolumeUndeletionBegan,
-    VolumeUndeletionFailed,
 )
 
 STRIPES_MIN = 2
@@ -70,12 +65,14 @@ class VolumePhase(StrEnum):
     ATTACHING = "attaching"
     DETACHING = "detaching"
     LIMITING = "limiting"
+    LOCKED = "locked"
 
 
 class Volume(msgspec.Struct, frozen=True, kw_only=True):
     """One volume. ``size_bytes`` is what was asked for until the node says what it is.
 
-    ``until`` is when the hold on it is over; None: it is not held.
+    ``until`` is when the hold on it is over; None: it is not held. ``locked_for`` is the snapshot
+    that is worked on, ``snapshots`` are those that may be there.
     """
 
     phase: VolumePhase = VolumePhase.ABSENT
@@ -90,6 +87,8 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     candidates: tuple[Candidate, ...] = ()
     until: datetime | None = None
     use: attaching.Use = attaching.Use()
+    locked_for: str = ""
+    snapshots: frozenset[str] = frozenset()
 
 
 def decide(
@@ -107,12 +106,18 @@ def decide(
             return _unheld(volume, command, facts) or _end_hold(volume, command, facts)
         case AttachVolume() | DetachVolume() | LimitVolume():
             return _unready(volume, command, facts) or attaching.decide(volume, command, facts)
+        case LockVolume():
+            return _lock(volume, command)
         case ConcludeVolume():
             return _conclude(volume, command) if volume.operation == command.operation else ()
         case ReportLegRemoved():
             at_rest = volume.phase in {VolumePhase.READY, VolumePhase.HELD}
             gone = at_rest and volume.uid == command.uid
             return (VolumeGone(volume=command.volume, uid=command.uid),) if gone else ()
+        case ReportVolumeSnapshotGone():
+            known = volume.uid == command.uid and command.snapshot in volume.snapshots
+            gone_one = VolumeSnapshotGone(volume=command.volume, snapshot=command.snapshot)
+            return (gone_one,) if known else ()
         case _:
             assert_never(command)
 
@@ -121,6 +126,8 @@ def _provision(volume: Volume, command: ProvisionVolume, facts: Facts) -> Decisi
     if volume.phase is not VolumePhase.ABSENT:
         there = f"there is a volume {command.volume} ({volume.phase.value})"
         return refuse(Refusal.VOLUME_EXISTS, there)
+    if command.volume in facts.world.snapshots:
+        return refuse(Refusal.SNAPSHOT_EXISTS, f"there is a snapshot {command.volume}")
     striped = command.layout is Layout.STRIPED
     if striped is (command.stripes < STRIPES_MIN):
         odd = f"layout {command.layout.value} with {command.stripes} stripes"
@@ -147,7 +154,17 @@ def _unready(
     if volume.phase is VolumePhase.HELD:
         held = f"{command.volume} is deleted, and held until {_read(volume.until)}"
         return refuse(Refusal.VOLUME_HELD, held)
-    return _unfree(volume, command, facts)
+    return _unfree(volume, command, facts) or _kept(volume, command)
+
+
+def _kept(volume: Volume, command: GrowVolume | DeleteVolume | AttachingCommand) -> Refused | None:
+    """Return why the snapshots of the volume stand in the way, or None."""
+    thin = volume.layout is Layout.THIN
+    hindered = isinstance(command, DeleteVolume) or (isinstance(command, GrowVolume) and not thin)
+    if not volume.snapshots or not hindered:
+        return None
+    kept = f"{command.volume} has the snapshots {', '.join(sorted(volume.snapshots))}"
+    return refuse(Refusal.HAS_SNAPSHOTS, kept[:1000])
 
 
 def _unheld(volume: Volume, command: UndeleteVolume | PurgeVolume, facts: Facts) -> Refused | None:
@@ -168,12 +185,37 @@ def _unfree(
     command: GrowVolume | DeleteVolume | UndeleteVolume | PurgeVolume | AttachingCommand,
     facts: Facts,
 ) -> Refused | None:
-    if volume.phase is VolumePhase.ABSENT:
-        return refuse(Refusal.UNKNOWN_VOLUME, f"there is no volume {command.volume}")
-    if volume.operation:
-        running = f"operation {volume.operation} ({volume.phase.value}) runs on {command.volume}"
-        return refuse(Refusal.VOLUME_BUSY, running)
+    no = _taken(volume, command.volume)
+    return no or unheard(facts.world.nodes.get(volume.node), volume.node)
     return unheard(facts.world.nodes.get(volume.node), volume.node)
+
+
+def _taken(volume: Volume, name: str) -> Refused | None:
+    """Return why nothing can be begun with the volume."""
+    if volume.phase is VolumePhase.ABSENT:
+        return refuse(Refusal.UNKNOWN_VOLUME, f"there is no volume {name}")
+    if volume.operation:
+        running = f"operation {volume.operation} ({volume.phase.value}) runs on {name}"
+        return refuse(Refusal.VOLUME_BUSY, running)
+    return None
+
+
+def _lock(volume: Volume, command: LockVolume) -> Decision[VolumeEvent]:
+    if volume.operation == command.operation:
+        return ()
+    if volume.uid != command.uid:
+        return refuse(Refusal.UNKNOWN_VOLUME, f"that volume {command.volume} is no more")
+    if volume.phase is VolumePhase.HELD:
+        held = f"{command.volume} is deleted, and held until {_read(volume.until)}"
+        return refuse(Refusal.VOLUME_HELD, held)
+    return _taken(volume, command.volume) or (
+        VolumeLocked(
+            volume=command.volume,
+            uid=command.uid,
+            operation=command.operation,
+            snapshot=command.snapshot,
+        ),
+    )
 
 
 def _grow(volume: Volume, command: GrowVolume, facts: Facts) -> Decision[VolumeEvent]:
@@ -271,90 +313,24 @@ def _end_hold(
 def _conclude(volume: Volume, report: ConcludeVolume) -> Decision[VolumeEvent | AttachingEvent]:
     match volume.phase:
         case VolumePhase.PROVISIONING:
-            return (_provisioned(volume, report),)
+            return (concluding.provisioned(volume, report),)
         case VolumePhase.GROWING:
-            return (_grown(volume, report),)
+            return (concluding.grown(volume, report),)
         case VolumePhase.HOLDING:
-            return (_put_on_hold(volume, report),)
+            return (concluding.put_on_hold(volume, report),)
         case VolumePhase.DELETING:
-            return (_deleted(volume, report),)
+            return (concluding.deleted(volume, report),)
         case VolumePhase.UNDELETING:
-            return (_undeleted(volume, report),)
+            return (concluding.undeleted(volume, report),)
         case VolumePhase.ATTACHING:
             return attaching.attached(volume, report)
         case VolumePhase.DETACHING:
             return attaching.detached(volume, report)
         case VolumePhase.LIMITING:
             return attaching.limited(volume, report)
+        case VolumePhase.LOCKED:
+            return (concluding.unlocked(volume, report),)
         case VolumePhase.ABSENT | VolumePhase.READY | VolumePhase.HELD:
             return ()
         case _:
             assert_never(volume.phase)
-
-
-def _provisioned(volume: Volume, report: ConcludeVolume) -> VolumeEvent:
-    if report.code is None and report.node is not None and report.pool is not None:
-        return VolumeProvisioned(
-            volume=report.volume,
-            uid=volume.uid,
-            operation=report.operation,
-            node=report.node,
-            pool=report.pool,
-            size_bytes=report.size_bytes or volume.size_bytes,
-        )
-    return VolumeProvisioningFailed(
-        volume=report.volume,
-        uid=volume.uid,
-        operation=report.operation,
-        code=report.code or Refusal.NO_PLACE,
-        because=report.because,
-    )
-
-
-def _grown(volume: Volume, report: ConcludeVolume) -> VolumeEvent:
-    size_bytes = report.size_bytes or volume.size_bytes
-    if report.code is None:
-        return VolumeGrown(volume=report.volume, operation=report.operation, size_bytes=size_bytes)
-    return VolumeGrowthFailed(
-        volume=report.volume,
-        operation=report.operation,
-        size_bytes=size_bytes,
-        code=report.code,
-        because=report.because,
-    )
-
-
-def _deleted(volume: Volume, report: ConcludeVolume) -> VolumeEvent:
-    if report.gone or report.code is None:
-        return VolumeDeleted(volume=report.volume, uid=volume.uid, operation=report.operation)
-    return VolumeDeletionFailed(
-        volume=report.volume,
-        operation=report.operation,
-        code=report.code,
-        because=report.because,
-    )
-
-
-def _put_on_hold(volume: Volume, report: ConcludeVolume) -> VolumeEvent:
-    if report.code is not None or report.gone or volume.until is None:
-        return _deleted(volume, report)
-    return VolumeHeld(
-        volume=report.volume,
-        uid=volume.uid,
-        operation=report.operation,
-        until=volume.until,
-    )
-
-
-def _undeleted(volume: Volume, report: ConcludeVolume) -> VolumeEvent:
-    about = {"volume": report.volume, "uid": volume.uid, "operation": report.operation}
-    if report.gone:
-        return VolumeDeleted(**about)
-    if report.code is None:
-        return VolumeUndeleted(**about)
-    return VolumeUndeletionFailed(
-        volume=report.volume,
-        operation=report.operation,
-        code=report.code,
-        because=report.because,
-    )

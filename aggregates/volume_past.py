@@ -23,12 +23,15 @@ from schemas.volume import (
     VolumeGrowthFailed,
     VolumeHeld,
     VolumeHoldBegan,
+    VolumeLocked,
     VolumeProvisioned,
     VolumeProvisioningBegan,
     VolumeProvisioningFailed,
+    VolumeSnapshotGone,
     VolumeUndeleted,
     VolumeUndeletionBegan,
     VolumeUndeletionFailed,
+    VolumeUnlocked,
 )
 
 _PHASES = {
@@ -73,6 +76,8 @@ def evolve(volume: Volume, event: VolumeEvent | AttachingEvent) -> Volume:
             return _held(volume, event)
         case VolumeDeleted() | VolumeProvisioningFailed() | VolumeGone():
             return Volume()
+        case VolumeLocked() | VolumeUnlocked() | VolumeSnapshotGone():
+            return _with_snapshots(volume, event)
         case _:
             assert_never(event)
 
@@ -88,6 +93,28 @@ def _began(event: VolumeProvisioningBegan) -> Volume:
         filesystem=event.filesystem,
         candidates=event.candidates,
     )
+
+
+def _with_snapshots(
+    volume: Volume, event: VolumeLocked | VolumeUnlocked | VolumeSnapshotGone
+) -> Volume:
+    match event:
+        case VolumeLocked():
+            return replace(
+                volume,
+                phase=VolumePhase.LOCKED,
+                operation=event.operation,
+                locked_for=event.snapshot,
+                snapshots=volume.snapshots | {event.snapshot},
+            )
+        case VolumeUnlocked():
+            left = volume.snapshots - ({event.snapshot} if event.gone else frozenset())
+            ready = VolumePhase.READY
+            return replace(volume, phase=ready, operation="", locked_for="", snapshots=left)
+        case VolumeSnapshotGone():
+            return replace(volume, snapshots=volume.snapshots - {event.snapshot})
+        case _:
+            assert_never(event)
 
 
 def _used(volume: Volume, event: AttachingEvent) -> Volume:

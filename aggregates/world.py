@@ -11,6 +11,7 @@ from aggregates import (
     pool,
     pool_past,
     replica,
+    snapshot,
     volume,
     volume_past,
 )
@@ -76,6 +77,9 @@ class World:
         attachments: Table[tuple[str, str], attachment.Attachment] = Table(
             attachment.Attachment(), attachment.decide, attachment.evolve
         )
+        snapshots: Table[str, snapshot.Snapshot] = Table(
+            snapshot.Snapshot(), snapshot.decide, snapshot.evolve
+        )
         operations: Table[str, operation.Operation] = Table(
             operation.Operation(), operation.decide, operation.evolve
         )
@@ -85,6 +89,7 @@ class World:
         self.volumes = volumes.rows
         self.replicas = replicas.rows
         self.attachments = attachments.rows
+        self.snapshots = snapshots.rows
         self.operations = operations.rows
         self.provisioning: set[str] = set()
         self._tables: dict[str, Table[Any, Any]] = {
@@ -94,6 +99,7 @@ class World:
             "volume": volumes,
             "replica": replicas,
             "attachment": attachments,
+            "snapshot": snapshots,
             "operation": operations,
         }
 

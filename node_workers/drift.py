@@ -90,7 +90,7 @@ def _of_replica(
     by_uid: Mapping[str, ObservedPool],
     seen: Observation,
 ) -> Iterator[Finding]:
-    if replica.open or not replica.present or replica.may_create:
+    if replica.open or not replica.present or replica.may_create or replica.merging:
         return
     pool = pools.get(replica.spec.pool)
     group = by_uid.get(pool.uid) if pool is not None else None
@@ -107,7 +107,7 @@ def _of_replica(
             observed="no logical volume with its tag",
             settle=(
                 f"on {node}: vgcfgrestore --list {replica.spec.pool}",
-                f"hwbus volume {'purge' if replica.held else 'delete'} {replica.volume}",
+                f"hwbus {_kind(replica)} {'purge' if replica.held else 'delete'} {replica.volume}",
             ),
         )
         return
@@ -123,12 +123,17 @@ def _of_replica(
         yield _resized(node, replica, found, where)
 
 
+def _kind(replica: WantedReplica) -> str:
+    return "volume" if replica.spec.snapshot_of is None else "snapshot"
+
+
 def _resized(node: str, replica: WantedReplica, found: ObservedVolume, where: str) -> Finding:
     lv = f"{found.pool}/{found.name}"
+    larger = found.size_bytes > replica.size_bytes
     settle = (
         f"hwbus volume grow {replica.volume} {found.size_bytes}"
-        if found.size_bytes > replica.size_bytes
-        else f"on {node}: lvextend --size {replica.size_bytes}b {lv}"
+        if larger and replica.spec.snapshot_of is None
+        else f"on {node}: lv{'reduce' if larger else 'extend'} --size {replica.size_bytes}b {lv}"
     )
     return Finding(
         drift=Drift.VOLUME_RESIZED,

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from node_workers.plan import (
     HaveAttachment,
+    HaveMerged,
     HaveNoAttachment,
     HaveNoPool,
     HaveNoReplica,
@@ -23,20 +24,23 @@ from node_workers.ports import (
     Limits,
     NotThereError,
     PoolDisk,
-    Storage,
+    SnapshotSpec,
     VolumeSpec,
     VolumeState,
 )
 from node_workers.reports import pool_facts
+from node_workers.storage import Storage
 from node_workers.wanted import WantedAttachment
 from schemas.attachment import AttachmentSpec, ReportAttachmentAbsent, ReportAttachmentPresent
 from schemas.grammar import Report
 from schemas.pool import ReportPoolAbsent, ReportPoolBuilt
 from schemas.replica import (
+    Consistency,
     ReplicaSpec,
     ReportReplicaAbsent,
     ReportReplicaHeld,
     ReportReplicaPresent,
+    SnapshotOf,
 )
 
 
@@ -60,15 +64,21 @@ class Hands(msgspec.Struct, frozen=True):
                     step.uid, step.group, self._disks(step.disks), cause=cause
                 )
                 return ReportPoolAbsent(pool=step.group, node=self.node, uid=step.uid)
+            case HaveReplica() if step.spec.snapshot_of is not None:
+                return await self._snapshot(step, step.spec.snapshot_of, cause)
             case HaveReplica():
                 return await self._replica(step, cause)
             case HaveReplicaHeld() | HaveReplicaAwake():
                 return await self._still_there(step, cause)
+            case HaveMerged() if step.spec.snapshot_of is not None:
+                spec = _snapshot(step.volume, step.spec, step.spec.snapshot_of)
+                await self.storage.ensure_rolled_back(step.pool_uid, spec, cause=cause)
+                return self._absent(step, merged=True)
             case HaveNoReplica():
                 await self.storage.ensure_volume_removed(
                     step.pool_uid, step.group, step.uid, step.volume, cause=cause
                 )
-                return ReportReplicaAbsent(volume=step.volume, node=self.node, uid=step.uid)
+                return self._absent(step)
             case HaveAttachment():
                 return await self.attach(step, cause)
             case HaveNoAttachment():
@@ -134,7 +144,7 @@ class Hands(msgspec.Struct, frozen=True):
                 state = await self.storage.ensure_volume_size(step.pool_uid, spec, cause=cause)
         except NotThereError as error:
             if step.withdrawn and error.reason == "volume-missing":
-                return ReportReplicaAbsent(volume=step.volume, node=self.node, uid=step.uid)
+                return self._absent(step)
             raise
         return _present(step, state, self.node)
 
@@ -153,9 +163,51 @@ class Hands(msgspec.Struct, frozen=True):
             raise
         return _present(step, state, self.node)
 
+    async def _snapshot(
+        self, step: HaveReplica, of: SnapshotOf, cause: str
+    ) -> ReportReplicaPresent | ReportReplicaAbsent:
+        spec = _snapshot(step.volume, step.spec, of)
+        ensure = self.storage.ensure_snapshot_kept
+        try:
+            if step.may_create:
+                state = await self.storage.ensure_snapshot(step.pool_uid, spec, cause=cause)
+            elif (kept := await ensure(step.pool_uid, spec, cause=cause)) is not None:
+                state = kept
+            else:
+                return self._absent(step, merged=True)
+        except NotThereError as error:
+            if step.withdrawn and error.reason == "volume-missing":
+                return self._absent(step)
+            raise
+        return ReportReplicaPresent(
+            volume=step.volume,
+            node=self.node,
+            uid=step.uid,
+            size_bytes=state.size_bytes,
+            device=state.path,
+            consistency=Consistency(state.consistency.value),
+        )
+
+    def _absent(
+        self, step: HaveReplica | HaveMerged | HaveNoReplica, *, merged: bool = False
+    ) -> ReportReplicaAbsent:
+        return ReportReplicaAbsent(volume=step.volume, node=self.node, uid=step.uid, merged=merged)
+
     def _disks(self, disks: tuple[str, ...]) -> list[PoolDisk]:
         paths = self.paths()
         return [PoolDisk(disk=disk, path=paths.get(disk, "")) for disk in disks]
+
+
+def _snapshot(name: str, spec: ReplicaSpec, of: SnapshotOf) -> SnapshotSpec:
+    return SnapshotSpec(
+        uid=spec.uid,
+        name=name,
+        pool=spec.pool,
+        size_bytes=spec.size_bytes,
+        volume=of.volume,
+        volume_uid=of.uid,
+        thin=spec.layout.value == Layout.THIN,
+    )
 
 
 def _present(

@@ -366,6 +366,8 @@ def _volume(
         health=lv.health,
         path=lv.path,
         mount_points=mounts,
+        origin=lv.origin,
+        invalid=lv.invalid,
     )
 
 

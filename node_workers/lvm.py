@@ -7,6 +7,7 @@ from weakref import WeakValueDictionary
 from node_workers.attachments import Attachments
 from node_workers.lvm_moves import Moves
 from node_workers.lvm_pools import Pools, pool_state
+from node_workers.lvm_snapshots import Snapshots
 from node_workers.lvm_thin import ThinPools
 from node_workers.lvm_volumes import Volumes
 from node_workers.ports import (
@@ -14,6 +15,8 @@ from node_workers.ports import (
     PoolDisk,
     PoolState,
     Runner,
+    SnapshotSpec,
+    SnapshotState,
     StableDevice,
     Sysfs,
     ThinPoolState,
@@ -32,6 +35,7 @@ class LvmStorage:
         self._volumes = Volumes(runner)
         self._attachments = Attachments(runner)
         self._one_at_a_time: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._snapshots = Snapshots(runner)
 
     async def ensure_pool(
         self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
@@ -114,6 +118,25 @@ class LvmStorage:
         """Have the volume active, whatever is on it."""
         async with self._alone(spec.uid):
             return await self._volumes.ensure_awake(pool_uid, spec, cause=cause)
+
+    async def ensure_snapshot(
+        self, pool_uid: str, spec: SnapshotSpec, *, cause: str
+    ) -> SnapshotState:
+        """Have the snapshot."""
+        async with self._alone(spec.volume_uid):
+            return await self._snapshots.ensure(pool_uid, spec, cause=cause)
+
+    async def ensure_snapshot_kept(
+        self, pool_uid: str, spec: SnapshotSpec, *, cause: str
+    ) -> SnapshotState | None:
+        """Have the snapshot as it is, or its merge done."""
+        async with self._alone(spec.volume_uid):
+            return await self._snapshots.ensure_kept(pool_uid, spec, cause=cause)
+
+    async def ensure_rolled_back(self, pool_uid: str, spec: SnapshotSpec, *, cause: str) -> None:
+        """Have the volume as the snapshot has it."""
+        async with self._alone(spec.volume_uid):
+            await self._snapshots.ensure_rolled_back(pool_uid, spec, cause=cause)
 
     async def ensure_active(
         self, pools: Mapping[str, str], *, cause: str, at_rest: Collection[str] = ()

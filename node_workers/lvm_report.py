@@ -14,6 +14,8 @@ DISK_TAG = "hwbus.disk="
 VOLUME_TAG = "hwbus.volume="
 CAUSE_TAG = "hwbus.cause="
 STABLE_DEVICES = ("/dev/hwbus/", "/dev/mapper/hwbus:")
+MERGED_TAG = "hwbus.merged="
+CONSISTENCY_TAG = "hwbus.consistency="
 
 _VG_COLUMNS = (
     "vg_name,vg_uuid,vg_tags,vg_size,vg_free,vg_extent_size,vg_extent_count,vg_free_count,"
@@ -23,7 +25,7 @@ _PV_COLUMNS = "pv_name,pv_uuid,pv_tags,pv_size,pv_free,pv_missing,pv_in_use,dev_
 _LV_COLUMNS = (
     "lv_name,lv_uuid,lv_tags,lv_size,lv_attr,lv_layout,pool_lv,data_percent,metadata_percent,"
     "lv_active,lv_health_status,lv_path,lv_device_open,lv_kernel_major,lv_kernel_minor,"
-    "lv_metadata_size,lv_when_full"
+    "lv_metadata_size,lv_when_full,origin,lv_snapshot_invalid"
 )
 _SEGMENT_COLUMNS = "lv_uuid,segtype,stripes"
 
@@ -38,6 +40,7 @@ FULL_REPORT = (
 
 _UNSAFE_IN_TAG = re.compile(r"[^A-Za-z0-9_+.\-/=!:#&]")
 _TAG_VALUE_CHARACTERS_MAX = 128
+_INVALID, _MERGING_ORIGIN = "snapshot invalid", "O"
 _PARTIAL = 5  # what LVM answers for a group that is gone, or one with a missing disk
 
 
@@ -54,7 +57,11 @@ class PhysicalVolume(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogicalVolume(msgspec.Struct, frozen=True, kw_only=True):
-    """A logical volume; ``uid`` and ``cause`` are our tags, or empty."""
+    """A logical volume; ``uid`` and ``cause`` are our tags, or empty.
+
+    ``origin`` is what it is a snapshot of, ``invalid`` that it overflowed. ``merging``: one of its
+    snapshots, which LVM shows no more, is becoming this volume.
+    """
 
     name: str
     uuid: str
@@ -74,6 +81,14 @@ class LogicalVolume(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     device: str
     when_full: str
+    origin: str
+    invalid: bool
+    merging: bool
+
+    @property
+    def is_thick_snapshot(self) -> bool:
+        """Whether it has room of its own for what changes in its origin, and no life without it."""
+        return bool(self.origin) and "thin" not in self.layout
 
     @property
     def is_thin_pool(self) -> bool:
@@ -218,6 +233,9 @@ def _logical(lv: dict[str, str], stripes: int) -> LogicalVolume:
         path=lv["lv_path"],
         device=device if active else "",
         when_full=lv["lv_when_full"],
+        origin=lv["origin"],
+        invalid=lv["lv_snapshot_invalid"] == _INVALID,
+        merging=lv["lv_attr"].startswith(_MERGING_ORIGIN),
     )
 
 

@@ -8,10 +8,18 @@ from node_workers import lvm_report
 from node_workers.devices import StableDevices
 from node_workers.filesystems import Filesystems, require_room
 from node_workers.lvm_pools import our_group
-from node_workers.lvm_report import CAUSE_TAG, VOLUME_TAG, LogicalVolume, VolumeGroup, tag_value
+from node_workers.lvm_report import (
+    CAUSE_TAG,
+    MERGED_TAG,
+    VOLUME_TAG,
+    LogicalVolume,
+    VolumeGroup,
+    tag_value,
+)
 from node_workers.ports import (
     THIN_POOL_NAME,
     Filesystem,
+    InUseError,
     Layout,
     NotThereError,
     Refusal,
@@ -70,8 +78,7 @@ class Volumes:
         The first time, in a pool this process has looked at, ``lvcreate`` itself is the look: it
         refuses a name that exists, under LVM's own lock. In every other case we look first.
         """
-        if spec.name.startswith(_RESERVED):
-            raise RefusedToTouchError(Refusal.RESERVED_NAME, f"LVM keeps {spec.name} to itself")
+        refuse_reserved(spec.name)
         require_room(spec.filesystem, spec.size_bytes)
         known = self._known.get(spec.pool)
         if known is not None and known.uid == pool_uid and spec.uid not in known.volumes:
@@ -80,7 +87,7 @@ class Volumes:
             except NameTakenError:
                 self.forget(spec.pool)
         group = await self._look(pool_uid, spec.pool, cause=cause)
-        found = _ours(group, spec.uid, spec.name)
+        found = ours(group, spec.uid, spec.name)
         if found is None:
             return await self._make(spec, self._known[spec.pool], cause=cause)
         return await self._complete(group, found, spec, cause=cause)
@@ -99,13 +106,15 @@ class Volumes:
         group = next((one for one in report.groups if one.volume_with_uid(uid)), None)
         found = None if group is None else group.volume_with_uid(uid)
         if group is None or found is None:
+            refuse_merging(report, uid, name)
             return
         if group.uid != pool_uid or group.name != pool or found.name != name:
             raise _renamed(f"{group.name}/{found.name}", f"{pool}/{name}")
         path = _path(pool, name)
+        refuse_origin(group, found)
         if found.open:
             await self._filesystems.ensure_released(path, found.device, cause=cause)
-        if Layout.THIN not in found.layout and found.health != _PARTIAL:
+        if not found.origin and Layout.THIN not in found.layout and found.health != _PARTIAL:
             # What a thin volume held is unmapped with it, and a full thin pool cannot be written.
             # Nor can what lies on a missing disk: but nobody shall have to keep it for that.
             await self._activate((found,), pool, cause=cause)
@@ -141,8 +150,9 @@ class Volumes:
             if not group.uid or pools.get(group.name) != group.uid:
                 continue
             self.note(group)
-            ours = [lv for lv in group.logical if lv.uid and lv.health != _PARTIAL]
-            sleeping = [lv for lv in ours if not lv.active and lv.uid not in at_rest]
+            partial = {lv.name for lv in group.logical if lv.health == _PARTIAL}
+            whole = (lv for lv in group.logical if not {lv.name, lv.origin} & partial)
+            sleeping = [lv for lv in whole if lv.uid and not lv.active and lv.uid not in at_rest]
             await self._activate(sleeping, group.name, cause=cause)
             activated.extend(lv.uid for lv in sleeping)
         return tuple(activated)
@@ -217,9 +227,33 @@ class Volumes:
         return _state(spec, size_bytes, changed=made or grown or not found.active)
 
     async def _activate(self, volumes: Sequence[LogicalVolume], pool: str, *, cause: str) -> None:
-        names = [f"{pool}/{lv.name}" for lv in volumes if not lv.active]
+        # LVM asks before it activates a thick snapshot, since its origin always comes with it.
+        sleeping = (lv for lv in volumes if not lv.active)
+        whole = {lv.origin if lv.is_thick_snapshot else lv.name for lv in sleeping}
+        names = [f"{pool}/{name}" for name in sorted(whole)]
         for batch in _batches(names):
             await self._tools.must("lvchange", "--activate", "y", *batch, cause=cause)
+
+
+def refuse_reserved(name: str) -> None:
+    """Raise ``RefusedToTouchError`` if LVM, or our thin pool, bears such names itself."""
+    if name.startswith(_RESERVED):
+        raise RefusedToTouchError(Refusal.RESERVED_NAME, f"LVM keeps {name} to itself")
+
+
+def refuse_merging(report: lvm_report.Report, uid: str, name: str) -> None:
+    """Raise ``InUseError`` if the snapshot *uid*, which LVM shows no more, is being merged."""
+    volumes = (lv for group in report.groups for lv in group.logical)
+    if any(lv.merging and f"{MERGED_TAG}{uid}" in lv.tags for lv in volumes):
+        raise InUseError(f"the snapshot {name} is just becoming its volume")
+
+
+def refuse_origin(group: VolumeGroup, volume: LogicalVolume) -> None:
+    """Raise ``InUseError`` if thick snapshots, ours or not, would go with *volume*."""
+    kept = [lv.name for lv in group.logical if lv.is_thick_snapshot and lv.origin == volume.name]
+    if kept or volume.merging:
+        what = f"has the snapshots {', '.join(kept)}" if kept else "is being rolled back"
+        raise InUseError(f"{group.name}/{volume.name} {what}")
 
 
 def _create_argv(spec: VolumeSpec, extents: int, cause: str) -> tuple[str, ...]:
@@ -251,7 +285,7 @@ def _extents(spec: VolumeSpec, extent_bytes: int) -> int:
     return -(-extents // stripes) * stripes
 
 
-def _ours(group: VolumeGroup, uid: str, name: str) -> LogicalVolume | None:
+def ours(group: VolumeGroup, uid: str, name: str) -> LogicalVolume | None:
     """Return our volume. Raises ``RefusedToTouchError`` for its name with another's volume."""
     found = group.volume_with_uid(uid)
     if found is not None and found.name != name:
@@ -265,7 +299,7 @@ def _ours(group: VolumeGroup, uid: str, name: str) -> LogicalVolume | None:
 
 def _there(group: VolumeGroup, spec: VolumeSpec) -> LogicalVolume:
     """Return our volume. Raises ``NotThereError`` if there is none."""
-    found = _ours(group, spec.uid, spec.name)
+    found = ours(group, spec.uid, spec.name)
     if found is None:
         raise NotThereError("volume-missing", f"there is no volume {spec.pool}/{spec.name}")
     return found

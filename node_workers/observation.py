@@ -88,7 +88,8 @@ class ObservedPool(msgspec.Struct, frozen=True, kw_only=True):
 class ObservedVolume(msgspec.Struct, frozen=True, kw_only=True):
     """A logical volume, ours when ``uid`` is not empty; ``layout`` is as LVM names it.
 
-    ``data_percent`` is None except for thin pools and thin volumes. ``mount_points`` are those
+    ``data_percent`` is None except for thin pools, thin volumes and thick snapshots; ``origin`` is
+    what it is a snapshot of, ``invalid`` that it overflowed. ``mount_points`` are those
     that this machine's own mount namespace shows; ``open`` knows of the others too.
     """
 
@@ -109,6 +110,8 @@ class ObservedVolume(msgspec.Struct, frozen=True, kw_only=True):
     health: str
     path: str
     mount_points: tuple[str, ...] = ()
+    origin: str = ""
+    invalid: bool = False
 
 
 class ObservedDevice(msgspec.Struct, frozen=True, kw_only=True):

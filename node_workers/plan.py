@@ -34,7 +34,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def destructive(self) -> bool:
         """Whether it takes data away, so that the log is asked once more before."""
-        return isinstance(self, HaveNoPool | HaveNoReplica)
+        return isinstance(self, HaveNoPool | HaveNoReplica | HaveMerged)
 
 
 class HavePool(Step, frozen=True, kw_only=True):
@@ -85,6 +85,14 @@ class HaveReplicaHeld(Step, frozen=True, kw_only=True):
 
 class HaveReplicaAwake(Step, frozen=True, kw_only=True):
     """The logical volume, with all that is on it, shall be in use again, if it is there."""
+
+    volume: str
+    pool_uid: str
+    spec: ReplicaSpec
+
+
+class HaveMerged(Step, frozen=True, kw_only=True):
+    """The volume shall be what the snapshot kept of it, and the snapshot used up."""
 
     volume: str
     pool_uid: str
@@ -329,10 +337,14 @@ def _replica_step(replica: WantedReplica, everything: Mapping[str, Wanted]) -> S
 
 def _simple_step(
     replica: WantedReplica,
-) -> type[HaveNoReplica | HaveReplicaHeld | HaveReplicaAwake] | None:
-    """Return the step that neither makes nor changes anything, if one of those is due."""
+) -> type[HaveNoReplica | HaveReplicaHeld | HaveReplicaAwake | HaveMerged] | None:
+    """Return the step that needs no more than the leg itself, if one of those is due."""
     if not replica.present:
         return HaveNoReplica
+    if replica.merging:
+        return HaveMerged
     if replica.held:
         return HaveReplicaHeld
-    return HaveReplicaAwake if replica.withdrawn and not replica.spoilt else None
+    # A snapshot that shall stay may be in the middle of its merge: its own step sees to that.
+    awake = replica.withdrawn and not replica.spoilt and replica.spec.snapshot_of is None
+    return HaveReplicaAwake if awake else None

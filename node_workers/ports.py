@@ -1,6 +1,6 @@
 """What the hands ask of the machine: run a tool, and make storage so, whatever it is now."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Protocol
@@ -106,13 +106,17 @@ class NoSpaceError(StorageError):
 class NotThereError(StorageError):
     """What the step builds on is gone.
 
-    ``reason`` is pool-missing, thin-pool-missing, volume-missing, or disk-missing for a pool of
-    which a disk is gone: nothing is made or grown in it until the disk is back or given up.
+    ``reason`` is pool-missing, thin-pool-missing, volume-missing, snapshot-missing, or
+    disk-missing for a pool of which a disk is gone: nothing is made or grown in it until the disk
+    is back or given up.
     """
 
 
 class UnsuitableError(StorageError):
-    """The machine can never do this as asked: too-few-disks or filesystem-too-small."""
+    """The machine can never do this as asked.
+
+    ``reason`` is too-few-disks, filesystem-too-small, or snapshot-lost for one that overflowed.
+    """
 
 
 class LimitsError(StorageError):
@@ -135,6 +139,13 @@ class Filesystem(StrEnum):
     XFS = "xfs"
 
 
+class Consistency(StrEnum):
+    """In what state a snapshot caught its volume."""
+
+    FILESYSTEM = "filesystem"
+    CRASH = "crash"
+
+
 class PoolDisk(msgspec.Struct, frozen=True, kw_only=True):
     """A disk to be taken into a pool: its cluster-wide identity and where it is now."""
 
@@ -152,6 +163,18 @@ class VolumeSpec(msgspec.Struct, frozen=True, kw_only=True):
     layout: Layout = Layout.LINEAR
     stripes: int = 1
     filesystem: Filesystem = Filesystem.NONE
+
+
+class SnapshotSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot as it shall be; ``size_bytes`` is the room a thick one has for what changes."""
+
+    uid: str
+    name: str
+    pool: str
+    size_bytes: Bytes
+    volume: str
+    volume_uid: str
+    thin: bool = False
 
 
 class PoolState(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,6 +207,15 @@ class VolumeState(msgspec.Struct, frozen=True, kw_only=True):
     pool: str
     size_bytes: Bytes
     path: str
+    changed: bool
+
+
+class SnapshotState(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot as LVM has it, and how it caught its volume."""
+
+    size_bytes: Bytes
+    path: str
+    consistency: Consistency
     changed: bool
 
 
@@ -256,131 +288,4 @@ class Runner(Protocol):
             ToolTimedOutError: it took longer than *timeout_s*; it and all it started are killed.
             ValueError: *cause* or *argv* is empty: no tool runs without a cause.
         """
-        ...
-
-
-class Storage(Protocol):
-    """Storage on one machine, level-triggered: every method says *shall be*, never *do*.
-
-    Every method looks before it acts, may be repeated after a crash anywhere inside it, never
-    touches what does not carry our tags, and never destroys data except by ``removed``. All may
-    raise ``ToolFailedError`` and ``ToolTimedOutError`` (repeat later) and ``RefusedToTouchError``
-    (nothing was changed by the refusing step). The contract is executable:
-    ``tests/contract/test_storage_contract.py``.
-    """
-
-    async def ensure_pool(
-        self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
-    ) -> PoolState:
-        """Have a volume group *name*, tagged *uid*, on at least *disks*, each disk stamped."""
-        ...
-
-    async def ensure_pool_disks(
-        self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
-    ) -> PoolState:
-        """Have *disks* in the existing pool. Raises ``NotThereError`` if there is no pool."""
-        ...
-
-    async def ensure_pool_disks_removed(
-        self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
-    ) -> PoolState:
-        """Have *disks* outside of the pool and blank again, nothing of the pool being on them.
-
-        Raises ``InUseError`` if something is, and ``NotThereError`` if there is no pool.
-        """
-        ...
-
-    async def ensure_pool_disks_drained(
-        self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
-    ) -> bool:
-        """Have nothing of the pool on *disks*, one volume a call; returns whether it is so.
-
-        Volumes stay in use. Nothing new is put on *disks* from the first call on, until they are
-        kept. May be cancelled: what was moved stays moved, and the next call goes on. Raises
-        ``NoSpaceError`` if the other disks cannot take it, ``NotThereError`` if there is no pool.
-        """
-        ...
-
-    async def ensure_pool_disks_kept(
-        self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
-    ) -> None:
-        """Have *disks* of the pool take volumes again, and nothing on its way off them."""
-        ...
-
-    async def ensure_pool_removed(
-        self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
-    ) -> None:
-        """Have no pool *uid*, and its *disks* blank. Raises ``InUseError`` if it has volumes."""
-        ...
-
-    async def ensure_thin_pool(
-        self, uid: str, pool: str, size_bytes: int, *, cause: str
-    ) -> ThinPoolState:
-        """Have a thin pool of at least *size_bytes* in the pool *uid* named *pool*.
-
-        Raises ``NoSpaceError`` and ``NotThereError``.
-        """
-        ...
-
-    async def ensure_volume(self, pool_uid: str, spec: VolumeSpec, *, cause: str) -> VolumeState:
-        """Have the volume, at least as large as asked, active, with its filesystem made.
-
-        A device is formatted only while it is blank. Raises ``NoSpaceError``, ``NotThereError``
-        and ``UnsuitableError``.
-        """
-        ...
-
-    async def ensure_volume_size(
-        self, pool_uid: str, spec: VolumeSpec, *, cause: str
-    ) -> VolumeState:
-        """Have the volume and its filesystem at least ``spec.size_bytes`` large, in use or not.
-
-        Raises ``NoSpaceError`` and ``NotThereError``.
-        """
-        ...
-
-    async def ensure_volume_removed(
-        self, pool_uid: str, pool: str, uid: str, name: str, *, cause: str
-    ) -> None:
-        """Have no volume *uid*, its signatures wiped. Raises ``InUseError`` while it is used."""
-        ...
-
-    async def ensure_volume_unused(self, pool_uid: str, spec: VolumeSpec, *, cause: str) -> None:
-        """Have the volume there with its data, but not active, which proves that nobody uses it.
-
-        Raises ``InUseError`` while it is used, and ``NotThereError``.
-        """
-        ...
-
-    async def ensure_volume_awake(
-        self, pool_uid: str, spec: VolumeSpec, *, cause: str
-    ) -> VolumeState:
-        """Have the volume active, whatever is on it. Raises ``NotThereError``."""
-        ...
-
-    async def ensure_active(
-        self, pools: Mapping[str, str], *, cause: str, at_rest: Collection[str] = ()
-    ) -> tuple[str, ...]:
-        """Have all our volumes in *pools* (uid by name) active, except those *at_rest* (uids).
-
-        Returns the uids it activated.
-        """
-        ...
-
-    async def ensure_attached(
-        self, pool_uid: str, wanted: Attachment, *, cause: str
-    ) -> StableDevice:
-        """Have the stable device over the volume, the mount and the limits that are asked for.
-
-        What is there is left running. Raises ``NotThereError``, ``LimitsError``, and
-        ``InUseError`` if somebody uses the volume beside the stable device.
-        """
-        ...
-
-    async def limits_hold(self, wanted: Attachment, number: str, *, cause: str) -> bool:
-        """Return whether the limits stand for the device of that *number*; nothing is changed."""
-        ...
-
-    async def ensure_detached(self, wanted: Attachment, *, cause: str) -> None:
-        """Have neither mount, limits nor device. Raises ``InUseError`` while it is used."""
         ...

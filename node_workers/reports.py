@@ -35,6 +35,11 @@ _NOT_THERE = {
     "pool-missing": Refusal.UNKNOWN_POOL,
     "thin-pool-missing": Refusal.NO_THIN_POOL,
     "volume-missing": Refusal.UNKNOWN_REPLICA,
+    "snapshot-missing": Refusal.SNAPSHOT_MISSING,
+}
+_UNSUITABLE = {
+    "too-few-disks": Refusal.TOO_FEW_DISKS,
+    "snapshot-lost": Refusal.SNAPSHOT_LOST,
 }
 _CONTENTS = {
     ContentKind.BLANK: Content.BLANK,
@@ -122,13 +127,13 @@ def trouble_of(error: StorageError) -> Trouble:
             metadata = error.reason == "no-metadata-space"
             code, permanent = Refusal.METADATA if metadata else Refusal.NO_SPACE_ON_NODE, True
         case UnsuitableError():
-            few = error.reason == "too-few-disks"
-            code, permanent = Refusal.TOO_FEW_DISKS if few else Refusal.BAD_LAYOUT, True
+            code, permanent = _UNSUITABLE.get(error.reason, Refusal.BAD_LAYOUT), True
         case LimitsError():
             bare = error.reason == "no-cgroup"
             code, permanent = Refusal.NO_CGROUP if bare else Refusal.NO_IO_CONTROLLER, True
         case NotThereError():
-            code, permanent = _NOT_THERE.get(error.reason, Refusal.TOOL_FAILED), False
+            code = _NOT_THERE.get(error.reason, Refusal.TOOL_FAILED)
+            permanent = code is Refusal.SNAPSHOT_MISSING  # nothing that may come back
         case ToolTimedOutError():
             code, permanent = Refusal.TOOL_TIMED_OUT, False
         case _:

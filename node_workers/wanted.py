@@ -36,6 +36,7 @@ from schemas.replica import (
     ReplicaHeld,
     ReplicaHoldWanted,
     ReplicaKept,
+    ReplicaMergeWanted,
     ReplicaRemovalWanted,
     ReplicaRemovalWithdrawn,
     ReplicaRemoved,
@@ -112,7 +113,8 @@ class WantedReplica(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag=
     """A leg of a volume; ``size_bytes`` is what was last reported of it, 0 before.
 
     ``withdrawn``: it was to go and shall stay, if it is still there. ``held``: nobody shall use
-    it. ``spoilt``: its removal had begun, so what was on it may have been wiped.
+    it. ``spoilt``: its removal had begun, so what was on it may have been wiped. ``merging``: it
+    is of a snapshot that shall become its volume.
     """
 
     volume: str
@@ -121,6 +123,7 @@ class WantedReplica(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag=
     withdrawn: bool = False
     held: bool = False
     spoilt: bool = False
+    merging: bool = False
 
     @property
     def key(self) -> str:
@@ -167,6 +170,7 @@ ReplicaWish = (
     | ReplicaResizeWanted
     | ReplicaHoldWanted
     | ReplicaRemovalWanted
+    | ReplicaMergeWanted
     | ReplicaRemovalWithdrawn
 )
 ReplicaNews = (
@@ -289,7 +293,9 @@ def _wish_replica(
         )
     if replica is None or replica.uid != event.uid:
         return replica
-    replica = replace(replica, origin=origin, present=True, withdrawn=False, held=False)
+    replica = replace(
+        replica, origin=origin, present=True, withdrawn=False, held=False, merging=False
+    )
     match event:
         case ReplicaResizeWanted():
             return replace(replica, spec=replace(replica.spec, size_bytes=event.size_bytes))
@@ -297,6 +303,8 @@ def _wish_replica(
             return replace(replica, present=False, spoilt=True)
         case ReplicaHoldWanted():
             return replace(replica, may_create=False, withdrawn=True, held=True)
+        case ReplicaMergeWanted():
+            return replace(replica, may_create=False, merging=True)
         case ReplicaRemovalWithdrawn():
             return replace(replica, may_create=False, withdrawn=True)
         case _:

@@ -28,11 +28,12 @@ from node_workers.plan import (
     step_for,
     volumes_at_rest,
 )
-from node_workers.ports import Storage, StorageError
+from node_workers.ports import StorageError
 from node_workers.presence import Presence
 from node_workers.reports import Trouble, command_id, letter, trouble_of
 from node_workers.scans import Rhythm, Scans
 from node_workers.state import State
+from node_workers.storage import Storage
 from node_workers.tending import Tending
 from schemas.grammar import Report
 from schemas.pool import PoolFacts, ReportPoolBuilt

@@ -14,7 +14,18 @@ from projectors.pools import pools
 from projectors.reading import DATA_MAX, Seen, UnreadableError, read_commit, read_record
 from projectors.replicas import replicas
 from projectors.rows import Altered, Changes, Rows, put
-from projectors.tables import DISKS, NODES, OPERATIONS, PARKED, POOLS, REPLICAS, VOLUMES, Table
+from projectors.snapshots import of_snapshot_leg, snapshots
+from projectors.tables import (
+    DISKS,
+    NODES,
+    OPERATIONS,
+    PARKED,
+    POOLS,
+    REPLICAS,
+    SNAPSHOTS,
+    VOLUMES,
+    Table,
+)
 from projectors.usage import usage
 from projectors.volumes import of_leg, volumes
 from schemas.attachment import ATTACHMENTS as ATTACHMENT
@@ -24,6 +35,7 @@ from schemas.node import NODES as NODE
 from schemas.operation import OPERATIONS as OPERATION
 from schemas.pool import POOLS as POOL
 from schemas.replica import REPLICAS as REPLICA
+from schemas.snapshot import SNAPSHOTS as SNAPSHOT
 from schemas.views import ParkedRow, Row
 from schemas.volume import VOLUMES as VOLUME
 
@@ -34,8 +46,9 @@ _VIEWS: dict[str, tuple[View, ...]] = {
     DISK: (disks, operations),
     POOL: (pools, operations),
     VOLUME: (volumes, operations),
-    REPLICA: (replicas, of_leg, operations),
+    REPLICA: (replicas, of_leg, of_snapshot_leg, operations),
     ATTACHMENT: (of_attachment, operations),
+    SNAPSHOT: (snapshots, operations),
     OPERATION: (operations,),
 }
 _OWN: dict[str, Table[Row]] = {
@@ -44,9 +57,10 @@ _OWN: dict[str, Table[Row]] = {
     POOL: POOLS,
     VOLUME: VOLUMES,
     REPLICA: REPLICAS,
+    SNAPSHOT: SNAPSHOTS,
     OPERATION: OPERATIONS,
 }
-_USED = frozenset({"nodes", "pools", "volumes", "claims"})
+_USED = frozenset({"nodes", "pools", "volumes", "snapshots", "claims"})
 
 
 class Folded:

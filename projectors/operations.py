@@ -22,6 +22,7 @@ from schemas.operation import (
 )
 from schemas.pool import PoolFormingBegan, PoolGrowthBegan, PoolRemovalBegan, PoolTroubled
 from schemas.replica import ReplicaTroubled
+from schemas.snapshot import SnapshotCreationBegan, SnapshotDeletionBegan, SnapshotRollbackBegan
 from schemas.views import OperationRow, OperationState
 from schemas.volume import VolumeDeletionBegan, VolumeGrowthBegan, VolumeProvisioningBegan
 
@@ -40,6 +41,9 @@ def operations(rows: Rows, seen: Seen, event: Event) -> Changes:
             | PoolGrowthBegan()
             | PoolRemovalBegan()
             | NodeRemovalBegan()
+            | SnapshotCreationBegan()
+            | SnapshotDeletionBegan()
+            | SnapshotRollbackBegan()
         ):
             origin = OriginRow(actor=seen.commit.actor, at=seen.at)
             yield put(ORIGINS, event.operation, origin)

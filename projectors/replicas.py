@@ -11,6 +11,7 @@ from schemas.replica import (
     ReplicaHeld,
     ReplicaHoldWanted,
     ReplicaKept,
+    ReplicaMergeWanted,
     ReplicaRemovalWanted,
     ReplicaRemovalWithdrawn,
     ReplicaRemoved,
@@ -71,6 +72,8 @@ def _changed(row: ReplicaRow, event: Event) -> ReplicaRow:
             return replace(_asked(row, ReplicaState.HELD), operation="")
         case ReplicaRemovalWanted():
             return replace(_asked(row, ReplicaState.REMOVING), operation=event.operation)
+        case ReplicaMergeWanted():
+            return replace(_asked(row, ReplicaState.MERGING), operation=event.operation)
         case ReplicaRemovalWithdrawn():
             return replace(_asked(row, ReplicaState.WANTED), operation=event.operation)
         case ReplicaTroubled():

@@ -5,6 +5,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from schemas.disk import Health, Sighting
+from schemas.snapshot_view import SnapshotRow
 from schemas.units import Moment
 from schemas.views import (
     AuditRow,
@@ -25,11 +26,11 @@ R_co = TypeVar("R_co", bound=Row, covariant=True)
 
 # Part of what a database is compared with: raise it when a view computes something else from the
 # same events, and every database is made anew from the log.
-FOLD_VERSION = 1
+FOLD_VERSION = 2
 
 
 class ClaimRow(Row, frozen=True, kw_only=True):
-    """What one volume has in the ledger of one pool, so that the next posting can replace it."""
+    """What one volume or snapshot has in the ledger of one pool, until its next posting."""
 
     pool_uid: str
     volume: str = ""
@@ -39,7 +40,7 @@ class ClaimRow(Row, frozen=True, kw_only=True):
 
 
 class OwnerRow(Row, frozen=True, kw_only=True):
-    """The volume that a uid belongs to."""
+    """The volume or snapshot that a uid belongs to."""
 
     volume: str
 
@@ -116,6 +117,11 @@ VOLUMES = Table(
     ("name", "uid", "state", "layout", "filesystem", "pool", "node", "operation"),
 )
 REPLICAS = Table("replicas", ReplicaRow, ("volume", "node", "pool", "uid", "state", "operation"))
+SNAPSHOTS = Table(
+    "snapshots",
+    SnapshotRow,
+    ("name", "uid", "volume", "state", "pool", "node", "operation"),
+)
 OPERATIONS = Table(
     "operations",
     OperationRow,
@@ -157,6 +163,7 @@ TABLES: tuple[Table[Row], ...] = (
     POOLS,
     VOLUMES,
     REPLICAS,
+    SNAPSHOTS,
     OPERATIONS,
     AUDIT,
     USAGE,
@@ -173,6 +180,7 @@ TABLES: tuple[Table[Row], ...] = (
 INDEXED: dict[str, tuple[str, ...]] = {
     "volumes": ("pool", "node", "state"),
     "replicas": ("node",),
+    "snapshots": ("volume",),
     "operations": ("object", "ended"),
     "audit": ("object", "correlation", "actor", "command", "code"),
     "usage": ("level",),

@@ -7,7 +7,16 @@ from msgspec.structs import replace
 from projectors.reading import Seen
 from projectors.rows import Altered, Changes, Rows, drop, put
 from projectors.tables import USAGE, ClaimRow
-from schemas.views import NodeRow, NodeState, PoolRow, UsageLevel, UsageRow, VolumeRow
+from schemas.snapshot_view import SnapshotRow
+from schemas.views import (
+    NodeRow,
+    NodeState,
+    PoolRow,
+    UsageLevel,
+    UsageRow,
+    VolumeRow,
+)
+from schemas.volume import Layout
 
 CLUSTER = "cluster"
 
@@ -20,10 +29,10 @@ def usage(rows: Rows, seen: Seen, altered: Sequence[Altered]) -> Changes:
                 yield from _pool(rows, seen, key, before, after)  # type: ignore[arg-type]
             case ClaimRow():
                 yield from _claim(rows, seen, before, after)  # type: ignore[arg-type]
-            case VolumeRow() as volume if after is None:
-                yield drop(USAGE, _key(UsageLevel.VOLUME, volume.name))
-            case VolumeRow() as volume:
-                yield from _volume(rows, seen, volume)
+            case VolumeRow() | SnapshotRow() as owner if after is None:
+                yield drop(USAGE, _key(_level(owner), owner.name))
+            case VolumeRow() | SnapshotRow() as owner:
+                yield from _owner(rows, seen, owner)
             case NodeRow() as node:
                 yield from _node(rows, seen, node)
             case _:
@@ -93,9 +102,12 @@ def _moved(total: UsageRow, was: UsageRow, now: UsageRow) -> UsageRow:
 
 
 def _claim(rows: Rows, seen: Seen, before: ClaimRow | None, after: ClaimRow | None) -> Changes:
-    """Move the volume's own row by what its claim takes more or less than before."""
+    """Move the own row of a volume or snapshot by what its claim takes more or less."""
     either = after or before
-    row = rows.get(USAGE, _key(UsageLevel.VOLUME, either.volume)) if either is not None else None
+    if either is None:
+        return
+    row = rows.get(USAGE, _key(UsageLevel.VOLUME, either.volume))
+    row = row or rows.get(USAGE, _key(UsageLevel.SNAPSHOT, either.volume))
     if row is None:
         return
     was, now = _of_claim(before), _of_claim(after)
@@ -109,7 +121,7 @@ def _claim(rows: Rows, seen: Seen, before: ClaimRow | None, after: ClaimRow | No
         thin_committed_bytes=row.thin_committed_bytes + promised,
         seq=seen.seq,
     )
-    yield put(USAGE, _key(UsageLevel.VOLUME, row.name), row)
+    yield put(USAGE, _key(row.level, row.name), row)
 
 
 def _of_claim(claim: ClaimRow | None) -> tuple[int, int, int]:
@@ -120,16 +132,23 @@ def _of_claim(claim: ClaimRow | None) -> tuple[int, int, int]:
     return claim.settled_bytes, claim.reserved_bytes, 0
 
 
-def _volume(rows: Rows, seen: Seen, volume: VolumeRow) -> Changes:
+def _level(owner: VolumeRow | SnapshotRow) -> UsageLevel:
+    return UsageLevel.VOLUME if isinstance(owner, VolumeRow) else UsageLevel.SNAPSHOT
+
+
+def _owner(rows: Rows, seen: Seen, owner: VolumeRow | SnapshotRow) -> Changes:
+    level, size_bytes = _level(owner), owner.size_bytes
+    if isinstance(owner, SnapshotRow) and owner.layout is not Layout.THIN:
+        size_bytes = owner.reserve_bytes
     row = replace(
-        _at(rows, UsageLevel.VOLUME, volume.name),
-        node=volume.node,
-        pool=volume.pool,
-        capacity_bytes=volume.size_bytes,
+        _at(rows, level, owner.name),
+        node=owner.node,
+        pool=owner.pool,
+        capacity_bytes=size_bytes,
         volumes=1,
         seq=seen.seq,
     )
-    yield put(USAGE, _key(UsageLevel.VOLUME, volume.name), row)
+    yield put(USAGE, _key(level, owner.name), row)
 
 
 def _node(rows: Rows, seen: Seen, node: NodeRow) -> Changes:

@@ -27,12 +27,14 @@ from schemas.volume import (
     VolumeGrowthFailed,
     VolumeHeld,
     VolumeHoldBegan,
+    VolumeLocked,
     VolumeProvisioned,
     VolumeProvisioningBegan,
     VolumeProvisioningFailed,
     VolumeUndeleted,
     VolumeUndeletionBegan,
     VolumeUndeletionFailed,
+    VolumeUnlocked,
 )
 
 
@@ -118,6 +120,10 @@ def _changed(row: VolumeRow, event: Event) -> VolumeRow:
             return replace(growing, wanted_bytes=event.size_bytes)
         case VolumeDeletionBegan():
             return _working(row, VolumeState.DELETING, event)
+        case VolumeLocked():
+            return replace(row, state=VolumeState.LOCKED, operation=event.operation)
+        case VolumeUnlocked():
+            return replace(row, state=VolumeState.READY, operation="")
         case _:
             return used(_kept(row, event), event)
 

@@ -13,6 +13,7 @@ _TITLES = {
     "P": "Pools",
     "V": "Volumes",
     "R": "Replicas",
+    "S": "Snapshots",
     "O": "Operations",
     "W": "What a node could not do",
 }

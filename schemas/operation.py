@@ -24,6 +24,9 @@ class OperationKind(StrEnum):
     VOLUME_ATTACH = "volume-attach"
     VOLUME_DETACH = "volume-detach"
     VOLUME_LIMIT = "volume-limit"
+    SNAPSHOT_CREATE = "snapshot-create"
+    SNAPSHOT_DELETE = "snapshot-delete"
+    SNAPSHOT_ROLL_BACK = "snapshot-roll-back"
 
 
 class Outcome(StrEnum):

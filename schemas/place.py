@@ -7,6 +7,7 @@ from schemas.node import NODES
 from schemas.operation import OPERATIONS
 from schemas.pool import POOLS
 from schemas.replica import REPLICAS
+from schemas.snapshot import SNAPSHOTS
 from schemas.volume import VOLUMES
 
 CLUSTER = "-"
@@ -18,6 +19,7 @@ _ID_FIELD = {
     REPLICAS: "volume",
     ATTACHMENTS: "volume",
     OPERATIONS: "operation",
+    SNAPSHOTS: "snapshot",
 }
 _ON_A_NODE = frozenset({POOLS, REPLICAS, ATTACHMENTS})
 

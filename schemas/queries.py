@@ -10,6 +10,7 @@ from typing import Annotated, Generic, TypeVar
 import msgspec
 
 from schemas.answers import Refused
+from schemas.snapshot_view import SnapshotRow
 from schemas.views import (
     AuditRow,
     DiskRow,
@@ -88,6 +89,7 @@ ROWS: dict[str, type[Row]] = {
     "volumes": VolumeRow,
     "volume": VolumeRow,
     "replicas": ReplicaRow,
+    "snapshots": SnapshotRow,
     "operations": OperationRow,
     "operation": OperationRow,
     "audit": AuditRow,
@@ -102,6 +104,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "pools": ("name", "node", "state", "uid", "operation"),
     "volumes": ("name", "uid", "state", "layout", "filesystem", "pool", "node", "operation"),
     "volume": ("name",),
+    "snapshots": ("name", "uid", "volume", "state", "pool", "node", "operation"),
     "replicas": ("volume", "node", "pool", "uid", "state", "operation"),
     "operations": ("id", "kind", "object", "state", "ended", "actor"),
     "operation": ("id",),

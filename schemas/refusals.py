@@ -63,9 +63,18 @@ class Refusal(StrEnum):
     NO_FILESYSTEM = "HW-V012"
     NO_CGROUP = "HW-V013"
     NO_IO_CONTROLLER = "HW-V014"
+    HAS_SNAPSHOTS = "HW-V015"
 
     UNKNOWN_REPLICA = "HW-R001"
     REPLICA_BUSY = "HW-R002"
+
+    UNKNOWN_SNAPSHOT = "HW-S001"
+    SNAPSHOT_EXISTS = "HW-S002"
+    SNAPSHOT_BUSY = "HW-S003"
+    SNAPSHOT_LOST = "HW-S004"
+    GROWN_SINCE = "HW-S005"
+    SNAPSHOT_MISSING = "HW-S006"
+    NO_RESERVE = "HW-S007"
 
     UNKNOWN_OPERATION = "HW-O001"
     OPERATION_ENDED = "HW-O002"
@@ -288,10 +297,42 @@ _EXPLANATIONS: dict[Refusal, tuple[str, str]] = {
         "The control group cannot limit I/O: the kernel has no io controller, or it is not on.",
         "On the node: echo +io > cgroup.subtree_control in each group above it; see docs/cli.md.",
     ),
+    Refusal.HAS_SNAPSHOTS: (
+        "The volume has snapshots; a thick one cannot grow, and none can be deleted, with them.",
+        "Delete them first: hwbus snapshot ls --volume NAME.",
+    ),
     Refusal.UNKNOWN_REPLICA: ("There is no such replica.", "hwbus volume show NAME lists them."),
     Refusal.REPLICA_BUSY: (
         "The node still holds an earlier replica of a volume of that name.",
         "Wait until it is removed, or choose another name.",
+    ),
+    Refusal.UNKNOWN_SNAPSHOT: ("There is no such snapshot.", "hwbus snapshot ls shows them."),
+    Refusal.SNAPSHOT_EXISTS: (
+        "There is a snapshot of that name; volumes and snapshots share their names.",
+        "Choose another name.",
+    ),
+    Refusal.SNAPSHOT_BUSY: (
+        "Another operation is running on the snapshot.",
+        "Wait for it or cancel it: hwbus op show ID.",
+    ),
+    Refusal.SNAPSHOT_LOST: (
+        (
+            "More has changed in the volume than the snapshot had room for, so it is lost. "
+            "The volume is not affected."
+        ),
+        "Delete it, and take the next one with a larger --reserve.",
+    ),
+    Refusal.GROWN_SINCE: (
+        "The volume has grown since the snapshot was taken, and volumes never shrink.",
+        "Mount the snapshot (hwbus snapshot show NAME names its device) and copy what is needed.",
+    ),
+    Refusal.SNAPSHOT_MISSING: (
+        "The node has no such snapshot any more, though nobody here removed it.",
+        "hwbus drift tells what is missing; delete the snapshot to settle it.",
+    ),
+    Refusal.NO_RESERVE: (
+        "A snapshot of a thin volume shares the thin pool and has no reserve of its own.",
+        "Leave --reserve out.",
     ),
     Refusal.UNKNOWN_OPERATION: (
         "There is no such operation.",

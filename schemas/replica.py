@@ -1,5 +1,7 @@
 """What is said about replicas: one leg of a volume on one node, wanted and observed."""
 
+from enum import StrEnum
+
 import msgspec
 
 from schemas.grammar import Event, Report, Request
@@ -10,8 +12,30 @@ from schemas.volume import Filesystem, Layout, Stripes
 REPLICAS = "replica"
 
 
+class Consistency(StrEnum):
+    """In what state a snapshot caught its volume.
+
+    ``filesystem``: all that was written is in it, in order; ``crash``: as after a power cut, since
+    a program had the device open that nobody could ask to pause.
+    """
+
+    FILESYSTEM = "filesystem"
+    CRASH = "crash"
+
+
+class SnapshotOf(msgspec.Struct, frozen=True, kw_only=True):
+    """The volume in the same pool that a leg is the snapshot of."""
+
+    volume: Name
+    uid: Id
+
+
 class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a leg shall be like. The logical volume is named like the volume, in ``pool``."""
+    """What a leg shall be like. The logical volume is named like the volume, in ``pool``.
+
+    The leg of a snapshot is named like the snapshot; ``size_bytes`` of a thick one is the room for
+    what changes in the volume.
+    """
 
     uid: Id
     pool: Name
@@ -19,6 +43,7 @@ class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     layout: Layout = Layout.LINEAR
     stripes: Stripes = 1
     filesystem: Filesystem = Filesystem.NONE
+    snapshot_of: SnapshotOf | None = None
 
 
 class CreateReplica(Request, frozen=True, kw_only=True, tag="replica.create.v1"):
@@ -47,6 +72,14 @@ class RemoveReplica(Request, frozen=True, kw_only=True, tag="replica.remove.v1")
     operation: Id
 
 
+class MergeReplica(Request, frozen=True, kw_only=True, tag="replica.merge.v1"):
+    """Step of rolling back: the snapshot's leg shall become its volume's, and so be gone."""
+
+    volume: Name
+    node: Name
+    operation: Id
+
+
 class HoldReplica(Request, frozen=True, kw_only=True, tag="replica.hold.v1"):
     """Step of deleting with a hold: the leg shall stay, and nobody shall use it."""
 
@@ -56,7 +89,7 @@ class HoldReplica(Request, frozen=True, kw_only=True, tag="replica.hold.v1"):
 
 
 class KeepReplica(Request, frozen=True, kw_only=True, tag="replica.keep.v1"):
-    """Step of undoing a deletion: the leg shall stay in use, if it is still there."""
+    """Step of undoing a deletion or a rollback: the leg shall stay in use, if it is there."""
 
     volume: Name
     node: Name
@@ -71,6 +104,7 @@ class ReportReplicaPresent(Report, frozen=True, kw_only=True, tag="replica.repor
     uid: Id
     size_bytes: Bytes
     device: Path
+    consistency: Consistency | None = None
 
 
 class ReportReplicaHeld(Report, frozen=True, kw_only=True, tag="replica.report-held.v1"):
@@ -82,11 +116,12 @@ class ReportReplicaHeld(Report, frozen=True, kw_only=True, tag="replica.report-h
 
 
 class ReportReplicaAbsent(Report, frozen=True, kw_only=True, tag="replica.report-absent.v1"):
-    """Nothing of the leg that was to go is left on the node."""
+    """Nothing of the leg that was to go is left; ``merged``: its volume is what it was."""
 
     volume: Name
     node: Name
     uid: Id
+    merged: bool = False
 
 
 class ReportReplicaTrouble(Report, frozen=True, kw_only=True, tag="replica.report-trouble.v1"):
@@ -119,6 +154,7 @@ class ReplicaCreated(Event, frozen=True, kw_only=True, tag="replica.created.v1")
     size_bytes: Bytes
     device: Path
     thin: bool = False
+    consistency: Consistency | None = None
 
 
 class ReplicaResizeWanted(Event, frozen=True, kw_only=True, tag="replica.resize-wanted.v1"):
@@ -168,6 +204,15 @@ class ReplicaRemovalWanted(Event, frozen=True, kw_only=True, tag="replica.remova
     uid: Id
 
 
+class ReplicaMergeWanted(Event, frozen=True, kw_only=True, tag="replica.merge-wanted.v1"):
+    """The snapshot's leg shall become its volume's, and so be gone."""
+
+    volume: Name
+    node: Name
+    operation: Id
+    uid: Id
+
+
 class ReplicaRemovalWithdrawn(Event, frozen=True, kw_only=True, tag="replica.removal-withdrawn.v1"):
     """The leg shall stay, if it is still there."""
 
@@ -187,12 +232,14 @@ class ReplicaKept(Event, frozen=True, kw_only=True, tag="replica.kept.v1"):
 
 
 class ReplicaRemoved(Event, frozen=True, kw_only=True, tag="replica.removed.v1"):
-    """Nothing of the leg is left on the node."""
+    """Nothing of the leg is left on the node; ``merged``: a snapshot has become its volume."""
 
     volume: Name
     node: Name
     uid: Id
     pool: Name
+    snapshot: bool = False
+    merged: bool = False
 
 
 class ReplicaTroubled(Event, frozen=True, kw_only=True, tag="replica.troubled.v1"):
@@ -211,6 +258,7 @@ ReplicaCommand = (
     | ResizeReplica
     | RemoveReplica
     | HoldReplica
+    | MergeReplica
     | KeepReplica
     | ReportReplicaPresent
     | ReportReplicaHeld
@@ -225,6 +273,7 @@ ReplicaEvent = (
     | ReplicaHoldWanted
     | ReplicaHeld
     | ReplicaRemovalWanted
+    | ReplicaMergeWanted
     | ReplicaRemovalWithdrawn
     | ReplicaKept
     | ReplicaRemoved

@@ -155,7 +155,7 @@ class PoolRow(Tracked, frozen=True, kw_only=True):
 
 
 class VolumeState(StrEnum):
-    """What is being done with a volume."""
+    """What is being done with a volume. ``locked``: something with one of its snapshots."""
 
     PROVISIONING = "provisioning"
     READY = "ready"
@@ -167,6 +167,7 @@ class VolumeState(StrEnum):
     ATTACHING = "attaching"
     DETACHING = "detaching"
     LIMITING = "limiting"
+    LOCKED = "locked"
 
 
 class VolumeRow(Tracked, frozen=True, kw_only=True):
@@ -213,6 +214,7 @@ class ReplicaState(StrEnum):
     HOLDING = "holding"
     HELD = "held"
     REMOVING = "removing"
+    MERGING = "merging"
 
 
 class ReplicaRow(Tracked, frozen=True, kw_only=True):
@@ -336,6 +338,7 @@ class UsageLevel(StrEnum):
     NODE = "node"
     POOL = "pool"
     VOLUME = "volume"
+    SNAPSHOT = "snapshot"
 
 
 class UsageRow(Row, frozen=True, kw_only=True):
@@ -344,7 +347,8 @@ class UsageRow(Row, frozen=True, kw_only=True):
     ``capacity = allocated + free`` as ``vgs`` prints it, ``committed = allocated + reserved``,
     ``available = capacity - committed``. ``thin_bytes`` (part of ``allocated``) is set aside for
     thin volumes, which were promised ``thin_committed_bytes`` of it. A volume's ``capacity`` is
-    its size; a thin one has ``allocated`` 0, since its room is the thin pool's.
+    its size; a thin one has ``allocated`` 0, since its room is the thin pool's. The same holds for
+    a snapshot, but that the ``capacity`` of a thick one is its reserve. Pools count both.
     """
 
     level: UsageLevel

@@ -96,8 +96,20 @@ class PurgeVolume(Request, frozen=True, kw_only=True, omit_defaults=True, tag="v
     until: Moment | None = None
 
 
+class LockVolume(Request, frozen=True, kw_only=True, tag="volume.lock.v1"):
+    """Step of work on one of its snapshots: nothing else shall be done to the volume meanwhile."""
+
+    volume: Name
+    uid: Id
+    operation: Id
+    snapshot: Name
+
+
 class ConcludeVolume(Report, frozen=True, kw_only=True, tag="volume.report-concluded.v1"):
-    """The running operation has come to its end; a ``code`` says that it failed."""
+    """The running operation has come to its end; a ``code`` says that it failed.
+
+    ``gone``: the volume is, or for work on a snapshot, the snapshot.
+    """
 
     volume: Name
     operation: Id
@@ -114,6 +126,16 @@ class ReportLegRemoved(Report, frozen=True, kw_only=True, tag="volume.report-leg
 
     volume: Name
     uid: Id
+
+
+class ReportVolumeSnapshotGone(
+    Report, frozen=True, kw_only=True, tag="volume.report-snapshot-gone.v1"
+):
+    """A snapshot of the volume turned out to be gone."""
+
+    volume: Name
+    uid: Id
+    snapshot: Name
 
 
 class VolumeProvisioningBegan(Event, frozen=True, kw_only=True, tag="volume.provisioning-began.v1"):
@@ -273,14 +295,41 @@ class VolumeGone(Event, frozen=True, kw_only=True, tag="volume.gone.v1"):
     uid: Id
 
 
+class VolumeLocked(Event, frozen=True, kw_only=True, tag="volume.locked.v1"):
+    """Nothing else is done to the volume while that operation works on one of its snapshots."""
+
+    volume: Name
+    uid: Id
+    operation: Id
+    snapshot: Name
+
+
+class VolumeUnlocked(Event, frozen=True, kw_only=True, tag="volume.unlocked.v1"):
+    """The work on a snapshot of the volume has ended; ``gone``: that snapshot is no more."""
+
+    volume: Name
+    operation: Id
+    snapshot: Name
+    gone: bool = False
+
+
+class VolumeSnapshotGone(Event, frozen=True, kw_only=True, tag="volume.snapshot-gone.v1"):
+    """The volume has one snapshot less than was thought."""
+
+    volume: Name
+    snapshot: Name
+
+
 VolumeCommand = (
     ProvisionVolume
     | GrowVolume
     | DeleteVolume
     | UndeleteVolume
     | PurgeVolume
+    | LockVolume
     | ConcludeVolume
     | ReportLegRemoved
+    | ReportVolumeSnapshotGone
 )
 VolumeEvent = (
     VolumeProvisioningBegan
@@ -298,4 +347,7 @@ VolumeEvent = (
     | VolumeDeleted
     | VolumeDeletionFailed
     | VolumeGone
+    | VolumeLocked
+    | VolumeUnlocked
+    | VolumeSnapshotGone
 )

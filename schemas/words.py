@@ -13,6 +13,7 @@ from schemas.operation import OPERATIONS, OperationCommand, OperationEvent
 from schemas.pool import POOLS, PoolCommand, PoolEvent
 from schemas.replica import REPLICAS, ReplicaCommand, ReplicaEvent
 from schemas.shrinking import ShrinkCommand, ShrinkEvent
+from schemas.snapshot import SNAPSHOTS, SnapshotCommand, SnapshotEvent
 from schemas.volume import VOLUMES, VolumeCommand, VolumeEvent
 
 AnyCommand = (
@@ -25,6 +26,7 @@ AnyCommand = (
     | ReplicaCommand
     | AttachmentCommand
     | OperationCommand
+    | SnapshotCommand
 )
 AnyEvent = (
     NodeEvent
@@ -36,6 +38,7 @@ AnyEvent = (
     | ReplicaEvent
     | AttachmentEvent
     | OperationEvent
+    | SnapshotEvent
 )
 AnyCommit = Commit[AnyEvent]
 
@@ -47,6 +50,7 @@ COMMANDS: dict[str, tuple[type[Request | Report], ...]] = {
     REPLICAS: get_args(ReplicaCommand),
     ATTACHMENTS: get_args(AttachmentCommand),
     OPERATIONS: get_args(OperationCommand),
+    SNAPSHOTS: get_args(SnapshotCommand),
 }
 EVENTS: dict[str, tuple[type[Event], ...]] = {
     NODES: get_args(NodeEvent),
@@ -56,6 +60,7 @@ EVENTS: dict[str, tuple[type[Event], ...]] = {
     REPLICAS: get_args(ReplicaEvent),
     ATTACHMENTS: get_args(AttachmentEvent),
     OPERATIONS: get_args(OperationEvent),
+    SNAPSHOTS: get_args(SnapshotEvent),
 }
 KINDS = tuple(COMMANDS)
 ANSWERS = (Accepted, Refused, Undecided)

@@ -7,6 +7,7 @@ from aggregates.processes import (
     attach_volume,
     delete_volume,
     detach_volume,
+    end_snapshot,
     form_pool,
     grow_volume,
     hold_volume,
@@ -14,6 +15,7 @@ from aggregates.processes import (
     provision,
     remove,
     shrink_pool,
+    snapshot,
 )
 from aggregates.processes.process import Process
 from schemas.attaching import VolumeAttachingBegan, VolumeDetachingBegan, VolumeLimitingBegan
@@ -21,6 +23,7 @@ from schemas.grammar import Event
 from schemas.node import NodeRemovalBegan
 from schemas.pool import PoolFormingBegan, PoolGrowthBegan, PoolRemovalBegan
 from schemas.shrinking import PoolShrinkBegan
+from schemas.snapshot import SnapshotCreationBegan, SnapshotDeletionBegan, SnapshotRollbackBegan
 from schemas.volume import (
     VolumeDeletionBegan,
     VolumeGrowthBegan,
@@ -43,6 +46,9 @@ _BEGINNINGS: dict[type[Event], Callable[[Any], Process]] = {
     PoolRemovalBegan: remove.begin_pool,
     PoolShrinkBegan: shrink_pool.begin,
     NodeRemovalBegan: remove.begin_node,
+    SnapshotCreationBegan: snapshot.begin,
+    SnapshotDeletionBegan: end_snapshot.begin_deletion,
+    SnapshotRollbackBegan: end_snapshot.begin_rollback,
 }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from aggregates.decision import World
 from aggregates.pool import PoolPhase
 from aggregates.replica import ReplicaPhase
+from aggregates.snapshot import SnapshotPhase
 from aggregates.volume import VolumePhase
 from schemas.disk import ReportDiskReleased
 from schemas.grammar import Event, Message
@@ -18,7 +19,8 @@ from schemas.pool import (
 )
 from schemas.refusals import Refusal
 from schemas.replica import ReplicaCreated, ReplicaRemoved, ReplicaResized
-from schemas.volume import ConcludeVolume, Layout, ReportLegRemoved
+from schemas.snapshot import ConcludeSnapshot, ReportSnapshotLegRemoved, SnapshotGone
+from schemas.volume import ConcludeVolume, Layout, ReportLegRemoved, ReportVolumeSnapshotGone
 
 
 def follows(events: Sequence[Event]) -> tuple[Message, ...]:
@@ -38,7 +40,14 @@ def _follows(event: Event) -> Iterator[Message]:
             )
         case ReplicaRemoved():
             yield ReportReleased(pool=event.pool, node=event.node, claim=event.uid)
-            yield ReportLegRemoved(volume=event.volume, uid=event.uid)
+            if event.snapshot:
+                yield ReportSnapshotLegRemoved(snapshot=event.volume, uid=event.uid)
+            else:
+                yield ReportLegRemoved(volume=event.volume, uid=event.uid)
+        case SnapshotGone():
+            yield ReportVolumeSnapshotGone(
+                volume=event.volume, uid=event.volume_uid, snapshot=event.snapshot
+            )
         case PoolDisksDropped():
             for disk in event.disks:
                 yield ReportDiskReleased(disk=disk, node=event.node, pool=event.pool)
@@ -59,6 +68,7 @@ def owed(world: World) -> tuple[Message, ...]:
         *_owed_to_ledgers(world),
         *_owed_by_claims(world),
         *_owed_to_volumes(world),
+        *_owed_to_snapshots(world),
         *_held_for_nobody(world),
     )
 
@@ -66,6 +76,7 @@ def owed(world: World) -> tuple[Message, ...]:
 def _owed_to_ledgers(world: World) -> Iterator[Message]:
     present = {r.spec.uid: (key, r) for key, r in world.replicas.items() if r.spec is not None}
     waiting = {v.uid for v in world.volumes.values() if v.operation}
+    waiting |= {s.uid for s in world.snapshots.values() if s.operation}
     for (node, name), pool in world.pools.items():
         for claim in sorted(pool.ledger.settled.keys() | pool.ledger.reserved.keys()):
             if claim not in present and claim not in waiting:
@@ -111,6 +122,18 @@ def _owed_to_volumes(world: World) -> Iterator[Message]:
             yield ReportLegRemoved(volume=name, uid=volume.uid)
 
 
+def _owed_to_snapshots(world: World) -> Iterator[Message]:
+    legs = {r.spec.uid for r in world.replicas.values() if r.spec is not None}
+    for name, snapshot in world.snapshots.items():
+        if snapshot.phase is SnapshotPhase.READY and snapshot.uid not in legs:
+            yield ReportSnapshotLegRemoved(snapshot=name, uid=snapshot.uid)
+    for name, volume in world.volumes.items():
+        for kept in sorted(volume.snapshots):
+            left = kept in world.snapshots or (volume.node, kept) in world.replicas
+            if not left and not volume.operation:
+                yield ReportVolumeSnapshotGone(volume=name, uid=volume.uid, snapshot=kept)
+
+
 def _held_for_nobody(world: World) -> Iterator[Message]:
     """Nothing stays busy for an operation that has ended."""
     ended = {name for name, o in world.operations.items() if o.outcome is not None}
@@ -122,6 +145,14 @@ def _held_for_nobody(world: World) -> Iterator[Message]:
             yield ConcludeVolume(
                 volume=name,
                 operation=volume.operation,
+                code=Refusal.DEADLINE,
+                because="its operation ended without a word",
+            )
+    for name, snapshot in world.snapshots.items():
+        if snapshot.operation in ended:
+            yield ConcludeSnapshot(
+                snapshot=name,
+                operation=snapshot.operation,
                 code=Refusal.DEADLINE,
                 because="its operation ended without a word",
             )

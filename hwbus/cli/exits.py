@@ -38,6 +38,7 @@ _NOT_FOUND = frozenset(
         Refusal.UNKNOWN_POOL,
         Refusal.UNKNOWN_VOLUME,
         Refusal.UNKNOWN_REPLICA,
+        Refusal.UNKNOWN_SNAPSHOT,
         Refusal.UNKNOWN_OPERATION,
     }
 )
@@ -51,6 +52,7 @@ _CONFLICT = frozenset(
         Refusal.REPLICA_BUSY,
         Refusal.VOLUME_ATTACHED,
         Refusal.STILL_ATTACHED,
+        Refusal.SNAPSHOT_BUSY,
     }
 )
 # What a rule said no to, although only after the operation had begun.

@@ -65,6 +65,11 @@ def volumes(context: "CompletionContext") -> list[str]:
     return _names("volumes", context)
 
 
+def snapshots(context: "CompletionContext") -> list[str]:
+    """Return the names of all snapshots."""
+    return _names("snapshots", context)
+
+
 def operations(context: "CompletionContext") -> list[str]:
     """Return the ids of operations, ended ones too."""
     return _names("operations", context)

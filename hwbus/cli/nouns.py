@@ -40,6 +40,10 @@ PoolName = Annotated[
 VolumeName = Annotated[
     str, Parameter(completer=names.volumes, converter=_of("volume"), help="Name of a volume.")
 ]
+SnapshotName = Annotated[
+    str,
+    Parameter(completer=names.snapshots, converter=_of("snapshot"), help="Name of a snapshot."),
+]
 OperationId = Annotated[
     str,
     Parameter(completer=names.operations, converter=_of("operation"), help="Id of an operation."),
@@ -57,6 +61,16 @@ AtNode = Annotated[
 AtPool = Annotated[
     str | None,
     Parameter(name="--pool", completer=names.pools, help="The pool, by name."),
+]
+AtVolume = Annotated[
+    str | None,
+    Parameter(
+        name="--volume",
+        completer=names.volumes,
+        converter=_of("volume"),
+        n_tokens=1,
+        help="The volume, by name.",
+    ),
 ]
 DiskIds = Annotated[
     list[str],

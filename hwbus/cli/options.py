@@ -77,6 +77,15 @@ Deadline = Annotated[
         show_default=False,
     ),
 ]
+LongDeadline = Annotated[
+    int,
+    Parameter(
+        converter=_whole_seconds,
+        n_tokens=1,
+        help="Give up what has not begun after so long: 10m, 2h. [default: 6h]",
+        show_default=False,
+    ),
+]
 
 Hold = Annotated[
     int,

@@ -144,5 +144,6 @@ _LISTING = {
     "disks": "hwbus disk ls",
     "pools": "hwbus pool ls",
     "volume": "hwbus volume ls",
+    "snapshots": "hwbus snapshot ls",
     "operation": "hwbus op ls --all",
 }

@@ -38,11 +38,14 @@ def ls(*, node: AtNode = None, options: Options = OPTIONS) -> int:
 
 @app.command
 def show(name: PoolName, /, *, node: AtNode = None, options: Options = OPTIONS) -> int:
-    """Show one pool, its disks and its volumes."""
+    """Show one pool, its disks, volumes and snapshots."""
     node, name = node_of_pool(name, node, options)
     if options.show_call:
         return print_call(query_call("pools", {"name": name, "node": node}), options)
     return run(_show(name, node, options))
+
+
+_PARTS = (("disks", "Disks"), ("volumes", "Volumes"), ("snapshots", "Snapshots"))
 
 
 async def _show(name: str, node: str, options: Options) -> int:
@@ -50,7 +53,7 @@ async def _show(name: str, node: str, options: Options) -> int:
     async with conversation(options) as client:
         page, _ = await one(client, "pools", where, f"pool {name[:80]!r} on {node!r}", options)
         if show_row("pools", page, options):
-            for view, title in (("disks", "Disks"), ("volumes", "Volumes")):
+            for view, title in _PARTS:
                 further = await rest(client, view, {"node": node, "pool": name}, page)
                 if further.items:
                     heading(title)

@@ -18,6 +18,7 @@ NAME_FIELDS = {
     "disks": "id",
     "pools": "name",
     "volumes": "name",
+    "snapshots": "name",
     "operations": "id",
 }
 
@@ -66,7 +67,7 @@ def note_behind(page: Page) -> None:
 
 async def note_simulated(client: Client, view: str, page: Page) -> None:
     """Say which of the nodes on *page* only simulate their storage."""
-    if view not in {"disks", "pools", "volumes", "usage"} or not page.items:
+    if view not in {"disks", "pools", "volumes", "snapshots", "usage"} or not page.items:
         return
     nodes = await client.query_all("nodes")
     simulated = [n["name"] for n in nodes.items if "simulated" in n.get("capabilities", ())]

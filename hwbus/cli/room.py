@@ -8,7 +8,7 @@ from hwbus.cli.nouns import AtNode, AtPool
 from hwbus.cli.options import OPTIONS, Options
 from hwbus.cli.reading import listing
 
-Level = Literal["cluster", "node", "pool", "volume", "all"]
+Level = Literal["cluster", "node", "pool", "volume", "snapshot", "all"]
 
 
 def usage(

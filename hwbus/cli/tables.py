@@ -247,6 +247,26 @@ TABLES: dict[str, Table] = {
         name=_on_node("replica", "volume"),
         none="no replicas",
     ),
+    "snapshots": Table(
+        columns=(
+            _text("name"),
+            _text("volume"),
+            _state(),
+            _size("size_bytes", "SIZE"),
+            _size("reserve_bytes", "RESERVE"),
+            Column("FILL", lambda row, _brush: f"{row.get('fill_percent') or 0}%", right=True),
+            _text("consistency", "CAUGHT"),
+            _text("node"),
+            _text("pool"),
+            _age(),
+            _text("device", wide=True),
+            _text("operation", wide=True),
+            _text("uid", wide=True),
+            _text("why", wide=True),
+        ),
+        name=_of_cluster("snapshot"),
+        none="no snapshots yet: hwbus snapshot create VOLUME NAME",
+    ),
     "operations": Table(
         columns=(
             _text("id"),

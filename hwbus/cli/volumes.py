@@ -45,7 +45,7 @@ def ls(*, node: AtNode = None, pool: AtPool = None, options: Options = OPTIONS) 
 
 @app.command
 def show(name: VolumeName, /, *, options: Options = OPTIONS) -> int:
-    """Show one volume, its legs, and why it was put where it is."""
+    """Show one volume, its legs and snapshots, and why it was put where it is."""
     if options.show_call:
         return print_call(query_call("volume", {"name": name}), options)
     return run(_show(name, options))
@@ -59,6 +59,10 @@ async def _show(name: str, options: Options) -> int:
             if legs.items:
                 heading("Replicas")
                 print_table(TABLES["replicas"], legs.items)
+            kept = await rest(client, "snapshots", {"volume": name}, page)
+            if kept.items:
+                heading("Snapshots")
+                print_table(TABLES["snapshots"], kept.items)
             if row.get("candidates"):
                 heading("Where it could have been put, best first")
                 _print_candidates(row["candidates"])

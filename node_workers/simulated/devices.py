@@ -4,7 +4,16 @@ import msgspec
 from msgspec.structs import replace
 
 from node_workers.simulated.arguments import ToolRefusal
-from node_workers.simulated.model import EXTENT_BYTES, Content, Disk, Lv, Mapped, State, Vg
+from node_workers.simulated.model import (
+    EXTENT_BYTES,
+    OVERFLOWED_PERCENT,
+    Content,
+    Disk,
+    Lv,
+    Mapped,
+    State,
+    Vg,
+)
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,11 +82,13 @@ class Devices:
             or self._state.disks[self._state.pvs[piece.pv].disk].broken
             for piece in lv.pieces
         )
+        origin = vg.lv(lv.origin) if lv.kind == "snapshot" else None
+        broken = broken or lv.fill_percent >= OVERFLOWED_PERCENT
         return Device(
             name=lv.name,
             use=lv.uuid,
             at=self._state.content_key(lv),
-            size_bytes=lv.extents * EXTENT_BYTES,
+            size_bytes=(origin or lv).extents * EXTENT_BYTES,
             held=lv.held_open or self._state.on_top_of(lv.uuid) is not None,
             broken=broken or vg.lv(lv.name) is None,
         )

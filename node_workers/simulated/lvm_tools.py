@@ -21,6 +21,7 @@ from node_workers.simulated.model import (
     State,
     Vg,
 )
+from node_workers.simulated.snapshot_tools import SnapshotTools
 
 _UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _FAILED, _BAD_REQUEST = 5, 3
@@ -29,6 +30,7 @@ _VOLUME_BYTES = 367
 _LVCREATE_OPTIONS = frozenset(
     {"--type", "--extents", "--name", "--poolmetadatasize", "--chunksize", "--zero", "--config"}
     | {"--addtag", "--virtualsize", "--thinpool", "--wipesignatures", "--stripes", "--stripesize"}
+    | {"--setactivationskip"}
 )
 
 
@@ -38,6 +40,7 @@ class LvmTools:
     def __init__(self, state: State) -> None:
         self._state = state
         self._devices = Devices(state)
+        self._snapshots = SnapshotTools(state)
         self.commands: Mapping[str, Callable[[Sequence[str]], str]] = {
             "pvcreate": self._pvcreate,
             "pvremove": self._pvremove,
@@ -50,6 +53,7 @@ class LvmTools:
             "lvextend": self._lvextend,
             "lvremove": self._lvremove,
             "lvchange": self._lvchange,
+            **self._snapshots.commands,
         }
 
     def _pvcreate(self, argv: Sequence[str]) -> str:
@@ -145,9 +149,10 @@ class LvmTools:
         given = read_arguments(
             argv,
             valued=_LVCREATE_OPTIONS,
-            flags=frozenset({"--yes"}),
+            flags=frozenset({"--yes", "--snapshot"}),
         )
-        vg, name = self._vg(given.word(), creating=True), given.one("--name")
+        group, _, origin = given.word().partition("/")
+        vg, name = self._vg(group, creating=True), given.one("--name")
         if name.startswith(("snapshot", "pvmove")):
             raise ToolRefusal(_BAD_REQUEST, f'  Names starting "{name}" are reserved.\n')
         if vg.lv(name):
@@ -157,7 +162,13 @@ class LvmTools:
         if self._state.metadata_free_bytes(vg) < _VOLUME_BYTES:
             sentence = f"  VG {vg.name} metadata on disk exceeds maximum metadata size.\n"
             raise ToolRefusal(_FAILED, sentence)
-        lv = self._lay_out(vg, name, given)
+        if "--snapshot" in given.options:
+            lv = self._snapshots.taken(vg, name, origin)
+            if lv.kind == "snapshot":
+                lv.extents = int(given.one("--extents"))
+                lv.pieces = self._allocate(vg, lv.extents, 1)
+        else:
+            lv = self._lay_out(vg, name, given)
         lv.tags = sorted(given.all("--addtag"))
         vg.lvs.append(lv)
         if "--wipesignatures" in given.options and "--yes" in given.options:
@@ -211,6 +222,10 @@ class LvmTools:
         if more == 0:
             sentence = f"  New size ({lv.extents} extents) matches existing size"
             raise ToolRefusal(_FAILED, f"{sentence} ({lv.extents} extents).\n")
+        if vg.snapshots(lv) and lv.active:
+            raise ToolRefusal(
+                _FAILED, "  Snapshot origin volumes can be resized only while inactive"
+            )
         if more < 0:
             sentence = f"  New size given ({lv.extents + more} extents) not larger than existing"
             raise ToolRefusal(_FAILED, f"{sentence} size ({lv.extents} extents)\n")
@@ -226,7 +241,7 @@ class LvmTools:
     def _lvremove(self, argv: Sequence[str]) -> str:
         given = read_arguments(argv, flags=frozenset({"--yes"}))
         vg, lv = self._lv(given.word())  # a missing disk is no hindrance to this one
-        going = [lv, *(thin for thin in vg.lvs if thin.thin_pool == lv.name)]
+        going = [lv, *(thin for thin in vg.lvs if thin.thin_pool == lv.name), *vg.snapshots(lv)]
         for one in going:
             if self._state.on_top_of(one.uuid):
                 sentence = f"  Logical volume {vg.name}/{one.name} is used by another device.\n"
@@ -236,14 +251,14 @@ class LvmTools:
                 raise ToolRefusal(_FAILED, sentence)
         for one in going:
             vg.lvs.remove(one)
-            if one.kind == "thin":
+            if one.kind in {"thin", "snapshot"}:
                 self._state.contents.pop(self._state.content_key(one), None)
         if lv.kind == "thin-pool":
             vg.spare = []
         return f'  Logical volume "{lv.name}" successfully removed.\n'
 
     def _lvchange(self, argv: Sequence[str]) -> str:
-        valued = frozenset({"--activate", "--errorwhenfull"})
+        valued = frozenset({"--activate", "--errorwhenfull", "--poll", "--addtag", "--deltag"})
         given = read_arguments(argv, valued=valued, flags=frozenset())
         for target in given.words:
             vg, lv = self._lv(target)
@@ -253,22 +268,18 @@ class LvmTools:
                     raise ToolRefusal(_FAILED, sentence)
                 lv.when_full = "error"
                 continue
+            if not given.all("--activate"):
+                left = {*lv.tags, *given.all("--addtag")} - {*given.all("--deltag")}
+                lv.tags = sorted(left)
+                continue
             if given.one("--activate") == "n":
-                self._deactivate(vg, lv)
+                self._snapshots.deactivate(vg, lv)
                 continue
             if any(self._state.is_missing(self._state.pvs[piece.pv]) for piece in lv.pieces):
                 sentence = f"  Refusing activation of partial LV {vg.name}/{lv.name}.\n"
                 raise ToolRefusal(_FAILED, sentence)
-            lv.active = True
+            self._snapshots.activate(vg, lv, polling=given.one("--poll", "y") == "y")
         return ""
-
-    def _deactivate(self, vg: Vg, lv: Lv) -> None:
-        if self._state.mounts_of(lv.uuid):
-            sentence = f"  Logical volume {vg.name}/{lv.name} contains a filesystem in use.\n"
-            raise ToolRefusal(_FAILED, sentence)
-        if lv.held_open:
-            raise ToolRefusal(_FAILED, f"  Logical volume {vg.name}/{lv.name} in use.\n")
-        lv.active = False
 
     def _allocate(self, vg: Vg, extents: int, stripes: int) -> list[Piece]:
         """Take free extents, first fit; a stripe each on another physical volume."""

@@ -14,7 +14,18 @@ from node_workers.simulated.arguments import ToolRefusal, UnknownToolUseError
 from node_workers.simulated.block_tools import BlockTools
 from node_workers.simulated.lvm_tools import LvmTools
 from node_workers.simulated.mapping_tools import MappingTools
-from node_workers.simulated.model import Cgroup, Content, Disk, Lv, Mount, Pv, State, Vg
+from node_workers.simulated.model import (
+    EXTENT_BYTES,
+    OVERFLOWED_PERCENT,
+    Cgroup,
+    Content,
+    Disk,
+    Lv,
+    Mount,
+    Pv,
+    State,
+    Vg,
+)
 from node_workers.simulated.moving_tools import MovingTools
 from node_workers.simulated.report import full_report
 
@@ -81,6 +92,8 @@ class SimulatedMachine:
         tool, rest = argv[0], argv[1:]
         before = copy.deepcopy(self.state.contents) if torn else {}
         try:
+            if tool == "lvm" and rest[0] != "fullreport":
+                tool, rest = rest[0], rest[1:]
             if tool == "lvm":
                 return 0, full_report(self.state, rest), ""
             if tool not in commands:
@@ -242,6 +255,14 @@ class SimulatedMachine:
     def unmount(self, target: str) -> None:
         """Unmount what is at *target*."""
         self.state.mounts = [mount for mount in self.state.mounts if mount.target != target]
+        self.save()
+
+    def change(self, path: str, changed_bytes: int) -> None:
+        """Write so much to a volume: its thick snapshots keep what was there, if they have room."""
+        vg = self.state.vg(path.partition("/")[0])
+        for snapshot in vg.snapshots(self.volume(path)) if vg is not None else ():
+            more = 100.0 * changed_bytes / (snapshot.extents * EXTENT_BYTES)
+            snapshot.fill_percent = min(OVERFLOWED_PERCENT, snapshot.fill_percent + more)
         self.save()
 
     def _furnish(self, sizes_bytes: Sequence[int]) -> None:

@@ -8,6 +8,7 @@ import msgspec
 EXTENT_BYTES = 4 << 20
 SECTOR_BYTES = 512
 DEFAULT_METADATA_BYTES = 1 << 20
+OVERFLOWED_PERCENT = 100.0
 _ALIGNMENT_BYTES = 1 << 20
 _METADATA_BYTES_A_VOLUME = 367  # measured on LVM 2.03.16 with two tags
 _METADATA_BYTES_A_GROUP = 2048
@@ -74,7 +75,11 @@ class Pv(msgspec.Struct, kw_only=True):
 
 
 class Lv(msgspec.Struct, kw_only=True):
-    """A logical volume; ``kind`` is linear, striped, thin-pool or thin."""
+    """A logical volume; ``kind`` is linear, striped, thin-pool, thin or snapshot (a thick one).
+
+    ``origin`` is what it is a snapshot of, ``fill_percent`` how full a thick snapshot is. LVM shows
+    one that is ``merging`` no more.
+    """
 
     uuid: str
     name: str
@@ -89,6 +94,9 @@ class Lv(msgspec.Struct, kw_only=True):
     active: bool = True
     when_full: str = ""
     held_open: bool = False
+    origin: str = ""
+    fill_percent: float = 0.0
+    merging: bool = False
 
 
 class Vg(msgspec.Struct, kw_only=True):
@@ -104,6 +112,14 @@ class Vg(msgspec.Struct, kw_only=True):
     def lv(self, name: str) -> Lv | None:
         """Return the logical volume of that name."""
         return next((lv for lv in self.lvs if lv.name == name), None)
+
+    def snapshots(self, origin: Lv, kind: str = "snapshot") -> list[Lv]:
+        """Return the snapshots of a volume, the thick ones unless others are meant."""
+        return [lv for lv in self.lvs if lv.origin == origin.name and lv.kind == kind]
+
+    def merging(self, origin: Lv) -> Lv | None:
+        """Return the snapshot that is becoming this volume."""
+        return next((lv for lv in self.lvs if lv.merging and lv.origin == origin.name), None)
 
     def pieces(self) -> Iterator[Piece]:
         """Yield everything that is taken."""
@@ -223,8 +239,8 @@ class State(msgspec.Struct, kw_only=True):
 
     def content_key(self, lv: Lv) -> str:
         """Return where in ``contents`` the start of a logical volume lies."""
-        if lv.kind == "thin":
-            return f"thin:{lv.uuid}"
+        if lv.kind in {"thin", "snapshot"}:
+            return f"{lv.kind}:{lv.uuid}"
         return f"{lv.pieces[0].pv}:{lv.pieces[0].start}"
 
     def mounts_of(self, device: str) -> list[str]:

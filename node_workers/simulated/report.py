@@ -7,9 +7,18 @@ import msgspec
 
 from node_workers.lvm_report import FULL_REPORT
 from node_workers.simulated.arguments import ToolRefusal, UnknownToolUseError
-from node_workers.simulated.model import EXTENT_BYTES, Lv, Piece, Pv, State, Vg
+from node_workers.simulated.model import (
+    EXTENT_BYTES,
+    OVERFLOWED_PERCENT,
+    Lv,
+    Piece,
+    Pv,
+    State,
+    Vg,
+)
 
 _THIN_BYTES_A_FILESYSTEM_PERCENT = 5.0
+_LAYOUTS = {"thin-pool": "thin,pool", "thin": "thin,sparse", "snapshot": "linear"}
 
 
 def full_report(state: State, argv: Sequence[str]) -> str:
@@ -40,7 +49,7 @@ def _group(state: State, vg: Vg) -> dict[str, Any]:
     row |= {"vg_extent_size": str(EXTENT_BYTES), "vg_extent_count": str(extents)}
     row |= {"vg_free_count": str(free), "vg_mda_size": str(metadata_bytes)}
     row |= {"vg_mda_free": str(state.metadata_free_bytes(vg)), "vg_missing_pv_count": str(missing)}
-    volumes = sorted(vg.lvs, key=lambda lv: lv.name)
+    volumes = sorted((lv for lv in vg.lvs if not lv.merging), key=lambda lv: lv.name)
     return {
         "vg": [row],
         "pv": [_pv(state, state.pvs[pv], vg) for pv in vg.pvs],
@@ -67,10 +76,12 @@ def _lv(state: State, vg: Vg, lv: Lv) -> dict[str, str]:
     users = any(one.thin_pool == lv.name for one in vg.lvs)
     used = bool(state.mounts_of(lv.uuid)) or state.on_top_of(lv.uuid) is not None
     is_open = used or lv.held_open or (pool and users)
-    layout = {"thin-pool": "thin,pool", "thin": "thin,sparse"}.get(lv.kind, lv.kind)
-    kind = {"thin-pool": "t", "thin": "V"}.get(lv.kind, "-")
+    layout = _LAYOUTS.get(lv.kind, lv.kind)
+    kind = {"thin-pool": "t", "thin": "V", "snapshot": "s"}.get(lv.kind, "-")
+    kind = "O" if vg.merging(lv) else "o" if vg.snapshots(lv) else kind
     attributes = f"{kind}wi-{'a' if lv.active else '-'}{'o' if is_open else '-'}"
     thin = f"{_thin_percent(state, vg, lv):.2f}" if "thin" in lv.kind and lv.active else ""
+    thin = f"{lv.fill_percent:.2f}" if lv.kind == "snapshot" and lv.active else thin
     row = {"lv_name": lv.name, "lv_uuid": lv.uuid, "lv_tags": ",".join(lv.tags)}
     row |= {"lv_size": str(lv.extents * EXTENT_BYTES), "lv_attr": f"{attributes}----"}
     row |= {"lv_layout": layout, "pool_lv": lv.thin_pool, "data_percent": thin}
@@ -81,11 +92,19 @@ def _lv(state: State, vg: Vg, lv: Lv) -> dict[str, str]:
     row |= {"lv_kernel_major": "254" if lv.active else "-1"}
     row |= {"lv_kernel_minor": str(lv.minor) if lv.active else "-1"}
     row |= {"lv_metadata_size": str(_count(lv.metadata) * EXTENT_BYTES) if pool else ""}
+    row |= {"origin": lv.origin, "lv_snapshot_invalid": _invalid(lv)}
     return row | {"lv_when_full": lv.when_full}
 
 
+def _invalid(lv: Lv) -> str:
+    if lv.kind != "snapshot" or not lv.active:
+        return "unknown"
+    return "snapshot invalid" if lv.fill_percent >= OVERFLOWED_PERCENT else ""
+
+
 def _segment(lv: Lv) -> dict[str, str]:
-    return {"lv_uuid": lv.uuid, "segtype": lv.kind, "stripes": str(lv.stripes)}
+    kind = _LAYOUTS.get(lv.kind, lv.kind).partition(",")[0]
+    return {"lv_uuid": lv.uuid, "segtype": kind, "stripes": str(lv.stripes)}
 
 
 def _path(vg: Vg, lv: Lv) -> str:

@@ -427,9 +427,12 @@ def test_an_append_that_a_frozen_broker_stores_later_is_unknown_and_then_found()
                     await wires.log.append(A, b"mine", after=0, message_id="1")
             finally:
                 os.kill(broker.pid, signal.SIGCONT)
-            last = await wires.log.last(A)
-            assert last is not None
-            assert last.data == b"mine"
+
+            async def stored() -> bool:
+                last = await wires.log.last(A)
+                return last is not None and last.data == b"mine"
+
+            await until_async(stored)  # awake again, it works off what was waiting
             with pytest.raises(StaleError):
                 await wires.log.append(A, b"mine", after=0, message_id="1")
             assert await wires.log.head() == 1

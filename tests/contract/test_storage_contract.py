@@ -10,6 +10,7 @@ from tests.support.attachment_contract import AttachmentContract
 from tests.support.clock import ManualClock
 from tests.support.hold_contract import HoldContract
 from tests.support.pool_contract import PoolContract
+from tests.support.snapshot_contract import SnapshotContract
 from tests.support.storage_bench import Play, play_on
 from tests.support.volume_contract import VolumeContract
 
@@ -41,6 +42,15 @@ class SimulatedBench:
     async def read(self, volume: str) -> str:
         return self.machine.read(volume)
 
+    async def change(self, volume: str, mib: int) -> None:
+        self.machine.change(volume, mib << 20)
+
+    async def hold(self, volume: str) -> None:
+        self.machine.volume(volume).held_open = True
+
+    async def let_go(self, volume: str) -> None:
+        self.machine.volume(volume).held_open = False
+
     async def mounted_bytes(self, target: str) -> int:
         state = self.machine.state
         device = next(mount.device for mount in state.mounts if mount.target == target)
@@ -67,7 +77,7 @@ class SimulatedBench:
 
 
 class TestStorageOnASimulatedMachine(
-    PoolContract, VolumeContract, HoldContract, AttachmentContract
+    PoolContract, VolumeContract, HoldContract, AttachmentContract, SnapshotContract
 ):
     @pytest.fixture
     def play(self) -> Play:

@@ -21,6 +21,7 @@ from tests.support.attachment_contract import AttachmentContract
 from tests.support.clock import NOON
 from tests.support.hold_contract import HoldContract
 from tests.support.pool_contract import PoolContract
+from tests.support.snapshot_contract import SnapshotContract, snapshot
 from tests.support.storage_bench import (
     CAUSE,
     MIB,
@@ -68,6 +69,7 @@ print(json.dumps(facts))
 """
 _CLEAN = """
 export LVM_SUPPRESS_FD_WARNINGS=1
+test ! -f $HOLDER || kill $(cat $HOLDER) 2>/dev/null || true
 for target in /mnt/mine /mnt/v1; do umount "$target" 2>/dev/null || true; done
 for device in /dev/mapper/hwbus:*; do [ ! -b "$device" ] || dmsetup remove "$device"; done
 rm -rf /dev/hwbus
@@ -79,6 +81,7 @@ for disk in $DISKS; do
     blockdev --rereadpt "$disk"; wipefs -J -n "$disk"
 done
 """
+_HOLDER = "/run/holder.pid"
 _DATA_AT_BYTES = 12 << 20
 _DISKS = tuple(f"/dev/ubd{letter}" for letter in "bcde")
 
@@ -143,6 +146,18 @@ class LabBench:
         script = "d = open(f'/dev/{v}', 'rb', 0); d.seek(at); print(d.read(512).decode())"
         return (await self._python(script, volume)).stdout.strip().strip("\x00")
 
+    async def change(self, volume: str, mib: int) -> None:
+        where = (f"of=/dev/{volume}", "bs=1M", f"count={mib}", "seek=50")
+        await self.console("dd", "if=/dev/zero", *where, "oflag=direct", "status=none")
+
+    async def hold(self, volume: str) -> None:
+        script = f"sleep 600 </dev/{volume} >/dev/null 2>&1 & echo $! >{_HOLDER}"
+        await self.lab.shell(self.node, script)
+
+    async def let_go(self, volume: str) -> None:
+        gone = f"while fuser -s /dev/{volume}; do sleep 0.05; done"
+        await self.lab.shell(self.node, f"kill $(cat {_HOLDER}); rm {_HOLDER}; {gone}")
+
     async def _python(self, script: str, volume: str, data: str = "") -> Execution:
         names = f"v, w, at = {volume!r}, {data!r}, {_DATA_AT_BYTES}; "
         return await self.console("python3", "-c", names + script)
@@ -169,7 +184,9 @@ class LabBench:
         return found.stdout.splitlines()
 
     async def clean(self) -> None:
-        await self.lab.shell(self.node, f"DISKS='{' '.join(self.disks)}'\n{_CLEAN}")
+        await self.lab.shell(
+            self.node, f"DISKS='{' '.join(self.disks)}' HOLDER={_HOLDER}\n{_CLEAN}"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +202,9 @@ def bench(machine: LabBench) -> LabBench:
     return machine
 
 
-class TestStorageOnARealKernel(PoolContract, VolumeContract, HoldContract, AttachmentContract):
+class TestStorageOnARealKernel(
+    PoolContract, VolumeContract, HoldContract, AttachmentContract, SnapshotContract
+):
     @pytest.fixture
     def play(self, bench: LabBench) -> Play:
         return play_on(bench)
@@ -267,6 +286,25 @@ def test_a_crash_between_any_two_tools_ends_well_on_a_real_kernel(bench: LabBenc
         for step in ends:
             await _until_it_ends(on.bench, step)
         assert [await on.content(index) for index in (0, 1)] == [ContentKind.BLANK] * 2
+
+    play_on(bench)(story)
+
+
+@pytest.mark.slow
+def test_a_crash_between_any_two_tools_of_a_rollback_ends_well_on_a_real_kernel(
+    bench: LabBench,
+) -> None:
+    wanted = snapshot()
+
+    async def story(on: Story) -> None:
+        await on.pool()
+        await on.volume(spec())
+        await on.bench.write("fast/v1", "before")
+        await _until_it_ends(on.bench, lambda s: s.ensure_snapshot(UID, wanted, cause=CAUSE))
+        await on.bench.write("fast/v1", "after")
+        await _until_it_ends(on.bench, lambda s: s.ensure_rolled_back(UID, wanted, cause=CAUSE))
+        assert await on.bench.read("fast/v1") == "before"
+        assert await on.seen("s1") is None
 
     play_on(bench)(story)
 

@@ -23,6 +23,7 @@ from schemas.pool import GrowPool, PoolFormingBegan, RemovePool
 from schemas.refusals import Refusal
 from schemas.replica import ReplicaWanted
 from schemas.shrinking import ShrinkPool
+from schemas.snapshot import CreateSnapshot, DeleteSnapshot, RollBackSnapshot
 from schemas.volume import (
     DeleteVolume,
     GrowVolume,
@@ -120,7 +121,8 @@ class Day:
             return self.chance.choice(self.nodes).form(disks, deadline_s=DEADLINE_S)
         if self.operations and self.operations[-1] and self.chance.random() < 0.06:
             return CancelOperation(operation=self.operations[-1])
-        wishes = (self._pool_wish, self._volume_wish, self._volume_wish, self._use_wish)
+        often = (self._volume_wish, self._volume_wish)
+        wishes = (*often, self._pool_wish, self._use_wish, self._snapshot_wish)
         return self.chance.choice(wishes)()
 
     def _pool_wish(self) -> Request:
@@ -157,6 +159,17 @@ class Day:
                     deadline_s=DEADLINE_S,
                 )
 
+    def _snapshot_wish(self) -> Request:
+        snapshot = f"s{self.chance.randrange(4)}"
+        match self.chance.randrange(4):
+            case 0 | 1:
+                volume = f"v{self.chance.randrange(8)}"
+                return CreateSnapshot(snapshot=snapshot, volume=volume, deadline_s=DEADLINE_S)
+            case 2:
+                return DeleteSnapshot(snapshot=snapshot, deadline_s=DEADLINE_S)
+            case _:
+                return RollBackSnapshot(snapshot=snapshot, deadline_s=DEADLINE_S)
+
     def _use_wish(self) -> Request:
         volume = f"v{self.chance.randrange(8)}"
         match self.chance.randrange(4):
@@ -190,8 +203,10 @@ class Day:
             }
             if attached != node.attachments.made:
                 return False
+        kept = {(s.volume, name) for name, s in world.snapshots.items()}
+        known = {(name, one) for name, v in world.volumes.items() for one in v.snapshots}
         claimed = {(d.owner.node, d.owner.pool) for d in world.disks.values() if d.owner}
-        return claimed == set(world.pools)
+        return claimed == set(world.pools) and kept == known
 
 
 def _nothing_is_held(world: World) -> bool:
@@ -227,7 +242,8 @@ async def the_laws_hold(day: Day) -> None:
                 assert event.spec.uid not in wanted, "made twice"
                 wanted.add(event.spec.uid)
     live = day.stage.world
-    for table in ("nodes", "disks", "pools", "volumes", "replicas", "attachments", "operations"):
+    tables = ("nodes", "disks", "pools", "volumes", "replicas", "attachments", "snapshots")
+    for table in (*tables, "operations"):
         assert getattr(again, table) == getattr(live, table), table
     claimed = [(d.owner.node, d.owner.pool) for d in live.disks.values() if d.owner]
     assert set(claimed) == set(live.pools)

@@ -265,7 +265,8 @@ class House:
         assert usage["allocated_bytes"] == group.size_bytes - group.free_bytes
         wanted = {
             row["name"]: row["capacity_bytes"]
-            for row in await self.rows("usage", level="volume", pool=pool, node=node)
+            for level in ("volume", "snapshot")
+            for row in await self.rows("usage", level=level, pool=pool, node=node)
         }
         tagged = {
             v.name: v.size_bytes

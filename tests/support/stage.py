@@ -37,7 +37,9 @@ from schemas.pool import (
 )
 from schemas.refusals import Refusal
 from schemas.replica import (
+    Consistency,
     ReplicaHoldWanted,
+    ReplicaMergeWanted,
     ReplicaRemovalWanted,
     ReplicaRemovalWithdrawn,
     ReplicaResizeWanted,
@@ -185,6 +187,7 @@ class ScriptedNode:
         self.pools: dict[str, tuple[str, ...]] = {}
         self.volumes: dict[str, ReplicaSpec] = {}
         self.attachments = ScriptedAttachments(name)
+        self.merged: set[str] = set()
         self.slow_s = 0.01
         self._stage = stage
         self._chance = chance
@@ -277,9 +280,10 @@ class ScriptedNode:
                         spec, size_bytes=size_bytes
                     )
                 return self._said(event.volume, event.uid, trouble)
-            case ReplicaRemovalWanted():
-                if trouble is None:
-                    self.volumes.pop(event.volume, None)
+            case ReplicaRemovalWanted() | ReplicaMergeWanted():
+                was_there = trouble is None and self.volumes.pop(event.volume, None) is not None
+                if was_there and isinstance(event, ReplicaMergeWanted):
+                    self.merged.add(event.uid)
                 return self._said(event.volume, event.uid, trouble)
             case ReplicaHoldWanted() | ReplicaRemovalWithdrawn():
                 held = isinstance(event, ReplicaHoldWanted)
@@ -301,7 +305,9 @@ class ScriptedNode:
             )
         spec = self.volumes.get(volume)
         if spec is None:
-            return ReportReplicaAbsent(volume=volume, node=self.name, uid=uid)
+            return ReportReplicaAbsent(
+                volume=volume, node=self.name, uid=uid, merged=uid in self.merged
+            )
         if held:
             return ReportReplicaHeld(volume=volume, node=self.name, uid=uid)
         return ReportReplicaPresent(
@@ -310,6 +316,7 @@ class ScriptedNode:
             uid=uid,
             size_bytes=taken_bytes(spec),
             device=f"/dev/{spec.pool}/{volume}",
+            consistency=Consistency.FILESYSTEM if spec.snapshot_of is not None else None,
         )
 
     def _facts(self, pool: str) -> PoolFacts:
@@ -323,7 +330,12 @@ class ScriptedNode:
 
 
 def _at_rest(world: World) -> bool:
-    objects = (*world.nodes.values(), *world.pools.values(), *world.volumes.values())
+    objects = (
+        *world.nodes.values(),
+        *world.pools.values(),
+        *world.volumes.values(),
+        *world.snapshots.values(),
+    )
     begun = any(getattr(thing, "operation", "") for thing in objects)
     return not begun and all(o.outcome is not None for o in world.operations.values())
 

@@ -54,6 +54,16 @@ class Bench(Protocol):
 
     async def read(self, volume: str) -> str: ...
 
+    async def change(self, volume: str, mib: int) -> None:
+        """Write over so much of "pool/name", away from what ``write`` leaves."""
+        ...
+
+    async def hold(self, volume: str) -> None:
+        """Have the device of "pool/name" open, as a program without a filesystem would."""
+        ...
+
+    async def let_go(self, volume: str) -> None: ...
+
     async def mounted_bytes(self, target: str) -> int:
         """Return the size of the filesystem mounted at *target*."""
         ...

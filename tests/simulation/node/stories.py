@@ -30,11 +30,13 @@ from schemas.pool import (
 from schemas.refusals import Refusal
 from schemas.replica import (
     ReplicaHoldWanted,
+    ReplicaMergeWanted,
     ReplicaRemovalWanted,
     ReplicaRemovalWithdrawn,
     ReplicaResizeWanted,
     ReplicaSpec,
     ReplicaWanted,
+    SnapshotOf,
 )
 from schemas.shrinking import PoolShrinkAbandoned, PoolShrinkBegan, PoolShrinkWanted
 from schemas.volume import Filesystem, Layout
@@ -224,6 +226,27 @@ def hold(name: str = "pg") -> Wish:
     return wish
 
 
+def take(name: str = "s1", of: str = "pg", mib: int = 40, **more: Any) -> Wish:
+    return provision(name, mib, snapshot_of=SnapshotOf(volume=of, uid=uid(of)), **more)
+
+
+def roll_back(name: str = "s1") -> Wish:
+    async def wish(node: Node) -> None:
+        await node.desk.happen(
+            ReplicaMergeWanted(volume=name, node=node.name, operation=OP, uid=uid(name)),
+            operation=OP,
+        )
+
+    return wish
+
+
+def write(data: str, volume: str = "pg") -> Wish:
+    async def wish(node: Node) -> None:
+        node.machine.write(f"{POOL}/{volume}", data)
+
+    return wish
+
+
 def keep(name: str = "pg") -> Wish:
     async def wish(node: Node) -> None:
         await node.desk.happen(
@@ -320,6 +343,14 @@ def formed(*indices: int, **more: Any) -> tuple[Wish, str, str, str]:
 
 def provisioned(name: str = "pg", mib: int = 320, **more: Any) -> tuple[Wish, str, str, str]:
     return provision(name, mib, **more), "replica", name, CREATED
+
+
+def taken(name: str = "s1", **more: Any) -> tuple[Wish, str, str, str]:
+    return take(name, **more), "replica", name, CREATED
+
+
+def written(data: str, volume: str = "pg") -> tuple[Wish, str, str, str]:
+    return write(data, volume), "replica", volume, CREATED
 
 
 def joined() -> NodeJoined:

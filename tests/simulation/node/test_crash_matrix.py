@@ -11,6 +11,7 @@ from schemas.attachment import Limits
 from schemas.grammar import type_name
 from tests.simulation.node.lives import Fate, Node
 from tests.simulation.node.stories import (
+    CREATED,
     EXT4,
     FREE,
     GIB,
@@ -39,8 +40,12 @@ from tests.simulation.node.stories import (
     limit,
     provisioned,
     remove_pool,
+    roll_back,
     shown,
     shrink,
+    take,
+    taken,
+    written,
 )
 
 Done = tuple[Wish, str, str, str]
@@ -111,6 +116,29 @@ CASES: dict[str, tuple[tuple[Done, ...], Done]] = {
         (formed(), provisioned(**EXT4), attached()),
         (grow(), "replica", "pg", RESIZED),
     ),
+    "take a snapshot": (
+        (formed(), provisioned(**EXT4), written("now")),
+        (take(), "replica", "s1", CREATED),
+    ),
+    "take a thin snapshot": (
+        (formed(thin_bytes=GIB), provisioned(**THIN), written("now")),
+        (take(mib=320, **THIN), "replica", "s1", CREATED),
+    ),
+    "remove a snapshot": (
+        (formed(), provisioned(**EXT4), taken()),
+        (delete("s1"), "replica", "s1", GONE),
+    ),
+    "roll back": (
+        (formed(), provisioned(**EXT4), written("then"), taken(), written("now")),
+        (roll_back(), "replica", "s1", GONE),
+    ),
+    "roll a thin volume back": (
+        (
+            *(formed(thin_bytes=GIB), provisioned(**THIN), written("then")),
+            *(taken(mib=320, **THIN), written("now")),
+        ),
+        (roll_back(), "replica", "s1", GONE),
+    ),
     "remove a pool": ((formed(thin_bytes=GIB),), (remove_pool, "pool", POOL, POOL_GONE)),
 }
 
@@ -159,11 +187,13 @@ async def picture(node: Node, done: Done) -> dict[str, Any]:
         for event in await node.desk.events(done[1], node.name, done[2])
     ]
     made = [tuple(w for w in argv if not w.startswith("hwbus.cause")) for argv in node.executed]
+    thick_or_thin = [volume for volume in seen["volumes"] if not volume["is_thin_pool"]]
     kept = "kept" in {volume["name"] for volume in seen["volumes"]}
     return {
         "machine": seen,
         "limits": node.machine.state.cgroups,
         "events": events,
+        "data": {v["name"]: node.machine.read(f"fast/{v['name']}") for v in thick_or_thin},
         "precious": node.machine.read("fast/kept") if kept else "",
         "made": sorted(argv for argv in made if argv[0].startswith("mkfs")),
         "created": sorted(argv for argv in made if argv[0] in {"lvcreate", "vgcreate"}),

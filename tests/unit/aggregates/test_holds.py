@@ -1,6 +1,7 @@
 """A deleted volume is held for a while: it keeps its name, its room and its data."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -59,7 +60,7 @@ HOLD_BEGAN = VolumeHoldBegan(
     until=UNTIL,
 )
 VOLUME_HELD = VolumeHeld(volume="pg", uid=UID, operation=OPERATION, until=UNTIL)
-LEG = {"volume": "pg", "node": "n1"}
+LEG: dict[str, Any] = {"volume": "pg", "node": "n1"}
 HOLD_WANTED = ReplicaHoldWanted(**LEG, operation=OPERATION, uid=UID)
 LEG_HELD = ReplicaHeld(**LEG, uid=UID)
 HELD = (*PAST, HOLD_BEGAN, HOLD_WANTED, LEG_HELD, VOLUME_HELD)

@@ -57,19 +57,31 @@ from schemas.replica import (
     CreateReplica,
     HoldReplica,
     KeepReplica,
+    MergeReplica,
     RemoveReplica,
     ReplicaSpec,
     ReportReplicaAbsent,
     ReportReplicaHeld,
     ReportReplicaPresent,
     ResizeReplica,
+    SnapshotOf,
+)
+from schemas.snapshot import (
+    ConcludeSnapshot,
+    CreateSnapshot,
+    DeleteSnapshot,
+    ReportSnapshotFill,
+    ReportSnapshotLegRemoved,
+    RollBackSnapshot,
 )
 from schemas.volume import (
     ConcludeVolume,
     DeleteVolume,
     GrowVolume,
+    LockVolume,
     ProvisionVolume,
     PurgeVolume,
+    ReportVolumeSnapshotGone,
     UndeleteVolume,
 )
 from schemas.words import every_event
@@ -81,6 +93,7 @@ NODES = st.sampled_from(["n1", "n2"])
 POOLS = st.sampled_from(["fast", "slow"])
 DISKS = st.sampled_from(["d1", "d2", "d3"])
 VOLUMES = st.sampled_from(["a", "b"])
+SNAPSHOTS = st.sampled_from(["a", "s"])
 IDS = st.sampled_from([f"{n:026d}" for n in range(1, 7)])
 SIZES = st.integers(1, 12 * GIB)
 CODES = st.sampled_from([Refusal.DEADLINE, Refusal.CANCELLED])
@@ -141,7 +154,34 @@ COMMANDS = st.one_of(
         volume=VOLUMES,
         node=NODES,
         operation=IDS,
-        spec=st.builds(ReplicaSpec, uid=IDS, pool=POOLS, size_bytes=SIZES),
+        spec=st.builds(
+            ReplicaSpec,
+            uid=IDS,
+            pool=POOLS,
+            size_bytes=SIZES,
+            snapshot_of=st.none() | st.builds(SnapshotOf, volume=VOLUMES, uid=IDS),
+        ),
+    ),
+    st.builds(MergeReplica, volume=VOLUMES, node=NODES, operation=IDS),
+    st.builds(LockVolume, volume=VOLUMES, uid=IDS, operation=IDS, snapshot=SNAPSHOTS),
+    st.builds(ReportVolumeSnapshotGone, volume=VOLUMES, uid=IDS, snapshot=SNAPSHOTS),
+    st.builds(CreateSnapshot, snapshot=SNAPSHOTS, volume=VOLUMES),
+    st.builds(DeleteSnapshot, snapshot=SNAPSHOTS),
+    st.builds(RollBackSnapshot, snapshot=SNAPSHOTS),
+    st.builds(
+        ConcludeSnapshot,
+        snapshot=SNAPSHOTS,
+        operation=IDS,
+        gone=st.booleans(),
+        code=st.none() | CODES,
+    ),
+    st.builds(ReportSnapshotLegRemoved, snapshot=SNAPSHOTS, uid=IDS),
+    st.builds(
+        ReportSnapshotFill,
+        snapshot=SNAPSHOTS,
+        uid=IDS,
+        data_percent=st.integers(0, 100),
+        overflowed=st.booleans(),
     ),
     st.builds(ResizeReplica, volume=VOLUMES, node=NODES, operation=IDS, size_bytes=SIZES),
     st.builds(RemoveReplica, volume=VOLUMES, node=NODES, operation=IDS),
@@ -156,7 +196,7 @@ COMMANDS = st.one_of(
         size_bytes=SIZES,
         device=st.just("/dev/x"),
     ),
-    st.builds(ReportReplicaAbsent, volume=VOLUMES, node=NODES, uid=IDS),
+    st.builds(ReportReplicaAbsent, volume=VOLUMES, node=NODES, uid=IDS, merged=st.booleans()),
     st.builds(AttachVolume, volume=VOLUMES, consumer=CONSUMERS, cgroup=CGROUPS),
     st.builds(DetachVolume, volume=VOLUMES),
     st.builds(LimitVolume, volume=VOLUMES, limits=LIMITS),
@@ -219,7 +259,10 @@ class History:
 
 
 def state(world: World) -> dict[str, object]:
-    tables = ("nodes", "disks", "pools", "volumes", "replicas", "attachments", "operations")
+    tables = (
+        *("nodes", "disks", "pools", "volumes", "replicas", "attachments", "snapshots"),
+        "operations",
+    )
     return {table: getattr(world, table).copy() for table in (*tables, "provisioning")}
 
 

@@ -7,9 +7,11 @@ from schemas.refusals import Refusal
 from schemas.replica import (
     CreateReplica,
     KeepReplica,
+    MergeReplica,
     RemoveReplica,
     ReplicaCreated,
     ReplicaKept,
+    ReplicaMergeWanted,
     ReplicaRemovalWanted,
     ReplicaRemovalWithdrawn,
     ReplicaRemoved,
@@ -22,6 +24,7 @@ from schemas.replica import (
     ReportReplicaPresent,
     ReportReplicaTrouble,
     ResizeReplica,
+    SnapshotOf,
 )
 from tests.support.given import GIB, NOON, OPERATION, OTHER, UID, given
 
@@ -117,3 +120,36 @@ def test_the_same_passing_trouble_is_news_once() -> None:
     given(WANTED).when(trouble).then(noted)
     given(WANTED, noted).when(trouble).nothing()
     given(WANTED, noted).when(replace(trouble, permanent=True)).then(replace(noted, permanent=True))
+
+
+SNAPSHOT = replace(WANTED, spec=replace(SPEC, snapshot_of=SnapshotOf(volume="db", uid=OTHER)))
+MERGE = MergeReplica(**HERE, operation=OPERATION)
+MERGING = ReplicaMergeWanted(**HERE, operation=OPERATION, uid=UID)
+
+
+def test_only_the_leg_of_a_snapshot_that_is_there_is_merged() -> None:
+    given(JOINED, SNAPSHOT, CREATED).when(MERGE).then(MERGING)
+    given(JOINED, SNAPSHOT, CREATED, MERGING).when(MERGE).nothing()
+    given(JOINED, WANTED, CREATED).when(MERGE).refused(Refusal.REPLICA_BUSY, "pg")
+    given(JOINED, SNAPSHOT).when(MERGE).refused(Refusal.REPLICA_BUSY)
+    given(JOINED, SNAPSHOT, CREATED, GOING).when(MERGE).refused(Refusal.REPLICA_BUSY)
+    remove = RemoveReplica(**HERE, operation=OPERATION)
+    given(JOINED, SNAPSHOT, CREATED, MERGING).when(remove).refused(Refusal.REPLICA_BUSY)
+
+
+def test_a_leg_is_merged_only_when_the_node_says_that_it_is() -> None:
+    absent = ReportReplicaAbsent(**HERE, uid=UID)
+    merged = replace(absent, merged=True)
+    removed = replace(REMOVED, snapshot=True, merged=True)
+    given(JOINED, SNAPSHOT, CREATED, MERGING).when(absent).nothing()
+    given(JOINED, SNAPSHOT, CREATED, MERGING).when(PRESENT).nothing()
+    given(JOINED, SNAPSHOT, CREATED, MERGING).when(merged).then(removed)
+
+
+def test_a_merge_that_is_withdrawn_leaves_what_the_node_says_is_there() -> None:
+    keep = KeepReplica(**HERE, operation=OPERATION)
+    withdrawn = (JOINED, SNAPSHOT, CREATED, MERGING, STAYING)
+    given(*withdrawn[:-1]).when(keep).then(STAYING)
+    given(*withdrawn).when(PRESENT).then(ReplicaKept(**HERE, uid=UID, size_bytes=GIB))
+    merged = ReportReplicaAbsent(**HERE, uid=UID, merged=True)
+    given(*withdrawn).when(merged).then(replace(REMOVED, snapshot=True, merged=True))

@@ -17,6 +17,7 @@ from node_workers.ports import (
     Limits,
     PoolDisk,
     RefusedToTouchError,
+    SnapshotSpec,
     StorageError,
     VolumeSpec,
 )
@@ -58,6 +59,38 @@ def sized(wanted: VolumeSpec) -> Step:
     return lambda storage, _: storage.ensure_volume_size(UID, wanted, cause=CAUSE)
 
 
+def snapshot(name: str = "s1", *, thin: bool = False) -> SnapshotSpec:
+    return SnapshotSpec(
+        uid=f"uid-{name}",
+        name=name,
+        pool=POOL,
+        size_bytes=40 * MIB,
+        volume="v1",
+        volume_uid="uid-v1",
+        thin=thin,
+    )
+
+
+def taken(name: str = "s1", *, thin: bool = False) -> Step:
+    wanted = snapshot(name, thin=thin)
+    return lambda storage, _: storage.ensure_snapshot(UID, wanted, cause=CAUSE)
+
+
+def rolled_back(*, thin: bool = False) -> Step:
+    return lambda storage, _: storage.ensure_rolled_back(UID, snapshot(thin=thin), cause=CAUSE)
+
+
+def kept_or_merged(storage: LvmStorage, _: list[PoolDisk]) -> Awaitable[object]:
+    return storage.ensure_snapshot_kept(UID, snapshot(), cause=CAUSE)
+
+
+class Write:
+    """Something is written on the volume v1."""
+
+    def __init__(self, data: str) -> None:
+        self.data = data
+
+
 def removed(name: str) -> Step:
     return lambda storage, _: storage.ensure_volume_removed(
         UID, POOL, f"uid-{name}", name, cause=CAUSE
@@ -89,7 +122,7 @@ MOUNTED: dict[str, Any] = {"mount_point": "/mnt/v1", "cgroup": "web"}
 IN_USE = use("v1", **MOUNTED, **EXT4, limits=Limits(read_iops=100))
 
 # What was there before, what is done; every case keeps the data of the volume "kept", if any.
-CASES: dict[str, tuple[list[Step], Step]] = {
+CASES: dict[str, tuple[list[Step | Write], Step]] = {
     "form a pool": ([], pool(2)),
     "extend a pool": ([pool(1), KEPT], wider_pool),
     "remove a pool": ([pool(2), thin_pool(100)], no_pool),
@@ -139,6 +172,23 @@ CASES: dict[str, tuple[list[Step], Step]] = {
         [pool(2), KEPT, made(volume("v1", **XFS)), attached(use("v1", **XFS))],
         sized(volume("v1", 400, **XFS)),
     ),
+    "take a snapshot": ([pool(2), KEPT, made(volume("v1", **EXT4)), Write("now")], taken()),
+    "take a thin snapshot": (
+        [pool(2), KEPT, thin_pool(200), made(volume("v1", **THIN)), Write("now")],
+        taken(thin=True),
+    ),
+    "remove a snapshot": ([pool(2), KEPT, made(volume("v1", **EXT4)), taken()], removed("s1")),
+    "roll back": (
+        [pool(2), KEPT, made(volume("v1")), Write("then"), taken(), Write("now"), taken("s2")],
+        rolled_back(),
+    ),
+    "roll a thin volume back": (
+        [
+            *(pool(2), KEPT, thin_pool(200), made(volume("v1", **THIN)), Write("then")),
+            *(taken(thin=True), Write("now")),
+        ],
+        rolled_back(thin=True),
+    ),
     "activate": ([pool(2), KEPT, made(volume("v1"))], active),
 }
 
@@ -152,6 +202,9 @@ class Run:
         self.before, self.step = CASES[name]
         self.disks = asyncio.run(self._disks())
         for step in self.before:
+            if isinstance(step, Write):
+                self.machine.write("fast/v1", step.data)
+                continue
             asyncio.run(self._do(step, self.fresh()))
         if KEPT in self.before:
             self.machine.write("fast/kept", "precious")
@@ -179,13 +232,18 @@ class Run:
             if not one.is_thin_pool
             for content in [self.machine.content(f"{one.pool}/{one.name}")]
         ]
+        data = [
+            (one.name, self.machine.read(f"{one.pool}/{one.name}"))
+            for one in seen.volumes
+            if not one.is_thin_pool
+        ]
         volumes = [
             (one.name, one.uid, one.size_bytes, one.layout, one.stripes, one.active, one.open)
             for one in seen.volumes
         ]
         state = self.machine.state
         in_use = (state.mounts, state.mapped, state.links, state.cgroups)
-        return disks, pools, volumes, filesystems, in_use
+        return disks, pools, volumes, data, filesystems, in_use
 
     async def _disks(self) -> list[PoolDisk]:
         seen = await observe(self.fresh(), self.machine, node=NODE, cause=CAUSE)
@@ -253,6 +311,48 @@ def test_any_bad_day_ends_as_a_good_one(seed: int, name: str) -> None:
     else:
         pytest.fail("never done")
     assert run.end() == expected
+
+
+@pytest.mark.parametrize("name", ["roll back", "roll a thin volume back"])
+def test_a_rollback_brings_the_data_back(name: str) -> None:
+    run = Run(name)
+    run.act(run.fresh())
+    assert run.machine.read("fast/v1") == "then"
+
+
+def test_a_rollback_that_is_withdrawn_is_either_done_or_never_was() -> None:
+    _, executions = undisturbed("roll back")
+    ends = []
+    for count in range(1, executions + 1):
+        run = Run("roll back")
+        dying = run.fresh()
+        dying.crash_after_execution(count)
+        with pytest.raises(SimulatedCrash):
+            run.act(dying)
+        asyncio.run(run._do(kept_or_merged, run.fresh()))
+        there = any(lv.name == "s1" for lv in run.machine.state.vgs[0].lvs)
+        assert run.machine.read("fast/v1") == ("now" if there else "then")
+        assert not any("merged" in tag for tag in run.machine.volume("fast/v1").tags) or not there
+        assert all(lv.active for lv in run.machine.state.vgs[0].lvs)
+        ends.append(there)
+    assert ends == sorted(ends, reverse=True)
+    assert set(ends) == {True, False}
+
+
+def test_a_snapshot_whose_volume_lies_on_a_missing_disk_keeps_no_other_from_being_active() -> None:
+    run = Run("form a pool")
+    run.act(run.fresh())
+    wide = volume("v1", 2028)  # the whole first disk, so that the rest lies on the second
+    for step in (made(wide), taken(), made(volume("v2", 40))):
+        asyncio.run(run._do(step, run.fresh()))
+    run.machine.reboot()
+    run.machine.pull("sdb")
+    asyncio.run(run._do(active, run.fresh()))
+    assert {lv.name: lv.active for lv in run.machine.state.vgs[0].lvs} == {
+        "v1": False,
+        "s1": False,
+        "v2": True,
+    }
 
 
 def test_a_filesystem_that_was_half_made_is_made_again() -> None:

@@ -36,6 +36,12 @@ mkfs.xfs -q /dev/fast/v3
 mount /dev/fast/v3 /mnt/v3
 pvcreate /dev/ubdg
 """
+# And what was done then, before the second report; 20 MiB of v2 were written over.
+SNAPSHOTS = """
+lvcreate --yes --snapshot --extents 2 --name s1 --addtag hwbus.volume=uid-s1 fast/v1
+lvcreate --yes --snapshot --setactivationskip n --name s3 --addtag hwbus.volume=uid-s3 fast/v3
+lvcreate --yes --snapshot --extents 2 --name s2 fast/v2
+"""
 
 
 def recorded(name: str) -> Execution:
@@ -77,6 +83,14 @@ def numbers(text: str) -> object:
 def test_the_models_report_is_the_one_recorded() -> None:
     real = recorded("fullreport")
     assert numbers(simulated(real.argv, machine()).stdout) == numbers(real.stdout)
+
+
+def test_the_models_report_of_snapshots_is_the_one_recorded() -> None:
+    real, lab = recorded("fullreport-snapshots"), machine()
+    for line in SNAPSHOTS.strip().splitlines():
+        assert lab.execute(line.split())[0] == 0, line
+    lab.change("fast/v2", 20 << 20)
+    assert numbers(simulated(real.argv, lab).stdout) == numbers(real.stdout)
 
 
 @pytest.mark.parametrize(

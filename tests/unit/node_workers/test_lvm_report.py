@@ -38,6 +38,16 @@ def test_members_have_their_stamps_and_a_pv_without_group_is_an_orphan() -> None
     assert [(one.path, one.disk) for one in seen.orphans] == [("/dev/ubdg", "")]
 
 
+def test_snapshots_are_read_with_what_they_are_of_and_whether_they_are_lost() -> None:
+    volumes = {lv.name: lv for lv in report("fullreport-snapshots").groups[0].logical}
+    origins = {name: lv.origin for name, lv in volumes.items() if lv.origin}
+    assert origins == {"s1": "v1", "s2": "v2", "s3": "v3"}
+    assert [name for name, lv in volumes.items() if lv.is_thick_snapshot] == ["s1", "s2"]
+    assert [name for name, lv in volumes.items() if lv.invalid] == ["s2"]
+    assert not any(lv.merging for lv in volumes.values())
+    assert volumes["s1"].size_bytes == 8 * MIB
+
+
 def test_volumes_are_read_by_layout() -> None:
     volumes = {lv.name: lv for lv in report().groups[0].logical}
     assert {name: (lv.layout[0], lv.stripes) for name, lv in volumes.items()} == {

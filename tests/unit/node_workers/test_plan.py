@@ -7,6 +7,7 @@ import pytest
 
 from node_workers.observation import Observation, ObservedPool, ObservedVolume, PoolMember
 from node_workers.plan import (
+    HaveMerged,
     HaveNoPool,
     HaveNoReplica,
     HavePool,
@@ -178,3 +179,12 @@ def test_a_volume_at_rest_is_not_woken_with_the_others(leg: WantedReplica, at_re
 def test_only_pools_that_shall_be_there_are_activated() -> None:
     going = a_pool(name="going", present=False)
     assert pools_to_activate(all_of(a_pool(), going, a_replica())) == {"fast": UID}
+
+
+def test_a_merge_takes_data_away_and_is_planned_like_a_removal() -> None:
+    merging = a_replica(merging=True)
+    step = step_for(merging, all_of(a_pool(), merging))
+    assert isinstance(step, HaveMerged)
+    assert (step.pool_uid, step.key) == (UID, "replica/pg")
+    assert step.destructive
+    assert not step.alone

@@ -37,6 +37,7 @@ from schemas.replica import (
     ReplicaHeld,
     ReplicaHoldWanted,
     ReplicaKept,
+    ReplicaMergeWanted,
     ReplicaRemovalWanted,
     ReplicaRemovalWithdrawn,
     ReplicaRemoved,
@@ -72,6 +73,7 @@ WANTED = ReplicaWanted(**LEG, operation=OP, spec=ReplicaSpec(uid=UID, pool="fast
 CREATED = ReplicaCreated(**LEG, uid=UID, pool="fast", size_bytes=104, device="/dev/fast/pg")
 RESIZE = ReplicaResizeWanted(**LEG, operation=OP, uid=UID, size_bytes=200)
 REMOVE = ReplicaRemovalWanted(**LEG, operation=OP, uid=UID)
+MERGE = ReplicaMergeWanted(**LEG, operation=OP, uid=UID)
 WITHDRAW = ReplicaRemovalWithdrawn(**LEG, operation=OP, uid=UID)
 HOLD = ReplicaHoldWanted(**LEG, operation=OP, uid=UID)
 HELD = ReplicaHeld(**LEG, uid=UID)
@@ -167,6 +169,13 @@ def test_a_held_leg_is_kept_until_it_is_wanted_in_use_again() -> None:
 def test_what_was_to_be_removed_may_have_been_wiped_until_the_node_says_that_it_was_kept() -> None:
     assert leg_after(WANTED, CREATED, REMOVE, HOLD, HELD, WITHDRAW).spoilt
     assert not leg_after(WANTED, CREATED, REMOVE, WITHDRAW, KEPT).spoilt
+
+
+def test_a_merge_is_wanted_until_it_is_withdrawn_and_never_makes_the_snapshot_anew() -> None:
+    leg = leg_after(WANTED, CREATED, MERGE)
+    assert (leg.merging, leg.open, leg.present, leg.may_create) == (True, True, True, False)
+    leg = leg_after(WANTED, CREATED, MERGE, WITHDRAW)
+    assert (leg.merging, leg.withdrawn, leg.may_create) == (False, True, False)
 
 
 def test_a_resize_changes_the_size_that_is_wanted_and_not_what_is_known() -> None:

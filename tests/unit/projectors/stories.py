@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from hypothesis import strategies as st
@@ -35,7 +35,8 @@ from schemas.pool import (
     RoomSettled,
     RoomUnreserved,
 )
-from schemas.replica import ReplicaCreated, ReplicaSpec, ReplicaWanted
+from schemas.replica import Consistency, ReplicaCreated, ReplicaSpec, ReplicaWanted
+from schemas.snapshot import SnapshotCreated, SnapshotCreationBegan
 from schemas.views import Row
 from schemas.volume import Layout, VolumeDeleted, VolumeProvisioned, VolumeProvisioningBegan
 from tests.support.clock import NOON, ManualClock
@@ -232,6 +233,48 @@ class Story:
             self.say(event, actor="hwbus:driver", correlation=operation)
         return self
 
+    def snapshot(
+        self, name: str, number: int, of: str, volume: int, *, layout: Layout = Layout.LINEAR
+    ) -> "Story":
+        """Take a snapshot of a volume of 1 GiB in n1/fast, with a reserve of 200 MiB if thick."""
+        operation, thin = uid(number + 500_000), layout is Layout.THIN
+        room = GIB if thin else 200 * MIB
+        here: dict[str, Any] = {"pool": "fast", "node": "n1"}
+        claim: dict[str, Any] = {**here, "claim": uid(number), "size_bytes": room, "thin": thin}
+        for event in (
+            SnapshotCreationBegan(
+                **here,
+                snapshot=name,
+                uid=uid(number),
+                operation=operation,
+                deadline=self.at + timedelta(minutes=10),
+                volume=of,
+                volume_uid=uid(volume),
+                size_bytes=GIB,
+                reserve_bytes=0 if thin else room,
+                layout=layout,
+            ),
+            RoomReserved(**claim, operation=operation),
+            ReplicaCreated(
+                **here,
+                volume=name,
+                uid=uid(number),
+                size_bytes=room,
+                device=f"/dev/fast/{name}",
+                thin=thin,
+            ),
+            RoomSettled(**claim),
+            SnapshotCreated(
+                snapshot=name,
+                uid=uid(number),
+                operation=operation,
+                reserve_bytes=0 if thin else room,
+                consistency=Consistency.FILESYSTEM,
+            ),
+        ):
+            self.say(event, correlation=operation)
+        return self
+
 
 def blank() -> Sighting:
     return sighting()
@@ -336,6 +379,11 @@ def any_story() -> st.SearchStrategy[Story]:
             node,
             number,
             size,
+            st.sampled_from([Layout.LINEAR, Layout.THIN]),
+        ),
+        st.builds(
+            lambda v, layout: lambda s: s.snapshot(f"s{v}", 20 + v, f"v{v}", v, layout=layout),
+            number,
             st.sampled_from([Layout.LINEAR, Layout.THIN]),
         ),
         st.builds(lambda n, c: lambda s: s.say(_room(RoomReleased, n, c)), node, number),

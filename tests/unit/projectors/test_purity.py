@@ -19,6 +19,7 @@ VIEWS = (
     "reading",
     "replicas",
     "rows",
+    "snapshots",
     "tables",
     "usage",
     "volumes",

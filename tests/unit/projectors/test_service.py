@@ -46,7 +46,7 @@ def _busy() -> Story:
     story = Story().node().disk("d1").pool(size=100 * GIB)
     for number, name in enumerate(("a", "b", "c", "d", "e"), 1):
         story.volume(name, number)
-    return story
+    return story.snapshot("s", 9, "a", 1)
 
 
 class _Asked:

@@ -9,6 +9,8 @@ from schemas.disk import Content, DiskClass
 from schemas.node import Capability, Drift
 from schemas.operation import OperationKind
 from schemas.refusals import Refusal
+from schemas.replica import Consistency
+from schemas.snapshot_view import SnapshotRow, SnapshotState
 from schemas.views import (
     AuditKind,
     AuditRow,
@@ -47,6 +49,7 @@ def furnish(stage: Stage) -> None:
         "volumes": (msgspec.structs.replace(_volume(), candidates=()),),
         "volume": (_volume(),),
         "replicas": _replicas(),
+        "snapshots": _snapshots(),
         "operations": (_operation(),),
         "operation": (_operation(),),
         "audit": _audit(),
@@ -54,6 +57,28 @@ def furnish(stage: Stage) -> None:
         "drift": _drift(),
         "status": _status(),
     }
+
+
+def _snapshots() -> tuple[SnapshotRow, ...]:
+    return (
+        SnapshotRow(
+            name="monday",
+            uid=UID,
+            volume="pg",
+            state=SnapshotState.FAILED,
+            why="more has changed in pg than the snapshot had room for",
+            code=Refusal.SNAPSHOT_LOST,
+            lost=True,
+            size_bytes=2 * GIB,
+            reserve_bytes=GIB // 2,
+            fill_percent=100,
+            consistency=Consistency.FILESYSTEM,
+            node="n1",
+            pool="fast",
+            device="/dev/fast/monday",
+            **STAMPS,
+        ),
+    )
 
 
 def _nodes() -> tuple[NodeRow, ...]:

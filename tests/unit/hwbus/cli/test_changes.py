@@ -85,6 +85,13 @@ CHANGES = [
         {"volume": "pg", "limits": {"read_iops": 100, "write_bytes_per_s": 10 << 20}},
     ),
     (("volume", "limit", "pg", "--none"), "volume.limit", {"volume": "pg", "limits": {}}),
+    (("snapshot", "create", "pg", "monday"), "snapshot.create",
+     {"snapshot": "monday", "volume": "pg"}),
+    (("snap", "create", "volume/pg", "monday", "--reserve", "1GiB"), "snapshot.create",
+     {"snapshot": "monday", "volume": "pg", "reserve_bytes": GIB}),
+    (("snapshot", "delete", "monday", "--yes"), "snapshot.delete", {"snapshot": "monday"}),
+    (("snapshot", "rollback", "snapshot/monday", "-y"), "snapshot.roll-back",
+     {"snapshot": "monday"}),
     (("op", "cancel", OPERATION), "operation.cancel", {"operation": OPERATION}),
 ]  # fmt: skip
 

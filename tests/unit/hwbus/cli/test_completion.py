@@ -27,6 +27,8 @@ def complete(stage: Stage, capsys: pytest.CaptureFixture[str]) -> Complete:
     [
         (("volume", "delete", ""), ["pg"]),
         (("volume", "grow", "p"), ["pg"]),
+        (("snapshot", "rollback", ""), ["monday"]),
+        (("snapshot", "create", ""), ["pg"]),
         (("node", "cordon", ""), ["n1"]),
         (("disk", "reserve", ""), ["wwn-1", "wwn-2"]),
         (("pool", "show", ""), ["fast"]),

@@ -14,6 +14,7 @@ LISTS = {
     "disk": ("disk", "ls"),
     "pool": ("pool", "ls"),
     "volume": ("volume", "ls"),
+    "snapshot": ("snapshot", "ls"),
     "op": ("op", "ls"),
     "audit": ("audit",),
     "usage": ("usage",),
@@ -22,6 +23,7 @@ LISTS = {
     "disk-show": ("disk", "show", "wwn-2"),
     "pool-show": ("pool", "show", "fast"),
     "volume-show": ("volume", "show", "pg"),
+    "snapshot-show": ("snapshot", "show", "monday"),
     "op-show": ("op", "show", OPERATION),
     "explain": ("explain", "HW-P003"),
 }
@@ -30,6 +32,7 @@ NAMES = {
     "disk": "disk/wwn-1\ndisk/wwn-2\n",
     "pool": "pool/n1/fast\n",
     "volume": "volume/pg\n",
+    "snapshot": "snapshot/monday\n",
     "op": f"operation/{OPERATION}\n",
     "audit": "audit/accepted/5\naudit/refused/2\naudit/tool/3\n",
     "usage": "pool/n1/fast\n",
@@ -109,7 +112,7 @@ def test_lines_are_cut_to_a_narrow_terminal_and_nowhere_else(stage: Stage) -> No
 
 def test_simulated_storage_is_called_simulated(stage: Stage) -> None:
     furnish(stage)
-    for noun in ("disk", "pool", "volume"):
+    for noun in ("disk", "pool", "volume", "snapshot"):
         assert "the storage of n1 is simulated" in stage.run(noun, "ls").err
     assert "simulated" in stage.run("node", "ls").out
 
@@ -132,6 +135,7 @@ def test_what_others_wrote_cannot_move_the_cursor(stage: Stage) -> None:
         (("disk", "ls", "--blank", "--node", "n1"), "disks", {"state": "free", "node": "n1"}),
         (("pool", "list", "--node", "n1"), "pools", {"node": "n1"}),
         (("vol", "ls", "--pool", "fast"), "volumes", {"pool": "fast"}),
+        (("snap", "ls", "--volume", "volume/pg"), "snapshots", {"volume": "pg"}),
         (("op", "ls"), "operations", {"ended": False}),
         (("op", "ls", "--all", "--object", "volume/pg"), "operations", {"object": "volume/pg"}),
         (("usage", "--level", "cluster"), "usage", {"level": "cluster"}),

@@ -1,0 +1,347 @@
+"""A volume as it was at one moment: how that is kept, fills up, and goes or comes back."""
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import assert_never
+
+import msgspec
+from msgspec.structs import replace
+
+from aggregates import attaching
+from aggregates.decision import Decision, Facts
+from aggregates.ledger import short_of
+from aggregates.node import unheard
+from aggregates.volume import Volume, VolumePhase
+from schemas.answers import Refused, refuse
+from schemas.pool import Reserve
+from schemas.refusals import Refusal
+from schemas.replica import Consistency
+from schemas.snapshot import (
+    ConcludeSnapshot,
+    CreateSnapshot,
+    DeleteSnapshot,
+    ReportSnapshotFill,
+    ReportSnapshotLegRemoved,
+    RollBackSnapshot,
+    SnapshotCommand,
+    SnapshotCreated,
+    SnapshotCreationBegan,
+    SnapshotCreationFailed,
+    SnapshotDeleted,
+    SnapshotDeletionBegan,
+    SnapshotDeletionFailed,
+    SnapshotEvent,
+    SnapshotFailed,
+    SnapshotFilled,
+    SnapshotGone,
+    SnapshotRollbackBegan,
+    SnapshotRollbackFailed,
+    SnapshotRolledBack,
+)
+from schemas.units import readable
+from schemas.volume import Layout
+
+_RESERVE_SHARE = 5
+_CHUNK_BYTES = 4096
+_CHUNKS_A_TABLE = 256
+_CHUNKS_OF_HEAD = 2
+
+
+class SnapshotPhase(StrEnum):
+    """Where a snapshot is in its life."""
+
+    ABSENT = "absent"
+    CREATING = "creating"
+    READY = "ready"
+    DELETING = "deleting"
+    ROLLING_BACK = "rolling-back"
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """One snapshot; ``size_bytes`` is how large its volume was, ``lost`` why it is of no use."""
+
+    phase: SnapshotPhase = SnapshotPhase.ABSENT
+    uid: str = ""
+    operation: str = ""
+    volume: str = ""
+    volume_uid: str = ""
+    node: str = ""
+    pool: str = ""
+    size_bytes: int = 0
+    layout: Layout = Layout.LINEAR
+    fill_percent: int = 0
+    lost: str = ""
+
+
+def decide(snapshot: Snapshot, command: SnapshotCommand, facts: Facts) -> Decision[SnapshotEvent]:
+    """Say what shall happen. May refuse a request; never refuses a report."""
+    match command:
+        case CreateSnapshot():
+            return _create(snapshot, command, facts)
+        case DeleteSnapshot():
+            return _unready(snapshot, command, facts) or _delete(snapshot, command, facts)
+        case RollBackSnapshot():
+            return _unready(snapshot, command, facts) or _roll_back(snapshot, command, facts)
+        case ConcludeSnapshot():
+            return _conclude(snapshot, command) if snapshot.operation == command.operation else ()
+        case ReportSnapshotLegRemoved():
+            gone = snapshot.phase is SnapshotPhase.READY and snapshot.uid == command.uid
+            return (_gone(snapshot, command.snapshot),) if gone else ()
+        case ReportSnapshotFill():
+            return _note_fill(snapshot, command) if snapshot.uid == command.uid else ()
+        case _:
+            assert_never(command)
+
+
+def _create(snapshot: Snapshot, command: CreateSnapshot, facts: Facts) -> Decision[SnapshotEvent]:
+    name, volume = command.snapshot, facts.world.volumes.get(command.volume)
+    if snapshot.phase is not SnapshotPhase.ABSENT:
+        there = f"there is a snapshot {name} ({snapshot.phase.value})"
+        return refuse(Refusal.SNAPSHOT_EXISTS, there)
+    if name in facts.world.volumes:
+        return refuse(Refusal.VOLUME_EXISTS, f"there is a volume {name}")
+    if volume is None:
+        return refuse(Refusal.UNKNOWN_VOLUME, f"there is no volume {command.volume}")
+    if name in volume.snapshots and not volume.operation:
+        left = f"{volume.node} still holds an earlier snapshot {name} of {command.volume}"
+        return refuse(Refusal.REPLICA_BUSY, left)
+    if volume.phase is VolumePhase.HELD:
+        return refuse(Refusal.VOLUME_HELD, f"{command.volume} is deleted, and held")
+    no = _busy(volume, command.volume) or unheard(facts.world.nodes.get(volume.node), volume.node)
+    if no is not None:
+        return no
+    thin = volume.layout is Layout.THIN
+    if thin and command.reserve_bytes is not None:
+        return refuse(Refusal.NO_RESERVE, f"{command.volume} is thin")
+    reserve_bytes = 0 if thin else _reserve_bytes(volume, command.reserve_bytes)
+    began = SnapshotCreationBegan(
+        snapshot=name,
+        uid=facts.uid,
+        operation=facts.operation,
+        deadline=facts.at + timedelta(seconds=command.deadline_s),
+        volume=command.volume,
+        volume_uid=volume.uid,
+        node=volume.node,
+        pool=volume.pool,
+        size_bytes=volume.size_bytes,
+        reserve_bytes=reserve_bytes,
+        layout=volume.layout,
+    )
+    return _no_room(began, facts) or (began,)
+
+
+def _reserve_bytes(volume: Volume, asked: int | None) -> int:
+    """Return the room for what changes: device mapper can use no more than all of it, with tables.
+
+    It counts chunks of 4 KiB, one more for the addresses of each 256, and two at the head.
+    """
+    chunks = -(-volume.size_bytes // _CHUNK_BYTES)
+    tables = (chunks + _CHUNKS_A_TABLE) // _CHUNKS_A_TABLE
+    most = (_CHUNKS_OF_HEAD + chunks + tables) * _CHUNK_BYTES
+    return min(asked or -(-volume.size_bytes // _RESERVE_SHARE), most)
+
+
+def _no_room(began: SnapshotCreationBegan, facts: Facts) -> Refused | None:
+    pool = facts.world.pools.get((began.node, began.pool))
+    if pool is None or pool.facts is None:
+        return refuse(Refusal.POOL_NOT_READY, f"{began.node}/{began.pool} is not there")
+    return short_of(
+        pool.ledger, pool.facts, pool.thin_ratio_percent, pool.volumes_max, room_for(began)
+    )
+
+
+def room_for(began: SnapshotCreationBegan) -> Reserve:
+    """Return what its pool is to set aside for a snapshot."""
+    thin = began.layout is Layout.THIN
+    return Reserve(
+        pool=began.pool,
+        node=began.node,
+        claim=began.uid,
+        size_bytes=began.size_bytes if thin else began.reserve_bytes,
+        operation=began.operation,
+        thin=thin,
+    )
+
+
+def _busy(volume: Volume, name: str) -> Refused | None:
+    if not volume.operation:
+        return None
+    running = f"operation {volume.operation} ({volume.phase.value}) runs on {name}"
+    return refuse(Refusal.VOLUME_BUSY, running)
+
+
+def _unready(
+    snapshot: Snapshot, command: DeleteSnapshot | RollBackSnapshot, facts: Facts
+) -> Refused | None:
+    name = command.snapshot
+    if snapshot.phase is SnapshotPhase.ABSENT:
+        return refuse(Refusal.UNKNOWN_SNAPSHOT, f"there is no snapshot {name}")
+    if snapshot.operation:
+        running = f"operation {snapshot.operation} ({snapshot.phase.value}) runs on {name}"
+        return refuse(Refusal.SNAPSHOT_BUSY, running)
+    volume = facts.world.volumes.get(snapshot.volume)
+    no = None if volume is None else _busy(volume, snapshot.volume)
+    return no or unheard(facts.world.nodes.get(snapshot.node), snapshot.node)
+
+
+def _delete(snapshot: Snapshot, command: DeleteSnapshot, facts: Facts) -> Decision[SnapshotEvent]:
+    return (_began(SnapshotDeletionBegan, snapshot, command, facts),)
+
+
+def _roll_back(
+    snapshot: Snapshot, command: RollBackSnapshot, facts: Facts
+) -> Decision[SnapshotEvent]:
+    if snapshot.lost:
+        return refuse(Refusal.SNAPSHOT_LOST, f"{command.snapshot}: {snapshot.lost}")
+    volume = facts.world.volumes.get(snapshot.volume)
+    if volume is None or volume.uid != snapshot.volume_uid:
+        return refuse(Refusal.UNKNOWN_VOLUME, f"there is no volume {snapshot.volume} any more")
+    if volume.size_bytes > snapshot.size_bytes:
+        now, then = readable(volume.size_bytes), readable(snapshot.size_bytes)
+        return refuse(Refusal.GROWN_SINCE, f"{snapshot.volume} has {now}, then it had {then}")
+    return attaching.held(volume, snapshot.volume, "be rolled back") or (
+        _began(SnapshotRollbackBegan, snapshot, command, facts),
+    )
+
+
+def _began(
+    word: type[SnapshotDeletionBegan] | type[SnapshotRollbackBegan],
+    snapshot: Snapshot,
+    command: DeleteSnapshot | RollBackSnapshot,
+    facts: Facts,
+) -> SnapshotDeletionBegan | SnapshotRollbackBegan:
+    return word(
+        snapshot=command.snapshot,
+        uid=snapshot.uid,
+        operation=facts.operation,
+        deadline=facts.at + timedelta(seconds=command.deadline_s),
+        volume=snapshot.volume,
+        volume_uid=snapshot.volume_uid,
+        node=snapshot.node,
+        pool=snapshot.pool,
+    )
+
+
+def _conclude(snapshot: Snapshot, report: ConcludeSnapshot) -> Decision[SnapshotEvent]:
+    match snapshot.phase:
+        case SnapshotPhase.CREATING:
+            return (_created(snapshot, report),)
+        case SnapshotPhase.DELETING:
+            return (_deleted(snapshot, report),)
+        case SnapshotPhase.ROLLING_BACK:
+            return _rolled_back(snapshot, report)
+        case SnapshotPhase.ABSENT | SnapshotPhase.READY:
+            return ()
+        case _:
+            assert_never(snapshot.phase)
+
+
+def _created(snapshot: Snapshot, report: ConcludeSnapshot) -> SnapshotEvent:
+    if report.code is None:
+        return SnapshotCreated(
+            snapshot=report.snapshot,
+            uid=snapshot.uid,
+            operation=report.operation,
+            reserve_bytes=report.reserve_bytes,
+            consistency=report.consistency or Consistency.CRASH,
+        )
+    return SnapshotCreationFailed(
+        snapshot=report.snapshot,
+        uid=snapshot.uid,
+        operation=report.operation,
+        code=report.code,
+        because=report.because,
+    )
+
+
+def _deleted(snapshot: Snapshot, report: ConcludeSnapshot) -> SnapshotEvent:
+    if report.gone or report.code is None:
+        return SnapshotDeleted(
+            snapshot=report.snapshot, uid=snapshot.uid, operation=report.operation
+        )
+    return SnapshotDeletionFailed(
+        snapshot=report.snapshot,
+        operation=report.operation,
+        code=report.code,
+        because=report.because,
+    )
+
+
+def _rolled_back(snapshot: Snapshot, report: ConcludeSnapshot) -> Decision[SnapshotEvent]:
+    if report.code is None:
+        return (
+            SnapshotRolledBack(
+                snapshot=report.snapshot,
+                uid=snapshot.uid,
+                operation=report.operation,
+                volume=snapshot.volume,
+            ),
+        )
+    failed = SnapshotRollbackFailed(
+        snapshot=report.snapshot,
+        operation=report.operation,
+        code=report.code,
+        because=report.because,
+    )
+    return (failed, _gone(snapshot, report.snapshot)) if report.gone else (failed,)
+
+
+def _gone(snapshot: Snapshot, name: str) -> SnapshotGone:
+    return SnapshotGone(
+        snapshot=name,
+        uid=snapshot.uid,
+        volume=snapshot.volume,
+        volume_uid=snapshot.volume_uid,
+    )
+
+
+def _note_fill(snapshot: Snapshot, report: ReportSnapshotFill) -> Decision[SnapshotEvent]:
+    events: list[SnapshotEvent] = []
+    if snapshot.fill_percent != report.data_percent:
+        events.append(SnapshotFilled(snapshot=report.snapshot, data_percent=report.data_percent))
+    if report.overflowed and not snapshot.lost:
+        full = f"more has changed in {snapshot.volume} than the snapshot had room for"
+        events.append(
+            SnapshotFailed(
+                snapshot=report.snapshot,
+                uid=snapshot.uid,
+                code=Refusal.SNAPSHOT_LOST,
+                because=full,
+            )
+        )
+    return tuple(events)
+
+
+def evolve(snapshot: Snapshot, event: SnapshotEvent) -> Snapshot:
+    """Apply what happened. Never refuses: the past cannot be wrong."""
+    match event:
+        case SnapshotCreationBegan():
+            return _creating(event)
+        case SnapshotCreated() | SnapshotDeletionFailed() | SnapshotRollbackFailed():
+            return replace(snapshot, phase=SnapshotPhase.READY, operation="")
+        case SnapshotDeletionBegan():
+            return replace(snapshot, phase=SnapshotPhase.DELETING, operation=event.operation)
+        case SnapshotRollbackBegan():
+            return replace(snapshot, phase=SnapshotPhase.ROLLING_BACK, operation=event.operation)
+        case SnapshotFilled():
+            return replace(snapshot, fill_percent=event.data_percent)
+        case SnapshotFailed():
+            return replace(snapshot, lost=event.because)
+        case SnapshotCreationFailed() | SnapshotDeleted() | SnapshotRolledBack() | SnapshotGone():
+            return Snapshot()
+        case _:
+            assert_never(event)
+
+
+def _creating(event: SnapshotCreationBegan) -> Snapshot:
+    return Snapshot(
+        phase=SnapshotPhase.CREATING,
+        uid=event.uid,
+        operation=event.operation,
+        volume=event.volume,
+        volume_uid=event.volume_uid,
+        node=event.node,
+        pool=event.pool,
+        size_bytes=event.size_bytes,
+        layout=event.layout,
+    )

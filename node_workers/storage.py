@@ -1,0 +1,172 @@
+"""What the hands ask of the storage of a machine: that it be so, whatever it is now."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+from node_workers.ports import (
+    Attachment,
+    PoolDisk,
+    PoolState,
+    SnapshotSpec,
+    SnapshotState,
+    StableDevice,
+    ThinPoolState,
+    VolumeSpec,
+    VolumeState,
+)
+
+
+class Storage(Protocol):
+    """Storage on one machine, level-triggered: every method says *shall be*, never *do*.
+
+    Every method looks before it acts, may be repeated after a crash anywhere inside it, never
+    touches what does not carry our tags, and never destroys data except by ``removed``. All may
+    raise ``ToolFailedError`` and ``ToolTimedOutError`` (repeat later) and ``RefusedToTouchError``
+    (nothing was changed by the refusing step). The contract is executable:
+    ``tests/contract/test_storage_contract.py``.
+    """
+
+    async def ensure_pool(
+        self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
+    ) -> PoolState:
+        """Have a volume group *name*, tagged *uid*, on at least *disks*, each disk stamped."""
+        ...
+
+    async def ensure_pool_disks(
+        self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
+    ) -> PoolState:
+        """Have *disks* in the existing pool. Raises ``NotThereError`` if there is no pool."""
+        ...
+
+    async def ensure_pool_disks_removed(
+        self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
+    ) -> PoolState:
+        """Have *disks* outside of the pool and blank again, nothing of the pool being on them.
+
+        Raises ``InUseError`` if something is, and ``NotThereError`` if there is no pool.
+        """
+        ...
+
+    async def ensure_pool_disks_drained(
+        self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
+    ) -> bool:
+        """Have nothing of the pool on *disks*, one volume a call; returns whether it is so.
+
+        Volumes stay in use. Nothing new is put on *disks* from the first call on, until they are
+        kept. May be cancelled: what was moved stays moved, and the next call goes on. Raises
+        ``NoSpaceError`` if the other disks cannot take it, ``NotThereError`` if there is no pool.
+        """
+        ...
+
+    async def ensure_pool_disks_kept(
+        self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
+    ) -> None:
+        """Have *disks* of the pool take volumes again, and nothing on its way off them."""
+        ...
+
+    async def ensure_pool_removed(
+        self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
+    ) -> None:
+        """Have no pool *uid*, and its *disks* blank. Raises ``InUseError`` if it has volumes."""
+        ...
+
+    async def ensure_thin_pool(
+        self, uid: str, pool: str, size_bytes: int, *, cause: str
+    ) -> ThinPoolState:
+        """Have a thin pool of at least *size_bytes* in the pool *uid* named *pool*.
+
+        Raises ``NoSpaceError`` and ``NotThereError``.
+        """
+        ...
+
+    async def ensure_volume(self, pool_uid: str, spec: VolumeSpec, *, cause: str) -> VolumeState:
+        """Have the volume, at least as large as asked, active, with its filesystem made.
+
+        A device is formatted only while it is blank. Raises ``NoSpaceError``, ``NotThereError``
+        and ``UnsuitableError``.
+        """
+        ...
+
+    async def ensure_volume_size(
+        self, pool_uid: str, spec: VolumeSpec, *, cause: str
+    ) -> VolumeState:
+        """Have the volume and its filesystem at least ``spec.size_bytes`` large, in use or not.
+
+        Raises ``NoSpaceError`` and ``NotThereError``.
+        """
+        ...
+
+    async def ensure_volume_removed(
+        self, pool_uid: str, pool: str, uid: str, name: str, *, cause: str
+    ) -> None:
+        """Have no volume or snapshot *uid*, a volume's signatures wiped.
+
+        Raises ``InUseError`` while it is used, or has thick snapshots, which would go with it.
+        """
+        ...
+
+    async def ensure_snapshot(
+        self, pool_uid: str, spec: SnapshotSpec, *, cause: str
+    ) -> SnapshotState:
+        """Have the snapshot, active; one that is there is what it was when it was taken.
+
+        Raises ``NoSpaceError`` and ``NotThereError``.
+        """
+        ...
+
+    async def ensure_snapshot_kept(
+        self, pool_uid: str, spec: SnapshotSpec, *, cause: str
+    ) -> SnapshotState | None:
+        """Have the snapshot as it is; None if its merge had begun, and is done now.
+
+        Raises ``NotThereError`` if there is no such snapshot and it was not merged.
+        """
+        ...
+
+    async def ensure_rolled_back(self, pool_uid: str, spec: SnapshotSpec, *, cause: str) -> None:
+        """Have the volume as the snapshot has it, and the snapshot used up.
+
+        Raises ``InUseError`` if somebody has either open, ``UnsuitableError`` if the snapshot is
+        lost and ``NotThereError`` if it is missing and was not merged: then nothing was changed.
+        """
+        ...
+
+    async def ensure_volume_unused(self, pool_uid: str, spec: VolumeSpec, *, cause: str) -> None:
+        """Have the volume there with its data, but not active, which proves that nobody uses it.
+
+        Raises ``InUseError`` while it is used, and ``NotThereError``.
+        """
+        ...
+
+    async def ensure_volume_awake(
+        self, pool_uid: str, spec: VolumeSpec, *, cause: str
+    ) -> VolumeState:
+        """Have the volume active, whatever is on it. Raises ``NotThereError``."""
+        ...
+
+    async def ensure_active(
+        self, pools: Mapping[str, str], *, cause: str, at_rest: Collection[str] = ()
+    ) -> tuple[str, ...]:
+        """Have all our volumes in *pools* (uid by name) active, except those *at_rest* (uids).
+
+        Returns the uids it activated.
+        """
+        ...
+
+    async def ensure_attached(
+        self, pool_uid: str, wanted: Attachment, *, cause: str
+    ) -> StableDevice:
+        """Have the stable device over the volume, the mount and the limits that are asked for.
+
+        What is there is left running. Raises ``NotThereError``, ``LimitsError``, and
+        ``InUseError`` if somebody uses the volume beside the stable device.
+        """
+        ...
+
+    async def limits_hold(self, wanted: Attachment, number: str, *, cause: str) -> bool:
+        """Return whether the limits stand for the device of that *number*; nothing is changed."""
+        ...
+
+    async def ensure_detached(self, wanted: Attachment, *, cause: str) -> None:
+        """Have neither mount, limits nor device. Raises ``InUseError`` while it is used."""
+        ...

@@ -1,0 +1,228 @@
+"""What is said about snapshots: a volume as it was at one moment, kept beside it in its pool."""
+
+from typing import Annotated
+
+import msgspec
+
+from schemas.grammar import Event, Report, Request
+from schemas.refusals import Refusal
+from schemas.replica import Consistency
+from schemas.units import Bytes, Id, Moment, Name, Seconds, SomeBytes, Text
+from schemas.volume import Layout
+
+SNAPSHOTS = "snapshot"
+FULL_PERCENT = 100
+ROLLBACK_S = 21_600
+Fill = Annotated[int, msgspec.Meta(ge=0, le=FULL_PERCENT)]
+
+
+class CreateSnapshot(Request, frozen=True, kw_only=True, tag="snapshot.create.v1"):
+    """Keep the volume as it is now.
+
+    ``reserve_bytes`` is the room for what changes in a thick volume from now on: a fifth of the
+    volume if it is not given, and never more than a volume that changes everywhere would need.
+    """
+
+    snapshot: Name
+    volume: Name
+    reserve_bytes: Bytes | None = None
+    deadline_s: Seconds = 600
+
+
+class DeleteSnapshot(Request, frozen=True, kw_only=True, tag="snapshot.delete.v1"):
+    """Remove the snapshot; the volume stays as it is."""
+
+    snapshot: Name
+    deadline_s: Seconds = 600
+
+
+class RollBackSnapshot(Request, frozen=True, kw_only=True, tag="snapshot.roll-back.v1"):
+    """Make the volume what it was when the snapshot was taken; the snapshot is used up by it.
+
+    The deadline is long because a thick volume is written back: what is begun must be ended.
+    """
+
+    snapshot: Name
+    deadline_s: Seconds = ROLLBACK_S
+
+
+class ConcludeSnapshot(Report, frozen=True, kw_only=True, tag="snapshot.report-concluded.v1"):
+    """The running operation has come to its end; a ``code`` says that it failed.
+
+    ``gone``: nothing is left of the snapshot. ``reserve_bytes`` is what LVM really took for it.
+    """
+
+    snapshot: Name
+    operation: Id
+    reserve_bytes: SomeBytes = 0
+    consistency: Consistency | None = None
+    gone: bool = False
+    code: Refusal | None = None
+    because: Text = ""
+
+
+class ReportSnapshotLegRemoved(
+    Report, frozen=True, kw_only=True, tag="snapshot.report-leg-removed.v1"
+):
+    """The leg turned out to be gone: its removal had been done before it could be withdrawn."""
+
+    snapshot: Name
+    uid: Id
+
+
+class ReportSnapshotFill(Report, frozen=True, kw_only=True, tag="snapshot.report-fill.v1"):
+    """So full is the reserve of a thick snapshot; ``overflowed``: it is no snapshot any more."""
+
+    snapshot: Name
+    uid: Id
+    data_percent: Fill
+    overflowed: bool = False
+
+
+class SnapshotCreationBegan(Event, frozen=True, kw_only=True, tag="snapshot.creation-began.v1"):
+    """A snapshot of that volume, which is ``size_bytes`` large, shall be taken in its pool.
+
+    ``reserve_bytes`` is what is set aside for what changes; 0 for a thin one, which shares.
+    """
+
+    snapshot: Name
+    uid: Id
+    operation: Id
+    deadline: Moment
+    volume: Name
+    volume_uid: Id
+    node: Name
+    pool: Name
+    size_bytes: Bytes
+    reserve_bytes: SomeBytes = 0
+    layout: Layout = Layout.LINEAR
+
+
+class SnapshotCreated(Event, frozen=True, kw_only=True, tag="snapshot.created.v1"):
+    """The snapshot is there. ``consistency`` says in what state it caught the volume."""
+
+    snapshot: Name
+    uid: Id
+    operation: Id
+    reserve_bytes: SomeBytes = 0
+    consistency: Consistency = Consistency.CRASH
+
+
+class SnapshotCreationFailed(Event, frozen=True, kw_only=True, tag="snapshot.creation-failed.v1"):
+    """There is no such snapshot: taking it was given up and undone."""
+
+    snapshot: Name
+    uid: Id
+    operation: Id
+    code: Refusal
+    because: str
+
+
+class SnapshotDeletionBegan(Event, frozen=True, kw_only=True, tag="snapshot.deletion-began.v1"):
+    """The snapshot shall go from that pool."""
+
+    snapshot: Name
+    uid: Id
+    operation: Id
+    deadline: Moment
+    volume: Name
+    volume_uid: Id
+    node: Name
+    pool: Name
+
+
+class SnapshotDeleted(Event, frozen=True, kw_only=True, tag="snapshot.deleted.v1"):
+    """The snapshot is gone."""
+
+    snapshot: Name
+    uid: Id
+    operation: Id
+
+
+class SnapshotDeletionFailed(Event, frozen=True, kw_only=True, tag="snapshot.deletion-failed.v1"):
+    """The snapshot stays: its deletion was given up."""
+
+    snapshot: Name
+    operation: Id
+    code: Refusal
+    because: str
+
+
+class SnapshotRollbackBegan(Event, frozen=True, kw_only=True, tag="snapshot.rollback-began.v1"):
+    """The volume shall become what it was when the snapshot was taken."""
+
+    snapshot: Name
+    uid: Id
+    operation: Id
+    deadline: Moment
+    volume: Name
+    volume_uid: Id
+    node: Name
+    pool: Name
+
+
+class SnapshotRolledBack(Event, frozen=True, kw_only=True, tag="snapshot.rolled-back.v1"):
+    """The volume is what it was, and the snapshot is used up."""
+
+    snapshot: Name
+    uid: Id
+    operation: Id
+    volume: Name
+
+
+class SnapshotRollbackFailed(Event, frozen=True, kw_only=True, tag="snapshot.rollback-failed.v1"):
+    """The rollback was given up: unless the node had begun, the volume is as it was before."""
+
+    snapshot: Name
+    operation: Id
+    code: Refusal
+    because: str
+
+
+class SnapshotFilled(Event, frozen=True, kw_only=True, tag="snapshot.filled.v1"):
+    """The reserve is that full: at 100 per cent the snapshot is lost, and the volume goes on."""
+
+    snapshot: Name
+    data_percent: Fill
+
+
+class SnapshotFailed(Event, frozen=True, kw_only=True, tag="snapshot.failed.v1"):
+    """What the snapshot held cannot be read any more. It can only be deleted."""
+
+    snapshot: Name
+    uid: Id
+    code: Refusal
+    because: str
+
+
+class SnapshotGone(Event, frozen=True, kw_only=True, tag="snapshot.gone.v1"):
+    """The snapshot is gone after all: its end was given up, but the node had done it."""
+
+    snapshot: Name
+    uid: Id
+    volume: Name
+    volume_uid: Id
+
+
+SnapshotCommand = (
+    CreateSnapshot
+    | DeleteSnapshot
+    | RollBackSnapshot
+    | ConcludeSnapshot
+    | ReportSnapshotLegRemoved
+    | ReportSnapshotFill
+)
+SnapshotEvent = (
+    SnapshotCreationBegan
+    | SnapshotCreated
+    | SnapshotCreationFailed
+    | SnapshotDeletionBegan
+    | SnapshotDeleted
+    | SnapshotDeletionFailed
+    | SnapshotRollbackBegan
+    | SnapshotRolledBack
+    | SnapshotRollbackFailed
+    | SnapshotFilled
+    | SnapshotFailed
+    | SnapshotGone
+)
