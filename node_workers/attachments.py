@@ -100,9 +100,8 @@ class Attachments:
         self, device: StableDevice, wanted: Attachment, *, cause: str
     ) -> None:
         mounts = await self._filesystems.mounts(device.number, cause=cause)
-        ours = (wanted.mount_point or PRIVATE_MOUNTS, PRIVATE_MOUNTS)
-        others = [one for one in mounts if one != ours[0] and not one.startswith(f"{ours[1]}/")]
-        if others:
-            raise InUseError(f"{device.path} is mounted at {others[0]} too", others[0])
+        for target in mounts:
+            if target != wanted.mount_point and not target.startswith(f"{PRIVATE_MOUNTS}/"):
+                raise InUseError(f"{device.path} is mounted at {target} too", target)
         for target in mounts:
             await self._tools.must("umount", target, cause=cause)

@@ -1,6 +1,6 @@
 """What is attached stays attached: made again after a reboot, or whoever took it away."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
 import structlog
@@ -10,7 +10,9 @@ from node_workers.hands import Hands
 from node_workers.observation import Observation
 from node_workers.plan import attachment_step, limited_attachments, lost_attachments
 from node_workers.ports import StorageError
-from node_workers.wanted import Wanted, WantedAttachment
+from node_workers.scans import Scans
+from node_workers.state import State
+from node_workers.wanted import WantedAttachment
 from schemas.attachment import stable_device
 from schemas.node import Drift, Finding
 
@@ -23,33 +25,36 @@ class Tending:
 
     def __init__(
         self,
-        wanted: Callable[[], Mapping[str, Wanted]],
+        state: State,
         busy: Callable[[], AbstractSet[str]],
         hands: Hands,
-        hint: Callable[[], None],
+        scans: Scans,
         figures: Figures,
     ) -> None:
-        self._wanted = wanted
+        self._state = state
         self._busy = busy
         self._hands = hands
-        self._hint = hint
+        self._scans = scans
         self._figures = figures
         self._missing: dict[str, str] = {}
+        scans.also_tell(self.findings)
 
     def findings(self) -> tuple[Finding, ...]:
         """Return the attachments that could not be made again, and why."""
-        wanted = ((self._wanted().get(key), because) for key, because in self._missing.items())
+        wanted = self._state.wanted
+        missing = ((wanted.get(key), because) for key, because in self._missing.items())
         return tuple(
             self._finding(one, because)
-            for one, because in wanted
+            for one, because in missing
             if isinstance(one, WantedAttachment) and one.present
         )
 
     async def look_after(self, seen: Observation, cause: str) -> None:
         """Have that there of which something is missing on the machine that was *seen*."""
-        lost = {one.key for one in lost_attachments(self._wanted(), seen)}
-        for one, number in limited_attachments(self._wanted(), seen):
-            if one.key not in lost and not await self._limits_hold(one, number, cause):
+        lost = {one.key for one in lost_attachments(self._state.wanted, seen)}
+        for one, number in limited_attachments(self._state.wanted, seen):
+            known = one.key in lost or one.key in self._busy()
+            if not known and not await self._limits_hold(one, number, cause):
                 lost.add(one.key)
         for key in sorted(lost):
             await self._tend(key, cause)
@@ -64,17 +69,17 @@ class Tending:
     async def _tend(self, key: str, cause: str) -> None:
         # Looked at again and begun without waiting for anything in between: whoever wants it gone
         # meanwhile comes after, since works on one volume take their turns in order.
-        one = self._wanted().get(key)
+        one = self._state.wanted.get(key)
         if not isinstance(one, WantedAttachment) or not one.present or key in self._busy():
             return
         try:
-            await self._hands.attach(attachment_step(one, self._wanted()), cause)
+            await self._hands.attach(attachment_step(one, self._state.wanted), cause)
         except StorageError as error:
             self._figures.count("troubles_total")
             _LOG.error("not attached", key=key, cause=cause, because=error.sentence)
             if self._missing.get(key) != error.sentence:
                 self._missing[key] = error.sentence
-                self._hint()  # so that it is told soon
+                self._scans.hint()  # so that it is told soon
             return
         self._missing.pop(key, None)
         _LOG.info("attached again", key=key, cause=cause)

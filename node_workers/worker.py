@@ -73,10 +73,7 @@ class Worker:
         self._gates = Gates()
         self._scans = self._looking(observe, rhythm)
         self._hands = Hands(storage, node, self._scans.paths)
-        self._tending = Tending(
-            lambda: state.wanted, self._lanes.busy, self._hands, self._scans.hint, figures
-        )
-        self._scans.also_tell(self._tending.findings)
+        self._tending = Tending(state, self._lanes.busy, self._hands, self._scans, figures)
         self._feed = Feed(
             state,
             outbox,

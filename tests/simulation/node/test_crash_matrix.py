@@ -50,7 +50,7 @@ from tests.simulation.node.stories import (
 
 Done = tuple[Wish, str, str, str]
 POINTS_MAX = 200
-LOOKS = {"lsblk", "lvm", "wipefs"}
+LOOKS = {"lsblk", "lvm", "wipefs", "cat"}
 
 # What was there, what is wished, and by which event one knows that it was done.
 CASES: dict[str, tuple[tuple[Done, ...], Done]] = {
