@@ -182,9 +182,9 @@ class Worker:
                 await self._state.reopen(key)
                 self._lanes.kick(key)
             for key in restless_volumes(self._state.wanted, seen):
-                if key not in unsure:
-                    await self._state.again(key)
-                    self._lanes.kick(key)
+                # Also if it was worked on meanwhile: the step looks first.
+                await self._state.again(key)
+                self._lanes.kick(key)
         await self._activate(sleeping_pools(self._state.wanted, seen), cause)
         await self._tending.look_after(seen, cause)
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from node_workers.ports import Execution, ToolFailedError
+from node_workers.lvm import LvmStorage
+from node_workers.ports import Execution, Filesystem, NotThereError, Refusal, ToolFailedError
 from node_workers.simulated.machine import SimulatedMachine
 from node_workers.simulated.model import Content
 from node_workers.simulated.runner import SimulatedRunner
@@ -11,7 +12,17 @@ from tests.support.clock import ManualClock
 from tests.support.hold_contract import HoldContract
 from tests.support.pool_contract import PoolContract
 from tests.support.snapshot_contract import SnapshotContract
-from tests.support.storage_bench import Play, play_on
+from tests.support.storage_bench import (
+    CAUSE,
+    NODE,
+    POOL,
+    UID,
+    CountingRunner,
+    Play,
+    Story,
+    play_on,
+    spec,
+)
 from tests.support.volume_contract import VolumeContract
 
 GIB = 1 << 30
@@ -82,3 +93,33 @@ class TestStorageOnASimulatedMachine(
     @pytest.fixture
     def play(self) -> Play:
         return play_on(SimulatedBench())
+
+    def test_waking_asks_for_no_filesystem_and_changes_none(self, play: Play) -> None:
+        async def story(on: Story) -> None:
+            await on.pool()
+            await on.volume(spec(filesystem=Filesystem.EXT4))
+            await on.bench.console("wipefs", "-a", "/dev/fast/v1")
+            counting = CountingRunner(on.bench.runner)
+            storage = LvmStorage(counting, on.bench.sysfs, node=NODE)
+            wanted = spec(filesystem=Filesystem.EXT4)
+            await storage.ensure_volume_unused(UID, wanted, cause=CAUSE)
+            await storage.ensure_volume_awake(UID, wanted, cause=CAUSE)
+            assert counting.tools == ["lvm", "lvchange", "lvm", "lvchange"]
+
+        play(story)
+
+    def test_what_is_not_there_or_not_ours_is_neither_put_to_sleep_nor_woken(
+        self, play: Play
+    ) -> None:
+        async def story(on: Story) -> None:
+            await on.pool()
+            for ensure in (on.storage.ensure_volume_unused, on.storage.ensure_volume_awake):
+                with pytest.raises(NotThereError) as caught:
+                    await ensure(UID, spec(), cause=CAUSE)
+                assert caught.value.reason == "volume-missing"
+            await on.bench.console("lvcreate", "--extents", "25", "--name", "v1", POOL)
+            for ensure in (on.storage.ensure_volume_unused, on.storage.ensure_volume_awake):
+                asked = ensure(UID, spec(), cause=CAUSE)
+                assert await on.refused(asked) is Refusal.FOREIGN_VOLUME
+
+        play(story)

@@ -3,8 +3,8 @@
 import pytest
 
 from node_workers.lvm import LvmStorage
-from node_workers.ports import Filesystem, InUseError, Layout, NotThereError, Refusal
-from tests.support.storage_bench import CAUSE, NODE, POOL, UID, CountingRunner, Play, Story, spec
+from node_workers.ports import Filesystem, InUseError, Layout
+from tests.support.storage_bench import CAUSE, NODE, POOL, UID, Play, Story, spec
 
 MOUNT = ("mount", "-o", "X-mount.mkdir", "/dev/fast/v1", "/mnt/v1")
 
@@ -55,35 +55,5 @@ class HoldContract:
             await on.storage.ensure_volume_unused(UID, spec(), cause=CAUSE)
             await on.remove()
             assert await on.seen() is None
-
-        play(story)
-
-    def test_waking_asks_for_no_filesystem_and_changes_none(self, play: Play) -> None:
-        async def story(on: Story) -> None:
-            await on.pool()
-            await on.volume(spec(filesystem=Filesystem.EXT4))
-            await on.bench.console("wipefs", "-a", "/dev/fast/v1")
-            counting = CountingRunner(on.bench.runner)
-            storage = LvmStorage(counting, on.bench.sysfs, node=NODE)
-            wanted = spec(filesystem=Filesystem.EXT4)
-            await storage.ensure_volume_unused(UID, wanted, cause=CAUSE)
-            await storage.ensure_volume_awake(UID, wanted, cause=CAUSE)
-            assert counting.tools == ["lvm", "lvchange", "lvm", "lvchange"]
-
-        play(story)
-
-    def test_what_is_not_there_or_not_ours_is_neither_put_to_sleep_nor_woken(
-        self, play: Play
-    ) -> None:
-        async def story(on: Story) -> None:
-            await on.pool()
-            for ensure in (on.storage.ensure_volume_unused, on.storage.ensure_volume_awake):
-                with pytest.raises(NotThereError) as caught:
-                    await ensure(UID, spec(), cause=CAUSE)
-                assert caught.value.reason == "volume-missing"
-            await on.bench.console("lvcreate", "--extents", "25", "--name", "v1", POOL)
-            for ensure in (on.storage.ensure_volume_unused, on.storage.ensure_volume_awake):
-                asked = ensure(UID, spec(), cause=CAUSE)
-                assert await on.refused(asked) is Refusal.FOREIGN_VOLUME
 
         play(story)
