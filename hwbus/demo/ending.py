@@ -1,4 +1,4 @@
-"""Chapters eight and nine: what is not needed goes, and the record tells all of it."""
+"""Chapters nine and ten: what is not needed goes, and the record tells all of it."""
 
 import time
 from datetime import datetime

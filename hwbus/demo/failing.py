@@ -13,7 +13,7 @@ from schemas.answers import Accepted
 from schemas.volume import Filesystem, ProvisionVolume
 
 _NODE = "n2"
-_LEDGER = "ledger"
+LEDGER = "ledger"
 _ATTEMPTS_MAX = 3
 _WANTED_S = 20.0
 _FOUND_S = 30.0
@@ -61,7 +61,7 @@ async def a_worker_is_killed(stage: Stage) -> None:
 async def _catch(stage: Stage) -> _Caught:
     """Begin a volume and kill the worker before it reports; try again if it was quicker."""
     for attempt in range(1, _ATTEMPTS_MAX + 1):
-        name = _LEDGER if attempt == 1 else f"{_LEDGER}-{attempt}"
+        name = LEDGER if attempt == 1 else f"{LEDGER}-{attempt}"
         argv = ("volume", "create", name, "1GiB", "--fs", "ext4", "--pool", FAST, "--node", _NODE)
         stage.teller.command(("hwbus", *argv))
         head = await stage.client.log.head()
