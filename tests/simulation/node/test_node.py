@@ -10,7 +10,7 @@ import pytest
 from node_workers.simulated.model import Content, Disk
 from schemas.disk import Content as Found
 from schemas.disk import ReportDiskGone, ReportDiskSeen
-from schemas.node import Drift
+from schemas.node import Drift, ReportDrift
 from tests.simulation.node.lives import NODE, Node
 from tests.simulation.node.stories import (
     CREATED,
@@ -332,8 +332,11 @@ def test_an_unchanged_picture_is_not_said_again(tmp_path: Path) -> None:
     async def story(node: Node) -> None:
         await have(node, formed(), provisioned())
         foreign(node)
+        told_before = len(node.desk.of(ReportDrift))
         async with node.life() as worker:
             await worker.scans.once()
+            # A fresh worker repeats all it sees until it has told the drift, and so knows it all.
+            await until(lambda: len(node.desk.of(ReportDrift)) > told_before)
             await node.settle(worker, always)
             before = len(node.desk.said)
             for _ in range(3):
