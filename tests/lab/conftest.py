@@ -47,10 +47,19 @@ class LabFactory:
         asyncio.run(_mend(lab))
         return lab
 
+    def throw_away(self, lab: LabClient) -> None:
+        """End a lab in which a test failed: the next test shall not pay for what this one left."""
+        for key in [key for key, (mine, _) in self._labs.items() if mine is lab]:
+            self._end(key)
+
     def close(self) -> None:
-        for lab, workspace in self._labs.values():
-            asyncio.run(lab.down())
-            workspace.close()
+        for key in list(self._labs):
+            self._end(key)
+
+    def _end(self, key: bytes) -> None:
+        lab, workspace = self._labs.pop(key)
+        asyncio.run(lab.down())
+        workspace.close()
 
 
 async def _mend(lab: LabClient) -> None:
@@ -73,7 +82,17 @@ def lab() -> Iterator[LabFactory]:
 @pytest.fixture
 def play(lab: LabFactory) -> Callable[[Scene], None]:
     """`play(scene)` runs a scene in the lab with hwbus in it; its nodes have one disk of 20 GiB."""
-    return playing(lab(nodes=3, disks=1, disk_size="20G", services=SERVICES))
+    machines = lab(nodes=3, disks=1, disk_size="20G", services=SERVICES)
+    play = playing(machines)
+
+    def played(scene: Scene) -> None:
+        try:
+            play(scene)
+        except BaseException:
+            lab.throw_away(machines)
+            raise
+
+    return played
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,7 +15,8 @@ from hwbus.client import Client
 from hwbus.identity import Mint
 from hwbus.jetstream import Wires, connect
 from hwbus.lab.client import LabClient
-from hwbus.lab.uml.errors import ConsoleError
+from hwbus.lab.line import LabNotRunningError
+from hwbus.lab.uml.errors import ConsoleError, LabError
 from hwbus.streams import AUDIT
 from schemas.answers import Accepted, Refused
 from schemas.audit import ExecutedRecord
@@ -33,6 +35,8 @@ _WITHIN_S = 60.0
 _ENDS_WITHIN_S = 60.0
 _POLL_S = 0.1
 _SCENE_S = 240.0  # whatever a scene forgets to bound
+_TAIL_LINES = 15
+_LOOK_S = 10.0
 
 Row = dict[str, Any]
 Scene = Callable[["House"], Awaitable[None]]
@@ -293,20 +297,52 @@ class House:
     async def ready(self, *nodes: str, within_s: float = _WITHIN_S) -> None:
         """Wait until the workers of these nodes are heard, and their disks known."""
 
+        states: dict[str, str] = {}
+
         async def heard() -> bool:
-            states = {row["name"]: row["state"] for row in await self.rows("nodes")}
+            states.update({row["name"]: row["state"] for row in await self.rows("nodes")})
             return all(states.get(node) == "ready" for node in nodes)
 
-        await self.until(heard, within_s, what=f"{nodes} are ready")
+        try:
+            await self.until(heard, within_s, what=f"{nodes} are ready")
+        except AssertionError as error:
+            raise AssertionError(f"{error}, but {states}") from error
+
+
+async def evidence(lab: LabClient) -> str:
+    """Return what there is to see of a lab in which something went wrong."""
+    status = await lab.status()
+    parts = [f"--- {msgspec.to_builtins(one)}\n{_tail(one.log)}" for one in status.services]
+    for node in status.nodes:
+        try:
+            async with asyncio.timeout(_LOOK_S):
+                seen = await lab.shell(
+                    node.name, "ps -eo pid,stat,wchan:24,args | grep -v ' \\['; dmesg | tail -n 12"
+                )
+        except (LabError, LabNotRunningError, TimeoutError) as error:
+            seen = f"nothing to see: {error!r}"
+        parts.append(f"--- {node.name} {'runs' if node.running else 'is off'}\n{seen}")
+    return "\n".join(parts)
+
+
+def _tail(log: str) -> str:
+    return "\n".join(Path(log).read_text(errors="replace").splitlines()[-_TAIL_LINES:])
 
 
 def playing(lab: LabClient) -> Callable[[Scene], None]:
-    """Return a way to play a scene in the house of *lab*, with its workers heard."""
+    """Return a way to play a scene in the house of *lab*, with its workers heard.
+
+    When a scene fails it prints what there is to see, for the next scene gets another lab.
+    """
 
     def play(scene: Scene) -> None:
         async def whole() -> None:
-            async with asyncio.timeout(_SCENE_S):
-                await played()
+            try:
+                async with asyncio.timeout(_SCENE_S):
+                    await played()
+            except Exception:
+                print(await evidence(lab))
+                raise
 
         async def played() -> None:
             for service in (await lab.status()).services:
