@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from schemas.copying import VolumeCloneFailed
 from schemas.refusals import Refusal
 from schemas.volume import (
     ConcludeVolume,
@@ -20,6 +21,16 @@ from schemas.volume import (
 
 if TYPE_CHECKING:
     from aggregates.volume import Volume
+
+
+def not_cloned(report: ConcludeVolume) -> VolumeCloneFailed:
+    """Return how cloning ended before the volume was begun to be made."""
+    return VolumeCloneFailed(
+        volume=report.volume,
+        operation=report.operation,
+        code=report.code or Refusal.DEADLINE,
+        because=report.because,
+    )
 
 
 def provisioned(volume: "Volume", report: ConcludeVolume) -> VolumeEvent:

@@ -16,10 +16,12 @@ from schemas.operation import (
     OperationEvent,
     OperationExpired,
     OperationKind,
+    OperationProgressed,
     OperationStarted,
     Outcome,
     ReportConcluded,
     ReportExpired,
+    ReportProgressed,
     ReportStarted,
     ReportStepRefused,
     StepRefused,
@@ -30,7 +32,10 @@ EXPIRIES_MAX = 2
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """One operation. ``expiries``: 1 when it is to go back, 2 when its time is up for good."""
+    """One operation. ``expiries``: 1 when it is to go back, 2 when its time is up for good.
+
+    ``progress`` is how many of how many bytes are copied.
+    """
 
     kind: OperationKind | None = None
     object: str = ""
@@ -39,6 +44,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     cancel_wanted: bool = False
     expiries: int = 0
     refused: frozenset[tuple[str, int]] = frozenset()
+    progress: tuple[int, int] = (0, 0)
 
 
 def decide(
@@ -52,7 +58,7 @@ def decide(
             return _start(operation, command)
         case CancelOperation():
             return _cancel(operation, command)
-        case ReportStepRefused() | ReportExpired() | ReportConcluded():
+        case ReportStepRefused() | ReportProgressed() | ReportExpired() | ReportConcluded():
             if operation.kind is None or operation.outcome is not None:
                 return ()
             return _go_on(operation, operation.kind, command)
@@ -86,7 +92,7 @@ def _cancel(operation: Operation, command: CancelOperation) -> Decision[Operatio
 def _go_on(
     operation: Operation,
     kind: OperationKind,
-    report: ReportStepRefused | ReportExpired | ReportConcluded,
+    report: ReportStepRefused | ReportProgressed | ReportExpired | ReportConcluded,
 ) -> Decision[OperationEvent]:
     match report:
         case ReportStepRefused():
@@ -99,6 +105,16 @@ def _go_on(
                     code=report.code,
                     because=report.because,
                     attempt=report.attempt,
+                ),
+            )
+        case ReportProgressed():
+            progress = (report.done_bytes, report.of_bytes)
+            if operation.progress == progress:
+                return ()
+            done_bytes, of_bytes = progress
+            return (
+                OperationProgressed(
+                    operation=report.operation, done_bytes=done_bytes, of_bytes=of_bytes
                 ),
             )
         case ReportExpired():
@@ -130,6 +146,8 @@ def evolve(operation: Operation, event: OperationEvent) -> Operation:
             return replace(operation, refused=operation.refused | {(event.step, event.attempt)})
         case CancelWanted():
             return replace(operation, cancel_wanted=True)
+        case OperationProgressed():
+            return replace(operation, progress=(event.done_bytes, event.of_bytes))
         case OperationExpired():
             return replace(operation, expiries=operation.expiries + 1)
         case OperationEnded():

@@ -20,8 +20,10 @@ from schemas.snapshot import (
     ConcludeSnapshot,
     CreateSnapshot,
     DeleteSnapshot,
+    ReadSnapshot,
     ReportSnapshotFill,
     ReportSnapshotLegRemoved,
+    ReportSnapshotRead,
     RollBackSnapshot,
     SnapshotCommand,
     SnapshotCreated,
@@ -34,6 +36,8 @@ from schemas.snapshot import (
     SnapshotFailed,
     SnapshotFilled,
     SnapshotGone,
+    SnapshotReadingBegan,
+    SnapshotReadingEnded,
     SnapshotRollbackBegan,
     SnapshotRollbackFailed,
     SnapshotRolledBack,
@@ -58,7 +62,10 @@ class SnapshotPhase(StrEnum):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """One snapshot; ``size_bytes`` is how large its volume was, ``lost`` why it is of no use."""
+    """One snapshot; ``size_bytes`` is how large its volume was, ``lost`` why it is of no use.
+
+    ``readers`` are the operations that copy it, ``of_operation`` the one it is taken for.
+    """
 
     phase: SnapshotPhase = SnapshotPhase.ABSENT
     uid: str = ""
@@ -71,6 +78,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     layout: Layout = Layout.LINEAR
     fill_percent: int = 0
     lost: str = ""
+    readers: frozenset[str] = frozenset()
+    of_operation: str = ""
 
 
 def decide(snapshot: Snapshot, command: SnapshotCommand, facts: Facts) -> Decision[SnapshotEvent]:
@@ -82,6 +91,11 @@ def decide(snapshot: Snapshot, command: SnapshotCommand, facts: Facts) -> Decisi
             return _unready(snapshot, command, facts) or _delete(snapshot, command, facts)
         case RollBackSnapshot():
             return _unready(snapshot, command, facts) or _roll_back(snapshot, command, facts)
+        case ReadSnapshot():
+            return _read(snapshot, command)
+        case ReportSnapshotRead():
+            known = snapshot.uid == command.uid and command.operation in snapshot.readers
+            return (_reading(SnapshotReadingEnded, command),) if known else ()
         case ConcludeSnapshot():
             return _conclude(snapshot, command) if snapshot.operation == command.operation else ()
         case ReportSnapshotLegRemoved():
@@ -117,7 +131,7 @@ def _create(snapshot: Snapshot, command: CreateSnapshot, facts: Facts) -> Decisi
     began = SnapshotCreationBegan(
         snapshot=name,
         uid=facts.uid,
-        operation=facts.operation,
+        operation=command.operation or facts.operation,
         deadline=facts.at + timedelta(seconds=command.deadline_s),
         volume=command.volume,
         volume_uid=volume.uid,
@@ -126,6 +140,7 @@ def _create(snapshot: Snapshot, command: CreateSnapshot, facts: Facts) -> Decisi
         size_bytes=volume.size_bytes,
         reserve_bytes=reserve_bytes,
         layout=volume.layout,
+        of_operation=command.operation,
     )
     return _no_room(began, facts) or (began,)
 
@@ -179,9 +194,40 @@ def _unready(
     if snapshot.operation:
         running = f"operation {snapshot.operation} ({snapshot.phase.value}) runs on {name}"
         return refuse(Refusal.SNAPSHOT_BUSY, running)
+    if snapshot.readers:
+        readers = ", ".join(sorted(snapshot.readers))
+        return refuse(Refusal.SNAPSHOT_BUSY, f"{name} is being copied by operation {readers}")
     volume = facts.world.volumes.get(snapshot.volume)
     no = None if volume is None else _busy(volume, snapshot.volume)
     return no or unheard(facts.world.nodes.get(snapshot.node), snapshot.node)
+
+
+def unreadable(snapshot: Snapshot | None, name: str) -> Refused | None:
+    """Return why a snapshot cannot be copied, or None."""
+    if snapshot is None or snapshot.phase in {SnapshotPhase.ABSENT, SnapshotPhase.CREATING}:
+        return refuse(Refusal.UNKNOWN_SNAPSHOT, f"there is no snapshot {name}")
+    if snapshot.operation:
+        running = f"operation {snapshot.operation} ({snapshot.phase.value}) runs on {name}"
+        return refuse(Refusal.SNAPSHOT_BUSY, running)
+    if snapshot.lost:
+        return refuse(Refusal.SNAPSHOT_LOST, f"{name}: {snapshot.lost}")
+    return None
+
+
+def _read(snapshot: Snapshot, command: ReadSnapshot) -> Decision[SnapshotEvent]:
+    if command.operation in snapshot.readers:
+        return ()
+    if snapshot.uid != command.uid:
+        return refuse(Refusal.UNKNOWN_SNAPSHOT, f"that snapshot {command.snapshot} is no more")
+    no = unreadable(snapshot, command.snapshot)
+    return no or (_reading(SnapshotReadingBegan, command),)
+
+
+def _reading(
+    word: type[SnapshotReadingBegan] | type[SnapshotReadingEnded],
+    command: ReadSnapshot | ReportSnapshotRead,
+) -> SnapshotReadingBegan | SnapshotReadingEnded:
+    return word(snapshot=command.snapshot, uid=command.uid, operation=command.operation)
 
 
 def _delete(snapshot: Snapshot, command: DeleteSnapshot, facts: Facts) -> Decision[SnapshotEvent]:
@@ -210,10 +256,11 @@ def _began(
     command: DeleteSnapshot | RollBackSnapshot,
     facts: Facts,
 ) -> SnapshotDeletionBegan | SnapshotRollbackBegan:
+    larger = command.operation if isinstance(command, DeleteSnapshot) else None
     return word(
         snapshot=command.snapshot,
         uid=snapshot.uid,
-        operation=facts.operation,
+        operation=larger or facts.operation,
         deadline=facts.at + timedelta(seconds=command.deadline_s),
         volume=snapshot.volume,
         volume_uid=snapshot.volume_uid,
@@ -323,6 +370,10 @@ def evolve(snapshot: Snapshot, event: SnapshotEvent) -> Snapshot:
             return replace(snapshot, phase=SnapshotPhase.DELETING, operation=event.operation)
         case SnapshotRollbackBegan():
             return replace(snapshot, phase=SnapshotPhase.ROLLING_BACK, operation=event.operation)
+        case SnapshotReadingBegan():
+            return replace(snapshot, readers=snapshot.readers | {event.operation})
+        case SnapshotReadingEnded():
+            return replace(snapshot, readers=snapshot.readers - {event.operation})
         case SnapshotFilled():
             return replace(snapshot, fill_percent=event.data_percent)
         case SnapshotFailed():
@@ -344,4 +395,5 @@ def _creating(event: SnapshotCreationBegan) -> Snapshot:
         pool=event.pool,
         size_bytes=event.size_bytes,
         layout=event.layout,
+        of_operation=event.of_operation or "",
     )

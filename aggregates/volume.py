@@ -20,6 +20,7 @@ from schemas.attaching import (
     DetachVolume,
     LimitVolume,
 )
+from schemas.copying import CopyingEvent
 from schemas.pool import Reserve
 from schemas.refusals import Refusal
 from schemas.units import readable
@@ -55,6 +56,7 @@ class VolumePhase(StrEnum):
     """Where a volume is in its life."""
 
     ABSENT = "absent"
+    CLONING = "cloning"
     PROVISIONING = "provisioning"
     READY = "ready"
     GROWING = "growing"
@@ -93,7 +95,7 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
 
 def decide(
     volume: Volume, command: VolumeCommand | AttachingCommand, facts: Facts
-) -> Decision[VolumeEvent | AttachingEvent]:
+) -> Decision[VolumeEvent | AttachingEvent | CopyingEvent]:
     """Say what shall happen. May refuse a request; never refuses a report."""
     match command:
         case ProvisionVolume():
@@ -122,16 +124,27 @@ def decide(
             assert_never(command)
 
 
-def _provision(volume: Volume, command: ProvisionVolume, facts: Facts) -> Decision[VolumeEvent]:
+def name_taken(volume: Volume, name: str, facts: Facts) -> Refused | None:
+    """Return why no volume of that name can be made, or None."""
     if volume.phase is not VolumePhase.ABSENT:
-        there = f"there is a volume {command.volume} ({volume.phase.value})"
+        there = f"there is a volume {name} ({volume.phase.value})"
         return refuse(Refusal.VOLUME_EXISTS, there)
-    if command.volume in facts.world.snapshots:
-        return refuse(Refusal.SNAPSHOT_EXISTS, f"there is a snapshot {command.volume}")
-    striped = command.layout is Layout.STRIPED
-    if striped is (command.stripes < STRIPES_MIN):
-        odd = f"layout {command.layout.value} with {command.stripes} stripes"
-        return refuse(Refusal.BAD_LAYOUT, odd)
+    if name in facts.world.snapshots:
+        return refuse(Refusal.SNAPSHOT_EXISTS, f"there is a snapshot {name}")
+    return None
+
+
+def bad_layout(layout: Layout, stripes: int) -> Refused | None:
+    """Return why extents cannot lie so, or None."""
+    if (layout is Layout.STRIPED) is (stripes < STRIPES_MIN):
+        return refuse(Refusal.BAD_LAYOUT, f"layout {layout.value} with {stripes} stripes")
+    return None
+
+
+def _provision(volume: Volume, command: ProvisionVolume, facts: Facts) -> Decision[VolumeEvent]:
+    no = name_taken(volume, command.volume, facts) or bad_layout(command.layout, command.stripes)
+    if no is not None:
+        return no
     candidates = rank(command, facts.world, facts.uid)
     return nowhere(command, candidates) or (
         VolumeProvisioningBegan(
@@ -310,8 +323,12 @@ def _end_hold(
     )
 
 
-def _conclude(volume: Volume, report: ConcludeVolume) -> Decision[VolumeEvent | AttachingEvent]:
+def _conclude(
+    volume: Volume, report: ConcludeVolume
+) -> Decision[VolumeEvent | AttachingEvent | CopyingEvent]:
     match volume.phase:
+        case VolumePhase.CLONING:
+            return (concluding.not_cloned(report),)
         case VolumePhase.PROVISIONING:
             return (concluding.provisioned(volume, report),)
         case VolumePhase.GROWING:

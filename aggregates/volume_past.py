@@ -12,6 +12,7 @@ from schemas.attaching import (
     VolumeDetachingBegan,
     VolumeLimitingBegan,
 )
+from schemas.copying import CopyingEvent, VolumeCloneBegan, VolumeCloneFailed
 from schemas.volume import (
     VolumeDeleted,
     VolumeDeletionBegan,
@@ -41,8 +42,10 @@ _PHASES = {
 }
 
 
-def evolve(volume: Volume, event: VolumeEvent | AttachingEvent) -> Volume:
+def evolve(volume: Volume, event: VolumeEvent | AttachingEvent | CopyingEvent) -> Volume:
     """Apply what happened. Never refuses: the past cannot be wrong."""
+    if isinstance(event, CopyingEvent):
+        return _copied(event)
     if isinstance(event, AttachingEvent):
         return _used(volume, event)
     match event:
@@ -78,6 +81,17 @@ def evolve(volume: Volume, event: VolumeEvent | AttachingEvent) -> Volume:
             return Volume()
         case VolumeLocked() | VolumeUnlocked() | VolumeSnapshotGone():
             return _with_snapshots(volume, event)
+        case _:
+            assert_never(event)
+
+
+def _copied(event: CopyingEvent) -> Volume:
+    match event:
+        case VolumeCloneBegan():
+            phase, operation = VolumePhase.CLONING, event.operation
+            return Volume(phase=phase, operation=operation, size_bytes=event.size_bytes)
+        case VolumeCloneFailed():
+            return Volume()
         case _:
             assert_never(event)
 

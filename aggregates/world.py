@@ -5,6 +5,7 @@ from typing import Any, Generic, TypeVar
 
 from aggregates import (
     attachment,
+    copying,
     disk,
     node,
     operation,
@@ -69,7 +70,7 @@ class World:
         disks: Table[str, disk.Disk] = Table(disk.Disk(), disk.decide, disk.evolve)
         pools: Table[tuple[str, str], pool.Pool] = Table(pool.Pool(), pool.decide, pool_past.evolve)
         volumes: Table[str, volume.Volume] = Table(
-            volume.Volume(), volume.decide, volume_past.evolve
+            volume.Volume(), copying.decide, volume_past.evolve
         )
         replicas: Table[tuple[str, str], replica.Replica] = Table(
             replica.Replica(), replica.decide, replica.evolve

@@ -178,7 +178,8 @@ class Driver:
         commit = one.commit
         for event in commit.events:
             begun = self._script.begin(event)
-            if begun is not None:
+            # What a step of a larger operation begins is that operation's own affair.
+            if begun is not None and commit.correlation not in self._open:
                 running = _Running(begun, commit.at, commit.traceparent)
                 self._open[commit.correlation] = running
                 if self._live:

@@ -81,6 +81,7 @@ def _place(settings: Settings, clock: SystemClock) -> Place:
             zone=settings.zone,
             runner=RealRunner(clock.now, os.environ),
             sysfs=RealSysfs(),
+            copies_folder=str(settings.state / "copies"),
         )
     # Late: on a real node nobody needs to pay for a machine made of rules.
     from node_workers.simulated.machine import SimulatedMachine  # noqa: PLC0415

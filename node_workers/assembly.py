@@ -9,7 +9,7 @@ from node_workers.figures import Figures
 from node_workers.health import Checkups
 from node_workers.inventory import observe
 from node_workers.keeping import KeepingRunner
-from node_workers.lvm import LvmStorage
+from node_workers.lvm import COPIES_FOLDER, LvmStorage
 from node_workers.observation import Observation
 from node_workers.outbox import Outbox
 from node_workers.ports import Runner, Sysfs
@@ -32,7 +32,8 @@ SIMULATED = (
 class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where a worker works: the node, how it is reached, and the machine under it.
 
-    ``capabilities`` None: the machine's tools are asked.
+    ``capabilities`` None: the machine's tools are asked. How far copies are is kept in
+    ``copies_folder``.
     """
 
     node: str
@@ -41,6 +42,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     address: str = ""
     zone: str = ""
     capabilities: tuple[Capability, ...] | None = None
+    copies_folder: str = COPIES_FOLDER
 
 
 async def assemble(
@@ -68,7 +70,7 @@ async def assemble(
         node=place.node,
         state=state,
         outbox=outbox,
-        storage=LvmStorage(runner, place.sysfs, node=place.node),
+        storage=LvmStorage(runner, place.sysfs, node=place.node, folder=place.copies_folder),
         observe=look,
         presence=Presence(
             node=place.node,

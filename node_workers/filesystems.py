@@ -72,6 +72,27 @@ class Filesystems:
             return True
         return False
 
+    async def ensure_own(self, path: str, kind: Filesystem, volume: str, *, cause: str) -> None:
+        """Have the filesystem, copied from another volume and mounted nowhere, named as *volume*'s.
+
+        What its log still holds is brought in first: neither tool renames one that was not left
+        in order. Raises ``RefusedToTouchError`` if it is of another kind.
+        """
+        found = await self.signatures(path, cause=cause)
+        identity = filesystem_uuid(volume)
+        if {one.kind for one in found} != {kind.value}:
+            raise _foreign(path, kind, found)
+        if {one.uuid for one in found} == {identity}:
+            return
+        if kind is Filesystem.EXT4:
+            await self._check_ext4(path, cause=cause)
+            await self._tools.must("tune2fs", "-U", identity, path, cause=cause)
+            return
+        # Its twin may be mounted, and the kernel takes a UUID only once unless it is told so.
+        mount_point = await self._mount_privately(path, "nouuid", cause=cause)
+        await self._tools.must("umount", mount_point, cause=cause)
+        await self._tools.must("xfs_admin", "-U", identity, path, cause=cause)
+
     async def ensure_kind(self, path: str, kind: Filesystem, *, cause: str) -> None:
         """Raise ``RefusedToTouchError`` if *path* has no filesystem of *kind*, or another."""
         found = await self.signatures(path, cause=cause)
@@ -91,11 +112,7 @@ class Filesystems:
         elif mounts:
             await self._grow_mounted_xfs(mounts[0], cause=cause)
         else:
-            mount_point = f"{PRIVATE_MOUNTS}/{path.removeprefix('/dev/').replace('/', '_')}"
-            options = "X-mount.mkdir,nosuid,nodev,noexec"
-            await self._tools.must(
-                *("mount", "-t", "xfs", "-o", options, path, mount_point), cause=cause
-            )
+            mount_point = await self._mount_privately(path, cause=cause)
             await self._grow_mounted_xfs(mount_point, cause=cause)
 
     async def signatures(self, path: str, *, cause: str) -> tuple[Signature, ...]:
@@ -151,14 +168,24 @@ class Filesystems:
             argv = ("mkfs.xfs", "-q", "-m", f"uuid={identity}", path)
         await self._tools.must(*argv, cause=cause, timeout_s=_MAKE_TIMEOUT_S)
 
+    async def _mount_privately(self, path: str, *options: str, cause: str) -> str:
+        """Mount an xfs where nobody looks; return where."""
+        mount_point = f"{PRIVATE_MOUNTS}/{path.removeprefix('/dev/').replace('/', '_')}"
+        given = ",".join(("X-mount.mkdir", "nosuid", "nodev", "noexec", *options))
+        await self._tools.must(*("mount", "-t", "xfs", "-o", given, path, mount_point), cause=cause)
+        return mount_point
+
+    async def _check_ext4(self, path: str, *, cause: str) -> None:
+        await self._tools.must(
+            *("e2fsck", "-f", "-p", path),
+            cause=cause,
+            timeout_s=_GROW_TIMEOUT_S,
+            accepted=frozenset({0, _E2FSCK_REPAIRED}),
+        )
+
     async def _grow_ext4(self, path: str, *, mounted: bool, cause: str) -> None:
         if not mounted:
-            await self._tools.must(
-                *("e2fsck", "-f", "-p", path),
-                cause=cause,
-                timeout_s=_GROW_TIMEOUT_S,
-                accepted=frozenset({0, _E2FSCK_REPAIRED}),
-            )
+            await self._check_ext4(path, cause=cause)
         await self._tools.must("resize2fs", path, cause=cause, timeout_s=_GROW_TIMEOUT_S)
 
     async def _grow_mounted_xfs(self, mount_point: str, *, cause: str) -> None:

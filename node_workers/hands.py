@@ -28,11 +28,13 @@ from node_workers.ports import (
     VolumeSpec,
     VolumeState,
 )
+from node_workers.ports import CopyOf as Source
 from node_workers.reports import pool_facts
 from node_workers.storage import Storage
 from node_workers.wanted import WantedAttachment
 from schemas.attachment import AttachmentSpec, ReportAttachmentAbsent, ReportAttachmentPresent
 from schemas.grammar import Report
+from schemas.operation import ReportProgressed
 from schemas.pool import ReportPoolAbsent, ReportPoolBuilt
 from schemas.replica import (
     Consistency,
@@ -42,6 +44,7 @@ from schemas.replica import (
     ReportReplicaPresent,
     SnapshotOf,
 )
+from schemas.volume import CopyOf
 
 
 class Hands(msgspec.Struct, frozen=True):
@@ -52,7 +55,9 @@ class Hands(msgspec.Struct, frozen=True):
     paths: Callable[[], Mapping[str, str]]
 
     async def ensure(self, step: Step, cause: str) -> Report | None:
-        """Have it so, and return the report of what is then there; None: it takes another turn.
+        """Have it so, and return the report of what is then there.
+
+        None or ``ReportProgressed``: it takes another turn.
 
         Safe to call again after a crash anywhere inside. Raises ``StorageError``.
         """
@@ -64,10 +69,8 @@ class Hands(msgspec.Struct, frozen=True):
                     step.uid, step.group, self._disks(step.disks), cause=cause
                 )
                 return ReportPoolAbsent(pool=step.group, node=self.node, uid=step.uid)
-            case HaveReplica() if step.spec.snapshot_of is not None:
-                return await self._snapshot(step, step.spec.snapshot_of, cause)
             case HaveReplica():
-                return await self._replica(step, cause)
+                return await self._leg(step, cause)
             case HaveReplicaHeld() | HaveReplicaAwake():
                 return await self._still_there(step, cause)
             case HaveMerged() if step.spec.snapshot_of is not None:
@@ -133,6 +136,13 @@ class Hands(msgspec.Struct, frozen=True):
             )
         return ReportPoolBuilt(pool=step.group, node=self.node, uid=step.uid, facts=facts)
 
+    async def _leg(self, step: HaveReplica, cause: str) -> Report:
+        if step.spec.snapshot_of is not None:
+            return await self._snapshot(step, step.spec.snapshot_of, cause)
+        if step.copied is not None:
+            return await self._copy(step, step.copied, cause)
+        return await self._replica(step, cause)
+
     async def _replica(
         self, step: HaveReplica, cause: str
     ) -> ReportReplicaPresent | ReportReplicaAbsent:
@@ -147,6 +157,28 @@ class Hands(msgspec.Struct, frozen=True):
                 return self._absent(step)
             raise
         return _present(step, state, self.node)
+
+    async def _copy(
+        self, step: HaveReplica, source: CopyOf, cause: str
+    ) -> ReportReplicaPresent | ReportProgressed:
+        copy_of = Source(
+            snapshot=source.snapshot,
+            uid=source.uid,
+            pool=source.pool,
+            pool_uid=step.source_pool_uid,
+            size_bytes=source.size_bytes,
+            thin=source.thin,
+            rate_bytes_per_s=source.rate_bytes_per_s or 0,
+        )
+        spec = _volume(step.volume, step.spec)
+        state = await self.storage.ensure_copied(step.pool_uid, spec, copy_of, cause=cause)
+        if state.volume is not None:
+            return _present(step, state.volume, self.node)
+        return ReportProgressed(
+            operation=step.origin.correlation,
+            done_bytes=state.done_bytes,
+            of_bytes=source.size_bytes,
+        )
 
     async def _still_there(
         self, step: HaveReplicaHeld | HaveReplicaAwake, cause: str

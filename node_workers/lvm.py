@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from weakref import WeakValueDictionary
 
 from node_workers.attachments import Attachments
+from node_workers.lvm_copies import Copies
 from node_workers.lvm_moves import Moves
 from node_workers.lvm_pools import Pools, pool_state
 from node_workers.lvm_snapshots import Snapshots
@@ -12,6 +13,8 @@ from node_workers.lvm_thin import ThinPools
 from node_workers.lvm_volumes import Volumes
 from node_workers.ports import (
     Attachment,
+    CopyOf,
+    CopyState,
     PoolDisk,
     PoolState,
     Runner,
@@ -24,11 +27,18 @@ from node_workers.ports import (
     VolumeState,
 )
 
+COPIES_FOLDER = "/var/lib/hwbus/copies"
+
 
 class LvmStorage:
-    """The ``Storage`` port on LVM, as described there. One instance a machine."""
+    """The ``Storage`` port on LVM, as described there. One instance a machine.
 
-    def __init__(self, runner: Runner, sysfs: Sysfs, *, node: str) -> None:
+    How far copies are is kept in *folder*, which shall outlive a boot.
+    """
+
+    def __init__(
+        self, runner: Runner, sysfs: Sysfs, *, node: str, folder: str = COPIES_FOLDER
+    ) -> None:
         self._pools = Pools(runner, sysfs, node)
         self._thin_pools = ThinPools(runner)
         self._moves = Moves(runner)
@@ -36,6 +46,7 @@ class LvmStorage:
         self._attachments = Attachments(runner)
         self._one_at_a_time: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._snapshots = Snapshots(runner)
+        self._copies = Copies(runner, self._volumes, folder)
 
     async def ensure_pool(
         self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
@@ -92,6 +103,13 @@ class LvmStorage:
         """Have the volume with its filesystem."""
         async with self._alone(spec.uid):
             return await self._volumes.ensure(pool_uid, spec, cause=cause)
+
+    async def ensure_copied(
+        self, pool_uid: str, spec: VolumeSpec, source: CopyOf, *, cause: str
+    ) -> CopyState:
+        """Have more of the copy."""
+        async with self._alone(spec.uid):
+            return await self._copies.ensure(pool_uid, spec, source, cause=cause)
 
     async def ensure_volume_size(
         self, pool_uid: str, spec: VolumeSpec, *, cause: str

@@ -10,6 +10,7 @@ from node_workers.filesystems import Filesystems, require_room
 from node_workers.lvm_pools import our_group
 from node_workers.lvm_report import (
     CAUSE_TAG,
+    FILLING_TAG,
     MERGED_TAG,
     VOLUME_TAG,
     LogicalVolume,
@@ -33,6 +34,8 @@ from node_workers.tools import NameTakenError, Tools
 _STRIPE = "64k"
 _PARTIAL = "partial"
 _ACTIVATED_AT_ONCE_MAX = 100
+# Left to itself, LVM would activate no thin snapshot, now or ever, without being told twice.
+_SHARE_ARGV = ("lvcreate", "--yes", "--snapshot", "--setactivationskip", "n")
 _RESERVED = ("snapshot", "pvmove", THIN_POOL_NAME)
 
 
@@ -157,6 +160,21 @@ class Volumes:
             activated.extend(lv.uid for lv in sleeping)
         return tuple(activated)
 
+    async def activate(self, volume: LogicalVolume, pool: str, *, cause: str) -> None:
+        """Have a volume or snapshot active."""
+        await self._activate((volume,), pool, cause=cause)
+
+    async def make_unfilled(
+        self, group: VolumeGroup, spec: VolumeSpec, origin: str, *, cause: str
+    ) -> None:
+        """Make a volume that is tagged as not filled yet; with *origin* it shares what that has."""
+        self._known[group.name].volumes.add(spec.uid)
+        extents = _extents(spec, group.extent_bytes)
+        argv = _SHARE_ARGV if origin else _lay_out_argv(spec, extents)
+        tags = (*_tags(spec, cause), "--addtag", FILLING_TAG)
+        target = f"{spec.pool}/{origin}" if origin else spec.pool
+        await self._tools.must(*argv, *tags, target, cause=cause)
+
     async def _find(self, pool_uid: str, spec: VolumeSpec, *, cause: str) -> LogicalVolume:
         return _there(await self._look(pool_uid, spec.pool, cause=cause), spec)
 
@@ -257,25 +275,23 @@ def refuse_origin(group: VolumeGroup, volume: LogicalVolume) -> None:
 
 
 def _create_argv(spec: VolumeSpec, extents: int, cause: str) -> tuple[str, ...]:
-    tags = ("--addtag", f"{VOLUME_TAG}{spec.uid}", "--addtag", f"{CAUSE_TAG}{tag_value(cause)}")
-    named = ("--name", spec.name, *tags)
+    return (*_lay_out_argv(spec, extents), *_tags(spec, cause), spec.pool)
+
+
+def _tags(spec: VolumeSpec, cause: str) -> tuple[str, ...]:
+    tags = (f"{VOLUME_TAG}{spec.uid}", f"{CAUSE_TAG}{tag_value(cause)}")
+    return ("--name", spec.name, *(word for tag in tags for word in ("--addtag", tag)))
+
+
+def _lay_out_argv(spec: VolumeSpec, extents: int) -> tuple[str, ...]:
     if spec.layout is Layout.THIN:
         size = ("--virtualsize", f"{spec.size_bytes}b")
-        return (
-            "lvcreate",
-            "--type",
-            "thin",
-            *size,
-            *named,
-            "--thinpool",
-            THIN_POOL_NAME,
-            spec.pool,
-        )
+        return ("lvcreate", "--type", "thin", *size, "--thinpool", THIN_POOL_NAME)
     # Free extents are nobody's: signatures that an earlier volume left there may go.
     wiping = ("--yes", "--wipesignatures", "y", "--zero", "y")
     stripes = ("--stripes", str(spec.stripes), "--stripesize", _STRIPE)
     laid_out = stripes if spec.layout is Layout.STRIPED else ()
-    return ("lvcreate", *wiping, "--extents", str(extents), *laid_out, *named, spec.pool)
+    return ("lvcreate", *wiping, "--extents", str(extents), *laid_out)
 
 
 def _extents(spec: VolumeSpec, extent_bytes: int) -> int:

@@ -11,6 +11,7 @@ from node_workers.wanted import Origin, Wanted, WantedAttachment, WantedPool, Wa
 from schemas.attachment import AttachmentSpec
 from schemas.pool import PoolFacts
 from schemas.replica import ReplicaSpec
+from schemas.volume import CopyOf
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +30,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def long(self) -> bool:
         """Whether it may take hours, and may be broken off anywhere without loss."""
+        if isinstance(self, HaveReplica):
+            return self.copied is not None
         return isinstance(self, HavePool) and bool(self.leaving)
 
     @property
@@ -66,6 +69,7 @@ class HaveReplica(Step, frozen=True, kw_only=True):
     """The logical volume shall be there with all that its spec asks for.
 
     ``may_create`` is false for one that was there once; ``withdrawn``: it may be gone already.
+    ``source_pool_uid`` is the pool of the snapshot that it is to hold, if any.
     """
 
     volume: str
@@ -73,6 +77,12 @@ class HaveReplica(Step, frozen=True, kw_only=True):
     spec: ReplicaSpec
     may_create: bool
     withdrawn: bool = False
+    source_pool_uid: str = ""
+
+    @property
+    def copied(self) -> CopyOf | None:
+        """The snapshot that it is being filled from; None once it is there."""
+        return self.spec.copy_of if self.may_create else None
 
 
 class HaveReplicaHeld(Step, frozen=True, kw_only=True):
@@ -322,6 +332,7 @@ def _replica_step(replica: WantedReplica, everything: Mapping[str, Wanted]) -> S
             pool_uid=pool_uid,
             spec=replica.spec,
         )
+    copy_of = replica.spec.copy_of
     return HaveReplica(
         key=replica.key,
         group=replica.spec.pool,
@@ -332,6 +343,7 @@ def _replica_step(replica: WantedReplica, everything: Mapping[str, Wanted]) -> S
         spec=replica.spec,
         may_create=replica.may_create,
         withdrawn=replica.withdrawn,
+        source_pool_uid=_pool_uid(copy_of.pool, everything) if copy_of is not None else "",
     )
 
 

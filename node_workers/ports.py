@@ -115,7 +115,8 @@ class NotThereError(StorageError):
 class UnsuitableError(StorageError):
     """The machine can never do this as asked.
 
-    ``reason`` is too-few-disks, filesystem-too-small, or snapshot-lost for one that overflowed.
+    ``reason`` is too-few-disks, filesystem-too-small, snapshot-lost for one that overflowed, or
+    copy-differs for a device that gives back something else than was written to it.
     """
 
 
@@ -165,6 +166,18 @@ class VolumeSpec(msgspec.Struct, frozen=True, kw_only=True):
     filesystem: Filesystem = Filesystem.NONE
 
 
+class CopyOf(msgspec.Struct, frozen=True, kw_only=True):
+    """The snapshot in a pool of this machine that a new volume is to hold; *rate* in bytes/s."""
+
+    snapshot: str
+    uid: str
+    pool: str
+    pool_uid: str
+    size_bytes: Bytes
+    thin: bool = False
+    rate_bytes_per_s: int = 0
+
+
 class SnapshotSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A snapshot as it shall be; ``size_bytes`` is the room a thick one has for what changes."""
 
@@ -208,6 +221,13 @@ class VolumeState(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: Bytes
     path: str
     changed: bool
+
+
+class CopyState(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of a copy is there, verified; ``volume`` is set when it is whole and in use."""
+
+    done_bytes: Bytes
+    volume: VolumeState | None = None
 
 
 class SnapshotState(msgspec.Struct, frozen=True, kw_only=True):

@@ -40,6 +40,7 @@ _NOT_THERE = {
 _UNSUITABLE = {
     "too-few-disks": Refusal.TOO_FEW_DISKS,
     "snapshot-lost": Refusal.SNAPSHOT_LOST,
+    "copy-differs": Refusal.COPY_DIFFERS,
 }
 _CONTENTS = {
     ContentKind.BLANK: Content.BLANK,

@@ -20,6 +20,7 @@ from node_workers.wanted import Origin, Wanted, WantedPool, WantedReplica, fold,
 from schemas.attachment import ATTACHMENTS, AttachmentEvent
 from schemas.grammar import Report, kind_and_verb
 from schemas.node import NODES, NodeAdmitted, NodeEvent, NodeRemoved
+from schemas.operation import ReportProgressed
 from schemas.pool import POOLS, PoolEvent, ReportPoolBuilt
 from schemas.replica import REPLICAS, ReplicaEvent, ReportReplicaPresent
 from schemas.shrinking import ShrinkEvent
@@ -121,6 +122,24 @@ class State:
         about = self._letter(step, report, id_, traceparent)
         async with self._one_at_a_time:
             await self._commit(Change(wanted=self._after(step, report), letters=(about,)))
+
+    async def progressed(self, step: Step, report: ReportProgressed) -> None:
+        """Say how far *step* is; only the newest of such letters that wait is sent."""
+        number = str(report.done_bytes)
+        id_ = command_id(
+            self._node, str(step.origin.seq), kind_and_verb(report)[1], step.uid, number
+        )
+        about = letter(
+            report,
+            node=self._node,
+            command_id=id_,
+            lane=f"progress/{step.key}",
+            cause=step.origin.cause,
+            correlation=step.origin.correlation,
+            traceparent=step.origin.traceparent,
+            newest_only=True,
+        )
+        await self.say((about,), {})
 
     async def troubled(
         self, step: Step, trouble: Trouble, *, attempt: int, traceparent: str

@@ -5,6 +5,8 @@ from typing import Protocol
 
 from node_workers.ports import (
     Attachment,
+    CopyOf,
+    CopyState,
     PoolDisk,
     PoolState,
     SnapshotSpec,
@@ -84,6 +86,18 @@ class Storage(Protocol):
 
         A device is formatted only while it is blank. Raises ``NoSpaceError``, ``NotThereError``
         and ``UnsuitableError``.
+        """
+        ...
+
+    async def ensure_copied(
+        self, pool_uid: str, spec: VolumeSpec, source: CopyOf, *, cause: str
+    ) -> CopyState:
+        """Have the volume with what the snapshot holds, some seconds of copying a call.
+
+        Each call goes on where the last one ended; it may be cancelled, and nothing of the source
+        is changed. A filesystem gets an identity of its own and fills the volume. Raises
+        ``NoSpaceError``, ``NotThereError``, and ``UnsuitableError`` if the snapshot overflowed or
+        the volume does not give back what was written to it.
         """
         ...
 

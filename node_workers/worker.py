@@ -36,6 +36,7 @@ from node_workers.state import State
 from node_workers.storage import Storage
 from node_workers.tending import Tending
 from schemas.grammar import Report
+from schemas.operation import ReportProgressed
 from schemas.pool import PoolFacts, ReportPoolBuilt
 from schemas.refusals import Refusal
 
@@ -253,6 +254,9 @@ class Worker:
                     because = f"{type(error).__name__}: {error}"[:_BECAUSE_CHARACTERS_MAX]
                     return Trouble(code=Refusal.TOOL_FAILED, because=because, permanent=False)
                 if report is None:
+                    return None
+                if isinstance(report, ReportProgressed):
+                    await self._state.progressed(step, report)
                     return None
                 await self._state.answered(step, report, traceparent=current_traceparent())
         self._figures.count("steps_total")

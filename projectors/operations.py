@@ -11,12 +11,14 @@ from projectors.rows import Changes, Rows, drop, put
 from projectors.tables import OPERATIONS, ORIGINS, OriginRow
 from schemas.attaching import VolumeAttachingBegan, VolumeDetachingBegan, VolumeLimitingBegan
 from schemas.attachment import AttachmentTroubled
+from schemas.copying import VolumeCloneBegan
 from schemas.grammar import Event, type_name
 from schemas.node import NodeRemovalBegan
 from schemas.operation import (
     CancelWanted,
     OperationEnded,
     OperationExpired,
+    OperationProgressed,
     OperationStarted,
     StepRefused,
 )
@@ -44,11 +46,16 @@ def operations(rows: Rows, seen: Seen, event: Event) -> Changes:
             | SnapshotCreationBegan()
             | SnapshotDeletionBegan()
             | SnapshotRollbackBegan()
-        ):
+            | VolumeCloneBegan()
+        ) if rows.get(OPERATIONS, event.operation) is None:
             origin = OriginRow(actor=seen.commit.actor, at=seen.at)
             yield put(ORIGINS, event.operation, origin)
         case OperationStarted():
             yield from _start(rows, seen, event)
+        case OperationProgressed():
+            row = rows.get(OPERATIONS, event.operation)
+            if row is not None:
+                yield put(OPERATIONS, row.id, _stamped(_progressed(row, seen, event), seen))
         case StepRefused() | CancelWanted() | OperationExpired() | OperationEnded():
             row = rows.get(OPERATIONS, event.operation)
             if row is not None:
@@ -111,6 +118,20 @@ def _told(
                 because=event.because,
                 leftovers=event.leftovers,
             )
+
+
+def _progressed(row: OperationRow, seen: Seen, event: OperationProgressed) -> OperationRow:
+    since_s = (seen.at - (row.progressed_at or row.created_at)).total_seconds()
+    more_bytes = max(0, event.done_bytes - row.done_bytes)
+    return replace(
+        row,
+        step=_step(event),
+        done_bytes=event.done_bytes,
+        of_bytes=event.of_bytes,
+        bytes_per_s=int(more_bytes / since_s) if since_s > 0 else 0,
+        progressed_at=seen.at,
+        version=seen.commit.version,
+    )
 
 
 def _stepped(row: OperationRow, event: Event) -> OperationRow:

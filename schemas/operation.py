@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from schemas.grammar import Event, Report, Request
 from schemas.refusals import Refusal
-from schemas.units import Count, Id, Moment, Text
+from schemas.units import Bytes, Count, Id, Moment, SomeBytes, Text
 
 OPERATIONS = "operation"
 
@@ -24,6 +24,8 @@ class OperationKind(StrEnum):
     VOLUME_ATTACH = "volume-attach"
     VOLUME_DETACH = "volume-detach"
     VOLUME_LIMIT = "volume-limit"
+    VOLUME_RESTORE = "volume-restore"
+    VOLUME_CLONE = "volume-clone"
     SNAPSHOT_CREATE = "snapshot-create"
     SNAPSHOT_DELETE = "snapshot-delete"
     SNAPSHOT_ROLL_BACK = "snapshot-roll-back"
@@ -70,6 +72,14 @@ class ReportExpired(Report, frozen=True, kw_only=True, tag="operation.report-exp
     at: Moment
 
 
+class ReportProgressed(Report, frozen=True, kw_only=True, tag="operation.report-progressed.v1"):
+    """So many of so many bytes are copied, and verified."""
+
+    operation: Id
+    done_bytes: SomeBytes
+    of_bytes: Bytes
+
+
 class ReportConcluded(Report, frozen=True, kw_only=True, tag="operation.report-concluded.v1"):
     """The work has ended; what could not be undone yet is in ``leftovers``."""
 
@@ -106,6 +116,14 @@ class CancelWanted(Event, frozen=True, kw_only=True, tag="operation.cancel-wante
     because: str = ""
 
 
+class OperationProgressed(Event, frozen=True, kw_only=True, tag="operation.progressed.v1"):
+    """So many of so many bytes are copied, and verified."""
+
+    operation: Id
+    done_bytes: SomeBytes
+    of_bytes: Bytes
+
+
 class OperationExpired(Event, frozen=True, kw_only=True, tag="operation.expired.v1"):
     """The deadline has passed: the work is given up."""
 
@@ -126,6 +144,18 @@ class OperationEnded(Event, frozen=True, kw_only=True, tag="operation.ended.v1")
 
 
 OperationCommand = (
-    CancelOperation | ReportStarted | ReportStepRefused | ReportExpired | ReportConcluded
+    CancelOperation
+    | ReportStarted
+    | ReportStepRefused
+    | ReportProgressed
+    | ReportExpired
+    | ReportConcluded
 )
-OperationEvent = OperationStarted | StepRefused | CancelWanted | OperationExpired | OperationEnded
+OperationEvent = (
+    OperationStarted
+    | StepRefused
+    | CancelWanted
+    | OperationProgressed
+    | OperationExpired
+    | OperationEnded
+)

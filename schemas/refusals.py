@@ -64,6 +64,9 @@ class Refusal(StrEnum):
     NO_CGROUP = "HW-V013"
     NO_IO_CONTROLLER = "HW-V014"
     HAS_SNAPSHOTS = "HW-V015"
+    SMALLER_THAN_SOURCE = "HW-V020"
+    SOURCE_ELSEWHERE = "HW-V021"
+    COPY_DIFFERS = "HW-V022"
 
     UNKNOWN_REPLICA = "HW-R001"
     REPLICA_BUSY = "HW-R002"
@@ -300,6 +303,18 @@ _EXPLANATIONS: dict[Refusal, tuple[str, str]] = {
     Refusal.HAS_SNAPSHOTS: (
         "The volume has snapshots; a thick one cannot grow, and none can be deleted, with them.",
         "Delete them first: hwbus snapshot ls --volume NAME.",
+    ),
+    Refusal.SMALLER_THAN_SOURCE: (
+        "The new volume would be smaller than what it is to hold.",
+        "Leave the size out, or ask for at least that of the source: hwbus snapshot show NAME.",
+    ),
+    Refusal.SOURCE_ELSEWHERE: (
+        "A copy is made on the node of its source.",
+        "Leave --node out, or name the node that has the source: hwbus volume show NAME.",
+    ),
+    Refusal.COPY_DIFFERS: (
+        "What was written to the new volume is not what is read from it, three times over.",
+        "The disks below it cannot be trusted: hwbus disk ls, smartctl and the kernel's log.",
     ),
     Refusal.UNKNOWN_REPLICA: ("There is no such replica.", "hwbus volume show NAME lists them."),
     Refusal.REPLICA_BUSY: (

@@ -7,7 +7,7 @@ import msgspec
 from schemas.grammar import Event, Report, Request
 from schemas.refusals import Refusal
 from schemas.units import Bytes, Id, Name, Path, Text
-from schemas.volume import Filesystem, Layout, Stripes
+from schemas.volume import CopyOf, Filesystem, Layout, Stripes
 
 REPLICAS = "replica"
 
@@ -33,6 +33,8 @@ class SnapshotOf(msgspec.Struct, frozen=True, kw_only=True):
 class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a leg shall be like. The logical volume is named like the volume, in ``pool``.
 
+    With ``copy_of`` it is there when all of that is in it.
+
     The leg of a snapshot is named like the snapshot; ``size_bytes`` of a thick one is the room for
     what changes in the volume.
     """
@@ -44,6 +46,7 @@ class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     stripes: Stripes = 1
     filesystem: Filesystem = Filesystem.NONE
     snapshot_of: SnapshotOf | None = None
+    copy_of: CopyOf | None = None
 
 
 class CreateReplica(Request, frozen=True, kw_only=True, tag="replica.create.v1"):

@@ -16,24 +16,34 @@ ROLLBACK_S = 21_600
 Fill = Annotated[int, msgspec.Meta(ge=0, le=FULL_PERCENT)]
 
 
-class CreateSnapshot(Request, frozen=True, kw_only=True, tag="snapshot.create.v1"):
+class CreateSnapshot(
+    Request, frozen=True, kw_only=True, omit_defaults=True, tag="snapshot.create.v1"
+):
     """Keep the volume as it is now.
 
     ``reserve_bytes`` is the room for what changes in a thick volume from now on: a fifth of the
     volume if it is not given, and never more than a volume that changes everywhere would need.
+    ``operation`` is the larger operation that it is a step of.
     """
 
     snapshot: Name
     volume: Name
     reserve_bytes: Bytes | None = None
     deadline_s: Seconds = 600
+    operation: Id | None = None
 
 
-class DeleteSnapshot(Request, frozen=True, kw_only=True, tag="snapshot.delete.v1"):
-    """Remove the snapshot; the volume stays as it is."""
+class DeleteSnapshot(
+    Request, frozen=True, kw_only=True, omit_defaults=True, tag="snapshot.delete.v1"
+):
+    """Remove the snapshot; the volume stays as it is.
+
+    ``operation`` is the larger operation that it is a step of.
+    """
 
     snapshot: Name
     deadline_s: Seconds = 600
+    operation: Id | None = None
 
 
 class RollBackSnapshot(Request, frozen=True, kw_only=True, tag="snapshot.roll-back.v1"):
@@ -44,6 +54,22 @@ class RollBackSnapshot(Request, frozen=True, kw_only=True, tag="snapshot.roll-ba
 
     snapshot: Name
     deadline_s: Seconds = ROLLBACK_S
+
+
+class ReadSnapshot(Request, frozen=True, kw_only=True, tag="snapshot.read.v1"):
+    """Step of a copy: the snapshot shall neither go nor be rolled back to meanwhile."""
+
+    snapshot: Name
+    uid: Id
+    operation: Id
+
+
+class ReportSnapshotRead(Report, frozen=True, kw_only=True, tag="snapshot.report-read.v1"):
+    """That operation needs the snapshot no more."""
+
+    snapshot: Name
+    uid: Id
+    operation: Id
 
 
 class ConcludeSnapshot(Report, frozen=True, kw_only=True, tag="snapshot.report-concluded.v1"):
@@ -79,10 +105,13 @@ class ReportSnapshotFill(Report, frozen=True, kw_only=True, tag="snapshot.report
     overflowed: bool = False
 
 
-class SnapshotCreationBegan(Event, frozen=True, kw_only=True, tag="snapshot.creation-began.v1"):
+class SnapshotCreationBegan(
+    Event, frozen=True, kw_only=True, omit_defaults=True, tag="snapshot.creation-began.v1"
+):
     """A snapshot of that volume, which is ``size_bytes`` large, shall be taken in its pool.
 
     ``reserve_bytes`` is what is set aside for what changes; 0 for a thin one, which shares.
+    ``of_operation`` is the larger operation that it is taken for, with which it goes.
     """
 
     snapshot: Name
@@ -96,6 +125,7 @@ class SnapshotCreationBegan(Event, frozen=True, kw_only=True, tag="snapshot.crea
     size_bytes: Bytes
     reserve_bytes: SomeBytes = 0
     layout: Layout = Layout.LINEAR
+    of_operation: Id | None = None
 
 
 class SnapshotCreated(Event, frozen=True, kw_only=True, tag="snapshot.created.v1"):
@@ -179,6 +209,22 @@ class SnapshotRollbackFailed(Event, frozen=True, kw_only=True, tag="snapshot.rol
     because: str
 
 
+class SnapshotReadingBegan(Event, frozen=True, kw_only=True, tag="snapshot.reading-began.v1"):
+    """That operation copies the snapshot, which stays until it has ended."""
+
+    snapshot: Name
+    uid: Id
+    operation: Id
+
+
+class SnapshotReadingEnded(Event, frozen=True, kw_only=True, tag="snapshot.reading-ended.v1"):
+    """That operation needs the snapshot no more."""
+
+    snapshot: Name
+    uid: Id
+    operation: Id
+
+
 class SnapshotFilled(Event, frozen=True, kw_only=True, tag="snapshot.filled.v1"):
     """The reserve is that full: at 100 per cent the snapshot is lost, and the volume goes on."""
 
@@ -208,6 +254,8 @@ SnapshotCommand = (
     CreateSnapshot
     | DeleteSnapshot
     | RollBackSnapshot
+    | ReadSnapshot
+    | ReportSnapshotRead
     | ConcludeSnapshot
     | ReportSnapshotLegRemoved
     | ReportSnapshotFill
@@ -222,6 +270,8 @@ SnapshotEvent = (
     | SnapshotRollbackBegan
     | SnapshotRolledBack
     | SnapshotRollbackFailed
+    | SnapshotReadingBegan
+    | SnapshotReadingEnded
     | SnapshotFilled
     | SnapshotFailed
     | SnapshotGone

@@ -27,6 +27,10 @@ Bytes = Annotated[
     int, Meta(gt=0, le=BYTES_MAX, description="A size in bytes, never in GiB; at most 1 EiB.")
 ]
 SomeBytes = Annotated[int, Meta(ge=0, le=BYTES_MAX, description="A size in bytes, maybe none.")]
+RATE_MIN = 1 << 20
+Rate = Annotated[
+    int, Meta(ge=RATE_MIN, le=BYTES_MAX, description="Bytes a second, at least one MiB.")
+]
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 Percent = Annotated[int, Meta(ge=1, le=10_000, description="Per hundred.")]
 Text = Annotated[str, Meta(max_length=1024)]

@@ -307,6 +307,8 @@ class OperationRow(Tracked, frozen=True, kw_only=True):
     ``attempts`` counts the refused steps and reported troubles so far, ``actor`` is who wanted it.
     The view ``operation`` alone fills ``tools`` (how many were run) and ``steps``: commits,
     refusals and tools in the order of their causes, at most 1000 of them.
+
+    A copy has ``of_bytes``, and between its last two reports went at ``bytes_per_s``.
     """
 
     id: str
@@ -323,6 +325,10 @@ class OperationRow(Tracked, frozen=True, kw_only=True):
     code: Refusal | None = None
     because: str = ""
     leftovers: tuple[str, ...] = ()
+    done_bytes: int = 0
+    of_bytes: int = 0
+    bytes_per_s: int = 0
+    progressed_at: Moment | None = None
     steps: tuple[AuditRow, ...] = ()
 
     @property

@@ -7,7 +7,7 @@ import msgspec
 
 from schemas.grammar import Event, Report, Request
 from schemas.refusals import Refusal
-from schemas.units import Bytes, HoldSeconds, Id, Moment, Name, Seconds, SomeBytes, Text
+from schemas.units import Bytes, HoldSeconds, Id, Moment, Name, Rate, Seconds, SomeBytes, Text
 
 VOLUMES = "volume"
 STRIPES_MAX = 64
@@ -44,6 +44,22 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     parts: dict[str, int] = {}
     code: Refusal | None = None
     because: str = ""
+
+
+class CopyOf(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The snapshot that a new volume is to hold the first ``size_bytes`` of.
+
+    ``thin``: it shares its pool, so that in the same pool nothing needs to be copied.
+    """
+
+    snapshot: Name
+    uid: Id
+    volume: Name
+    volume_uid: Id
+    pool: Name
+    size_bytes: Bytes
+    thin: bool = False
+    rate_bytes_per_s: Rate | None = None
 
 
 class ProvisionVolume(Request, frozen=True, kw_only=True, tag="volume.provision.v1"):
@@ -138,8 +154,13 @@ class ReportVolumeSnapshotGone(
     snapshot: Name
 
 
-class VolumeProvisioningBegan(Event, frozen=True, kw_only=True, tag="volume.provisioning-began.v1"):
-    """A volume shall be made, in the first of ``candidates`` that keeps its word."""
+class VolumeProvisioningBegan(
+    Event, frozen=True, kw_only=True, omit_defaults=True, tag="volume.provisioning-began.v1"
+):
+    """A volume shall be made, in the first of ``candidates`` that keeps its word.
+
+    With ``source`` it shall hold what that snapshot holds; else it is blank.
+    """
 
     volume: Name
     uid: Id
@@ -150,6 +171,7 @@ class VolumeProvisioningBegan(Event, frozen=True, kw_only=True, tag="volume.prov
     layout: Layout = Layout.LINEAR
     stripes: Stripes = 1
     filesystem: Filesystem = Filesystem.NONE
+    source: CopyOf | None = None
 
 
 class VolumeProvisioned(Event, frozen=True, kw_only=True, tag="volume.provisioned.v1"):

@@ -16,9 +16,16 @@ from schemas.replica import (
     ReplicaTroubled,
     ReplicaWanted,
 )
+from schemas.snapshot import (
+    ReadSnapshot,
+    ReportSnapshotRead,
+    SnapshotReadingBegan,
+    SnapshotReadingEnded,
+)
 from schemas.volume import (
     Candidate,
     ConcludeVolume,
+    CopyOf,
     Layout,
     VolumeProvisioned,
     VolumeProvisioningBegan,
@@ -27,7 +34,10 @@ from schemas.volume import (
 
 
 class Provision(Process, frozen=True, kw_only=True):
-    """The candidates are tried in their order; the first that keeps its word gets the volume."""
+    """The candidates are tried in their order; the first that keeps its word gets the volume.
+
+    A volume that is to hold a snapshot keeps that from going while it is read.
+    """
 
     volume: str
     wish: VolumeProvisioningBegan
@@ -38,6 +48,8 @@ class Provision(Process, frozen=True, kw_only=True):
     wanted: bool = False
     created_bytes: int = 0
     settled: bool = False
+    reading: bool = False
+    read: bool = False
     removal_wanted: bool = False
     removed: bool = False
     concluded: bool = False
@@ -50,7 +62,9 @@ class Provision(Process, frozen=True, kw_only=True):
     def forward(self) -> Due | None:
         """Reserve, have the leg made, wait for the node and the ledger, conclude."""
         if self.succeeded:
-            return self.completed()
+            return self._read() or self.completed()
+        if self.wish.source is not None and not self.reading:
+            return self._begin_reading(self.wish.source)
         if self.bounced:
             return self._unreserve()
         if not self.reserved:
@@ -95,7 +109,9 @@ class Provision(Process, frozen=True, kw_only=True):
                 ),
             )
         left = self.wanted and not self.removed
-        return self.given_up(why, *((f"replica/{self.here.node}/{self.volume}",) if left else ()))
+        return self._read() or self.given_up(
+            why, *((f"replica/{self.here.node}/{self.volume}",) if left else ())
+        )
 
     def refused(self, refusal: StepRefused) -> "Provision":
         """Go on with the next candidate when this one does not keep its word."""
@@ -120,6 +136,8 @@ class Provision(Process, frozen=True, kw_only=True):
                 return replace(self, created_bytes=event.size_bytes)
             case RoomSettled():
                 return replace(self, settled=True)
+            case SnapshotReadingBegan() | SnapshotReadingEnded():
+                return replace(self, reading=True, read=isinstance(event, SnapshotReadingEnded))
             case ReplicaTroubled(permanent=True):
                 return self.give_up(event.code, event.because)
             case ReplicaRemovalWanted():
@@ -156,7 +174,22 @@ class Provision(Process, frozen=True, kw_only=True):
                 layout=self.wish.layout,
                 stripes=self.wish.stripes,
                 filesystem=self.wish.filesystem,
+                copy_of=self.wish.source,
             ),
+        )
+
+    def _begin_reading(self, source: CopyOf) -> Due:
+        snapshot, uid = source.snapshot, source.uid
+        return Due("read", ReadSnapshot(snapshot=snapshot, uid=uid, operation=self.operation))
+
+    def _read(self) -> Due | None:
+        """Return what lets the snapshot go again, if it is held."""
+        source = self.wish.source
+        if source is None or not self.reading or self.read:
+            return None
+        return Due(
+            "let-go",
+            ReportSnapshotRead(snapshot=source.snapshot, uid=source.uid, operation=self.operation),
         )
 
     def _unreserve(self) -> Due:
@@ -171,7 +204,7 @@ def begin(event: VolumeProvisioningBegan) -> Provision:
     """Return the operation that *event* began."""
     return Provision(
         operation=event.operation,
-        kind=OperationKind.VOLUME_PROVISION,
+        kind=OperationKind.VOLUME_RESTORE if event.source else OperationKind.VOLUME_PROVISION,
         object=f"volume/{event.volume}",
         deadline=event.deadline,
         volume=event.volume,

@@ -5,6 +5,7 @@ from typing import Any
 
 from aggregates.processes import (
     attach_volume,
+    clone_volume,
     delete_volume,
     detach_volume,
     end_snapshot,
@@ -19,6 +20,7 @@ from aggregates.processes import (
 )
 from aggregates.processes.process import Process
 from schemas.attaching import VolumeAttachingBegan, VolumeDetachingBegan, VolumeLimitingBegan
+from schemas.copying import VolumeCloneBegan
 from schemas.grammar import Event
 from schemas.node import NodeRemovalBegan
 from schemas.pool import PoolFormingBegan, PoolGrowthBegan, PoolRemovalBegan
@@ -34,6 +36,7 @@ from schemas.volume import (
 
 _BEGINNINGS: dict[type[Event], Callable[[Any], Process]] = {
     VolumeProvisioningBegan: provision.begin,
+    VolumeCloneBegan: clone_volume.begin,
     VolumeGrowthBegan: grow_volume.begin,
     VolumeHoldBegan: hold_volume.begin_holding,
     VolumeUndeletionBegan: hold_volume.begin_undeleting,

@@ -19,7 +19,13 @@ from schemas.pool import (
 )
 from schemas.refusals import Refusal
 from schemas.replica import ReplicaCreated, ReplicaRemoved, ReplicaResized
-from schemas.snapshot import ConcludeSnapshot, ReportSnapshotLegRemoved, SnapshotGone
+from schemas.snapshot import (
+    ConcludeSnapshot,
+    DeleteSnapshot,
+    ReportSnapshotLegRemoved,
+    ReportSnapshotRead,
+    SnapshotGone,
+)
 from schemas.volume import ConcludeVolume, Layout, ReportLegRemoved, ReportVolumeSnapshotGone
 
 
@@ -70,6 +76,7 @@ def owed(world: World) -> tuple[Message, ...]:
         *_owed_to_volumes(world),
         *_owed_to_snapshots(world),
         *_held_for_nobody(world),
+        *_outlived(world),
     )
 
 
@@ -122,6 +129,17 @@ def _owed_to_volumes(world: World) -> Iterator[Message]:
             yield ReportLegRemoved(volume=name, uid=volume.uid)
 
 
+def _outlived(world: World) -> Iterator[Message]:
+    """What was taken for a larger operation goes with it, whatever kept it from that."""
+    running = {name for name, o in world.operations.items() if o.outcome is None}
+    for name, snapshot in world.snapshots.items():
+        free = snapshot.phase is SnapshotPhase.READY and not snapshot.readers
+        volume = world.volumes.get(snapshot.volume)
+        busy = volume is not None and bool(volume.operation)
+        if free and not busy and snapshot.of_operation and snapshot.of_operation not in running:
+            yield DeleteSnapshot(snapshot=name)
+
+
 def _owed_to_snapshots(world: World) -> Iterator[Message]:
     legs = {r.spec.uid for r in world.replicas.values() if r.spec is not None}
     for name, snapshot in world.snapshots.items():
@@ -156,6 +174,9 @@ def _held_for_nobody(world: World) -> Iterator[Message]:
                 code=Refusal.DEADLINE,
                 because="its operation ended without a word",
             )
+    for name, snapshot in world.snapshots.items():
+        for reader in sorted(snapshot.readers & ended):
+            yield ReportSnapshotRead(snapshot=name, uid=snapshot.uid, operation=reader)
     for name, member in world.nodes.items():
         if member.operation in ended:
             yield ConcludeNode(node=name, operation=member.operation, removed=False)

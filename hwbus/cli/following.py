@@ -9,7 +9,7 @@ import msgspec
 
 from hwbus.cli.exits import Exit, FailureError, for_failed_operation
 from hwbus.cli.paint import Pen, clean
-from hwbus.cli.sizes import format_size
+from hwbus.cli.sizes import copied, format_size
 from hwbus.cli.world import world
 from hwbus.client import ENDED, Client, Happening, ends
 from schemas.refusals import Refusal
@@ -43,6 +43,8 @@ def describe(event: dict[str, Any]) -> str:
     details = []
     if isinstance(event.get("size_bytes"), int):
         details.append(format_size(event["size_bytes"]))
+    if isinstance(event.get("of_bytes"), int):
+        details.append(copied(event))
     details += [clean(str(event[key])) for key in _TOLD if event.get(key)]
     return ", ".join([f"{kind} {verb}".strip(), *details])
 

@@ -77,6 +77,16 @@ Deadline = Annotated[
         show_default=False,
     ),
 ]
+CopyDeadline = Annotated[
+    int,
+    Parameter(
+        name="--deadline",
+        converter=_whole_seconds,
+        n_tokens=1,
+        help="Give it up after so long: 12h, 30d. [default: 7d]",
+        show_default=False,
+    ),
+]
 LongDeadline = Annotated[
     int,
     Parameter(

@@ -5,6 +5,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from hwbus.cli.changing import change, confirmed
+from hwbus.cli.copying import restore
 from hwbus.cli.exits import Exit
 from hwbus.cli.nouns import AtNode, AtPool, AtVolume, SnapshotName, VolumeName, Yes
 from hwbus.cli.options import (
@@ -23,6 +24,7 @@ from hwbus.client import query_call
 from schemas.snapshot import ROLLBACK_S, CreateSnapshot, DeleteSnapshot, RollBackSnapshot
 
 app = noun("snapshot", "Volumes as they were.", alias="snap")
+app.command(restore)
 
 
 @app.command(name="ls", alias="list")

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from hwbus.cli.paint import DIM, Pen, age, clean, local, plain
-from hwbus.cli.sizes import format_size
+from hwbus.cli.sizes import copied, format_size
 
 Row = dict[str, Any]
 
@@ -152,6 +152,13 @@ def _of_cluster(kind: str, field: str = "name") -> Callable[[Row], str]:
     return lambda row: f"{kind}/{row.get(field)}"
 
 
+def _copied(row: Row, _brush: Brush) -> str:
+    if not row.get("of_bytes"):
+        return ""
+    rate = row.get("bytes_per_s", 0)
+    return copied(row) + (f", {format_size(rate)}/s" if rate else "")
+
+
 TABLES: dict[str, Table] = {
     "nodes": Table(
         columns=(
@@ -276,6 +283,7 @@ TABLES: dict[str, Table] = {
             _text("step"),
             _age(),
             Column("TOOK", _took, right=True),
+            Column("COPIED", _copied, wide=True),
             _text("actor", wide=True),
             _number("attempts", "TROUBLES", wide=True),
             _text("code", wide=True),

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from hwbus.cli import attaching
+from hwbus.cli import attaching, copying
 from hwbus.cli.changing import change, confirmed, ended
 from hwbus.cli.exits import Exit, FailureError
 from hwbus.cli.following import follow_to_end
@@ -33,7 +33,7 @@ from schemas.volume import (
 _HOLD_S = 24 * 3600
 
 app = noun("volume", "What is given to those who need room.", alias="vol")
-for _verb in (attaching.attach, attaching.detach, attaching.limit):
+for _verb in (attaching.attach, attaching.detach, attaching.limit, copying.clone):
     app.command(_verb)
 
 

@@ -10,12 +10,13 @@ class UnknownToolUseError(Exception):
 
 
 class ToolRefusal(Exception):  # noqa: N818 - no error of ours: what the tool's caller shall see
-    """The tool says no: its exit status and what it writes to its standard error."""
+    """The tool ends otherwise than with 0: its exit status and what it writes."""
 
-    def __init__(self, exit_status: int, stderr: str) -> None:
+    def __init__(self, exit_status: int, stderr: str, stdout: str = "") -> None:
         super().__init__(stderr)
         self.exit_status = exit_status
         self.stderr = stderr
+        self.stdout = stdout
 
 
 class Arguments(msgspec.Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -12,6 +13,7 @@ from msgspec.structs import replace
 from node_workers.ports import BlockFacts
 from node_workers.simulated.arguments import ToolRefusal, UnknownToolUseError
 from node_workers.simulated.block_tools import BlockTools
+from node_workers.simulated.copying_tools import CopyingTools
 from node_workers.simulated.lvm_tools import LvmTools
 from node_workers.simulated.mapping_tools import MappingTools
 from node_workers.simulated.model import (
@@ -30,6 +32,8 @@ from node_workers.simulated.moving_tools import MovingTools
 from node_workers.simulated.report import full_report
 
 _STATE_FILE = "machine.json"
+# mkfs.ext4 writes its superblock last, and what the copier has not noted down does not count.
+_NOTHING_HALF_DONE = frozenset({"mkfs.ext4", sys.executable})
 _DISK_LETTERS = "bcdefghijklmnopqrstuvwxyz"
 
 
@@ -57,6 +61,7 @@ class SimulatedMachine:
         self._blocks = BlockTools(state)
         self._moving = MovingTools(state)
         self._mappings = MappingTools(state)
+        self._copying = CopyingTools(state)
 
     @classmethod
     def with_disks(cls, name: str, sizes_bytes: Sequence[int]) -> Self:
@@ -88,6 +93,7 @@ class SimulatedMachine:
             **self._blocks.commands,
             **self._mappings.commands,
             **self._moving.commands,
+            **self._copying.commands,
         }
         tool, rest = argv[0], argv[1:]
         before = copy.deepcopy(self.state.contents) if torn else {}
@@ -98,11 +104,11 @@ class SimulatedMachine:
                 return 0, full_report(self.state, rest), ""
             if tool not in commands:
                 raise UnknownToolUseError(f"the model knows no tool {tool}")
-            if torn and tool == "mkfs.ext4":
-                return -9, "", ""  # its superblock is the last thing it writes
+            if torn and tool in _NOTHING_HALF_DONE:
+                return -9, "", ""
             output = commands[tool](rest)
         except ToolRefusal as refusal:
-            return refusal.exit_status, "", refusal.stderr
+            return refusal.exit_status, refusal.stdout, refusal.stderr
         if torn:
             self._tear(before)
         self.save()

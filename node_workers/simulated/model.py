@@ -167,6 +167,7 @@ class State(msgspec.Struct, kw_only=True):
     """Everything about one machine. ``contents`` lies where the extents lie, not on volumes.
 
     So a volume made on extents that another left behind finds what was not wiped, as in life.
+    ``copied`` is how far each copy is, by its journal.
     """
 
     machine: str
@@ -177,6 +178,7 @@ class State(msgspec.Struct, kw_only=True):
     mounts: list[Mount] = []
     mapped: list[Mapped] = []
     links: dict[str, str] = {}
+    copied: dict[str, int] = {}
     cgroups: dict[str, Cgroup] = {}
     counter: int = 0
 

@@ -17,6 +17,7 @@ from hwbus.subjects import parse_event
 from schemas.answers import Refused
 from schemas.attaching import AttachVolume, DetachVolume, LimitVolume
 from schemas.attachment import Limits
+from schemas.copying import CloneVolume, RestoreVolume
 from schemas.grammar import Event, Request
 from schemas.operation import CancelOperation, OperationEnded, OperationStarted
 from schemas.pool import GrowPool, PoolFormingBegan, RemovePool
@@ -161,11 +162,15 @@ class Day:
 
     def _snapshot_wish(self) -> Request:
         snapshot = f"s{self.chance.randrange(4)}"
-        match self.chance.randrange(4):
+        volume, other = (f"v{self.chance.randrange(8)}" for _ in range(2))
+        match self.chance.randrange(6):
             case 0 | 1:
-                volume = f"v{self.chance.randrange(8)}"
                 return CreateSnapshot(snapshot=snapshot, volume=volume, deadline_s=DEADLINE_S)
             case 2:
+                return RestoreVolume(volume=volume, snapshot=snapshot, deadline_s=DEADLINE_S)
+            case 3:
+                return CloneVolume(volume=volume, source=other, deadline_s=DEADLINE_S)
+            case 4:
                 return DeleteSnapshot(snapshot=snapshot, deadline_s=DEADLINE_S)
             case _:
                 return RollBackSnapshot(snapshot=snapshot, deadline_s=DEADLINE_S)

@@ -337,7 +337,8 @@ def _at_rest(world: World) -> bool:
         *world.snapshots.values(),
     )
     begun = any(getattr(thing, "operation", "") for thing in objects)
-    return not begun and all(o.outcome is not None for o in world.operations.values())
+    lasting = not any(one.readers or one.of_operation for one in world.snapshots.values())
+    return not begun and lasting and all(o.outcome is not None for o in world.operations.values())
 
 
 def taken_bytes(spec: ReplicaSpec) -> int:

@@ -39,7 +39,7 @@ from schemas.replica import (
     SnapshotOf,
 )
 from schemas.shrinking import PoolShrinkAbandoned, PoolShrinkBegan, PoolShrinkWanted
-from schemas.volume import Filesystem, Layout
+from schemas.volume import CopyOf, Filesystem, Layout
 from tests.simulation.node.lives import NODE, Node
 from tests.support.clock import NOON
 
@@ -228,6 +228,21 @@ def hold(name: str = "pg") -> Wish:
 
 def take(name: str = "s1", of: str = "pg", mib: int = 40, **more: Any) -> Wish:
     return provision(name, mib, snapshot_of=SnapshotOf(volume=of, uid=uid(of)), **more)
+
+
+def copied(
+    name: str = "v2", of: str = "s1", mib: int = 320, **more: Any
+) -> tuple[Wish, str, str, str]:
+    source = CopyOf(
+        snapshot=of,
+        uid=uid(of),
+        volume="pg",
+        volume_uid=uid("pg"),
+        pool=POOL,
+        size_bytes=320 * MIB,
+        thin=more.get("layout") is Layout.THIN,
+    )
+    return (provision(name, mib, copy_of=source, **more), "replica", name, CREATED)
 
 
 def roll_back(name: str = "s1") -> Wish:

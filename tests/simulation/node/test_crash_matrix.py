@@ -29,6 +29,7 @@ from tests.simulation.node.stories import (
     XFS,
     Wish,
     attached,
+    copied,
     delete,
     detach,
     extend,
@@ -123,6 +124,14 @@ CASES: dict[str, tuple[tuple[Done, ...], Done]] = {
     "take a thin snapshot": (
         (formed(thin_bytes=GIB), provisioned(**THIN), written("now")),
         (take(mib=320, **THIN), "replica", "s1", CREATED),
+    ),
+    "copy a snapshot": (
+        (formed(), provisioned(**EXT4), written("then"), taken(), written("now")),
+        copied(mib=400, **EXT4),
+    ),
+    "copy a thin snapshot": (
+        (formed(thin_bytes=GIB), provisioned(**THIN, **XFS), taken(mib=320, **THIN)),
+        copied(mib=400, **THIN, **XFS),
     ),
     "remove a snapshot": (
         (formed(), provisioned(**EXT4), taken()),

@@ -12,6 +12,7 @@ from node_workers.inventory import observe
 from node_workers.lvm import LvmStorage
 from node_workers.ports import (
     Attachment,
+    CopyOf,
     Filesystem,
     Layout,
     Limits,
@@ -78,6 +79,18 @@ def taken(name: str = "s1", *, thin: bool = False) -> Step:
 
 def rolled_back(*, thin: bool = False) -> Step:
     return lambda storage, _: storage.ensure_rolled_back(UID, snapshot(thin=thin), cause=CAUSE)
+
+
+def copied(wanted: VolumeSpec, *, thin: bool = False) -> Step:
+    of = CopyOf(
+        snapshot="s1", uid="uid-s1", pool=POOL, pool_uid=UID, size_bytes=320 * MIB, thin=thin
+    )
+
+    async def until_whole(storage: LvmStorage, _: list[PoolDisk]) -> None:
+        while (await storage.ensure_copied(UID, wanted, of, cause=CAUSE)).volume is None:
+            pass
+
+    return until_whole
 
 
 def kept_or_merged(storage: LvmStorage, _: list[PoolDisk]) -> Awaitable[object]:
@@ -188,6 +201,18 @@ CASES: dict[str, tuple[list[Step | Write], Step]] = {
             *(taken(thin=True), Write("now")),
         ],
         rolled_back(thin=True),
+    ),
+    "copy a snapshot": (
+        [pool(2), KEPT, made(volume("v1", **EXT4)), taken()],
+        copied(volume("v2", 400, **EXT4)),
+    ),
+    "copy a snapshot of an xfs": (
+        [pool(2), KEPT, made(volume("v1", **XFS)), taken()],
+        copied(volume("v2", 320, **XFS)),
+    ),
+    "copy a thin snapshot": (
+        [pool(2), KEPT, thin_pool(200), made(volume("v1", **THIN, **XFS)), taken(thin=True)],
+        copied(volume("v2", 400, **THIN, **XFS), thin=True),
     ),
     "activate": ([pool(2), KEPT, made(volume("v1"))], active),
 }

@@ -1,0 +1,155 @@
+"""New volumes that are not blank: what they may be made of, and where."""
+
+from datetime import timedelta
+
+from aggregates.decision import Decision, Facts
+from aggregates.placement import nowhere, rank
+from aggregates.snapshot import Snapshot, unreadable
+from aggregates.volume import STRIPES_MIN, Volume, VolumePhase, bad_layout, name_taken
+from aggregates.volume import decide as decide_volume
+from schemas.answers import Refused, refuse
+from schemas.attaching import AttachingCommand, AttachingEvent
+from schemas.copying import (
+    CloneVolume,
+    CopyingCommand,
+    CopyingEvent,
+    RestoreVolume,
+    VolumeCloneBegan,
+)
+from schemas.refusals import Refusal
+from schemas.units import readable
+from schemas.volume import (
+    CopyOf,
+    Filesystem,
+    Layout,
+    ProvisionVolume,
+    VolumeCommand,
+    VolumeEvent,
+    VolumeProvisioningBegan,
+)
+
+OWN_SNAPSHOT_CHARACTERS = 8
+
+
+Command = VolumeCommand | AttachingCommand | CopyingCommand
+Happened = VolumeEvent | AttachingEvent | CopyingEvent
+
+
+def decide(volume: Volume, command: Command, facts: Facts) -> Decision[Happened]:
+    """Say what shall happen to a volume, or how it shall be made out of another one."""
+    match command:
+        case RestoreVolume():
+            step = volume.phase is VolumePhase.CLONING and volume.operation == command.operation
+            no = None if step else name_taken(volume, command.volume, facts)
+            return no or _restore(command, facts)
+        case CloneVolume():
+            no = name_taken(volume, command.volume, facts)
+            return no or _clone(facts.world.volumes.get(command.source), command, facts)
+        case _:
+            return decide_volume(volume, command, facts)
+
+
+def _restore(command: RestoreVolume, facts: Facts) -> Decision[Happened]:
+    snapshot = facts.world.snapshots.get(command.snapshot)
+    no = unreadable(snapshot, command.snapshot)
+    if no is not None or snapshot is None:
+        return no or refuse(Refusal.UNKNOWN_SNAPSHOT, f"there is no snapshot {command.snapshot}")
+    no = _unsuitable(command, command.snapshot, snapshot.size_bytes, snapshot.node)
+    if no is not None:
+        return no
+    wish = _wish(command, snapshot, facts)
+    odd = bad_layout(wish.layout, wish.stripes)
+    if odd is not None:
+        return odd
+    candidates = rank(wish, facts.world, facts.uid)
+    return nowhere(wish, candidates) or (
+        VolumeProvisioningBegan(
+            volume=command.volume,
+            uid=facts.uid,
+            operation=command.operation or facts.operation,
+            deadline=facts.at + timedelta(seconds=command.deadline_s),
+            size_bytes=wish.size_bytes,
+            candidates=candidates,
+            layout=wish.layout,
+            stripes=wish.stripes,
+            filesystem=wish.filesystem,
+            source=CopyOf(
+                snapshot=command.snapshot,
+                uid=snapshot.uid,
+                volume=snapshot.volume,
+                volume_uid=snapshot.volume_uid,
+                pool=snapshot.pool,
+                size_bytes=snapshot.size_bytes,
+                thin=snapshot.layout is Layout.THIN,
+                rate_bytes_per_s=command.rate_bytes_per_s,
+            ),
+        ),
+    )
+
+
+def _wish(command: RestoreVolume, snapshot: Snapshot, facts: Facts) -> ProvisionVolume:
+    """Return what is asked for, with what was left open taken from the snapshot."""
+    layout = command.layout or _like(snapshot.layout, command.stripes)
+    both_thin = layout is Layout.THIN is snapshot.layout
+    volume = facts.world.volumes.get(snapshot.volume)
+    known = volume is not None and volume.uid == snapshot.volume_uid
+    return ProvisionVolume(
+        volume=command.volume,
+        size_bytes=command.size_bytes or snapshot.size_bytes,
+        layout=layout,
+        stripes=command.stripes,
+        filesystem=volume.filesystem if volume is not None and known else Filesystem.NONE,
+        pool=command.pool or (snapshot.pool if both_thin else None),
+        node=snapshot.node,
+    )
+
+
+def _clone(source: Volume | None, command: CloneVolume, facts: Facts) -> Decision[Happened]:
+    if source is None or not source.node:
+        return refuse(Refusal.UNKNOWN_VOLUME, f"there is no volume {command.source}")
+    if source.until is not None:
+        return refuse(Refusal.VOLUME_HELD, f"{command.source} is deleted, and held")
+    if source.operation:
+        running = f"operation {source.operation} ({source.phase.value}) runs on {command.source}"
+        return refuse(Refusal.VOLUME_BUSY, running)
+    if source.layout is Layout.THIN and command.reserve_bytes is not None:
+        return refuse(Refusal.NO_RESERVE, f"{command.source} is thin")
+    no = _unsuitable(command, command.source, source.size_bytes, source.node)
+    if no is not None:
+        return no
+    layout = command.layout or _like(source.layout, command.stripes)
+    return bad_layout(layout, command.stripes) or (
+        VolumeCloneBegan(
+            volume=command.volume,
+            operation=facts.operation,
+            deadline=facts.at + timedelta(seconds=command.deadline_s),
+            source=command.source,
+            source_uid=source.uid,
+            snapshot=f"clone-{facts.uid[-OWN_SNAPSHOT_CHARACTERS:]}",
+            size_bytes=command.size_bytes or source.size_bytes,
+            layout=layout,
+            stripes=command.stripes,
+            pool=command.pool,
+            reserve_bytes=command.reserve_bytes,
+            rate_bytes_per_s=command.rate_bytes_per_s,
+        ),
+    )
+
+
+def _like(layout: Layout, stripes: int) -> Layout:
+    """Return the layout of a copy if none is named: stripes are asked for by their number."""
+    if layout is Layout.THIN:
+        return layout
+    return Layout.STRIPED if stripes >= STRIPES_MIN else Layout.LINEAR
+
+
+def _unsuitable(
+    command: RestoreVolume | CloneVolume, source: str, size_bytes: int, node: str
+) -> Refused | None:
+    if command.size_bytes is not None and command.size_bytes < size_bytes:
+        has, asked = readable(size_bytes), readable(command.size_bytes)
+        less = f"{source} has {has}, {asked} are asked for"
+        return refuse(Refusal.SMALLER_THAN_SOURCE, less)
+    if command.node not in {None, node}:
+        return refuse(Refusal.SOURCE_ELSEWHERE, f"{source} is on {node}, not on {command.node}")
+    return None

@@ -1,0 +1,202 @@
+"""Copies one block device to another: verified chunk by chunk, and on from where it was cut off.
+
+Run as a program of its own, so that each stretch of a copy is on the audit like any other tool:
+``python -m node_workers.copier SOURCE TARGET --bytes N --journal FILE [--rate N] [--for S]
+[--sparse]``. It prints ``{"done_bytes": …, "of_bytes": …, "digest": …}``; the digest, that of the
+digests of all chunks, is there when all is copied.
+
+Exit status: 0 all is copied, 3 its time was over before, 4 what was written reads back otherwise
+three times over, 5 another copier works on the same journal, 1 anything else.
+
+A chunk counts once it was written, flushed, read back past the page cache and found equal; then
+its digest is appended to the journal, which is flushed, too. The journal of another copy, or half
+a line of one, counts for nothing: then the copy begins anew, or at the chunk before.
+"""
+
+import argparse
+import ctypes
+import errno
+import fcntl
+import hashlib
+import json
+import mmap
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+CHUNK_BYTES = 16 << 20
+DONE, FAILED, TIME_OVER, DIFFERS, TAKEN = 0, 1, 3, 4, 5
+PROGRAM = ("-m", "node_workers.copier")
+
+_PIECE_BYTES = 1 << 20
+_DIGEST_BYTES = 16
+_TRIES = 3
+_PR_SET_PDEATHSIG = 1
+_ZEROS = bytes(_PIECE_BYTES)
+
+
+class DiffersError(Exception):
+    """A chunk reads back otherwise than it was written."""
+
+
+class Journal:
+    """The digests of the chunks that are copied, in a file that one copier alone may hold."""
+
+    def __init__(self, path: Path, about: str) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        head, *lines = os.pread(self._file, os.fstat(self._file).st_size, 0).split(b"\n")
+        whole = [line for line in lines[:-1] if len(line) == 2 * _DIGEST_BYTES]
+        self.digests = whole if head == about.encode() else []
+        kept = b"\n".join((about.encode(), *self.digests, b""))
+        os.pwrite(self._file, kept, 0)
+        os.ftruncate(self._file, len(kept))
+        os.fsync(self._file)
+        self._end = len(kept)
+
+    def add(self, digest: bytes) -> None:
+        """Note that the next chunk is copied."""
+        os.pwrite(self._file, digest + b"\n", self._end)
+        os.fsync(self._file)
+        self._end += len(digest) + 1
+        self.digests.append(digest)
+
+
+class Pace:
+    """Lets no more through than so many bytes a second; 0: all."""
+
+    def __init__(self, bytes_per_s: int) -> None:
+        self._bytes_per_s = bytes_per_s
+        self._began_s = time.monotonic()
+        self._done_bytes = 0
+
+    def wait(self, more_bytes: int) -> None:
+        """Count *more_bytes*, and wait until they may be over."""
+        if not self._bytes_per_s:
+            return
+        self._done_bytes += more_bytes
+        due_s = self._began_s + self._done_bytes / self._bytes_per_s
+        if (left_s := due_s - time.monotonic()) > 0:
+            time.sleep(left_s)
+
+
+class Copy:
+    """One source, one target, and a buffer that direct I/O can use."""
+
+    def __init__(self, source: str, target: str, *, sparse: bool, pace: Pace) -> None:
+        self._source = _open(source, os.O_RDONLY)
+        # Exclusively: the kernel refuses a block device that is mounted or held by another.
+        self._target = _open(target, os.O_RDWR | os.O_EXCL)
+        self._buffer = mmap.mmap(-1, _PIECE_BYTES)
+        self._sparse = sparse
+        self._pace = pace
+
+    def chunk(self, start: int, end: int) -> bytes:
+        """Copy one chunk and return its digest. Raises ``DiffersError``."""
+        for _ in range(_TRIES):
+            written = self._digest(self._source, start, end, self._write)
+            os.fsync(self._target)
+            os.posix_fadvise(self._target, start, end - start, os.POSIX_FADV_DONTNEED)
+            if self._digest(self._target, start, end, None) == written:
+                return written
+        raise DiffersError(f"what was written at {start} to {end} reads back otherwise")
+
+    def _write(self, piece: memoryview, position: int) -> None:
+        self._pace.wait(len(piece))
+        if self._sparse and piece == _ZEROS[: len(piece)]:
+            return  # a new thin volume reads as zeros where nothing was written
+        written = os.pwrite(self._target, piece, position)
+        if written != len(piece):
+            raise OSError(f"{written} of {len(piece)} bytes were written at {position}")
+
+    def _digest(
+        self,
+        device: int,
+        start: int,
+        end: int,
+        use: Callable[[memoryview, int], None] | None,
+    ) -> bytes:
+        digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+        for position in range(start, end, _PIECE_BYTES):
+            size = min(_PIECE_BYTES, end - position)
+            with memoryview(self._buffer)[:size] as piece:
+                if os.preadv(device, [piece], position) != size:
+                    raise OSError(f"the device ends before {position + size}")
+                digest.update(piece)
+                if use is not None:
+                    use(piece, position)
+        return digest.hexdigest().encode()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Copy as the arguments say; return the exit status."""
+    given = _arguments(argv)
+    _die_with_parent()
+    about = json.dumps([given.source, given.target, given.bytes, CHUNK_BYTES])
+    given.journal.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        journal = Journal(given.journal, about)
+    except BlockingIOError:
+        sys.stderr.write(f"another copier works on {given.journal}\n")
+        return TAKEN
+    try:
+        status = _copy(given, journal)
+    except DiffersError as error:
+        sys.stderr.write(f"{error}\n")
+        return DIFFERS
+    except OSError as error:
+        sys.stderr.write(f"{given.source} to {given.target}: {error}\n")
+        return FAILED
+    done_bytes = min(given.bytes, len(journal.digests) * CHUNK_BYTES)
+    all_of_it = hashlib.blake2b(b"".join(journal.digests), digest_size=_DIGEST_BYTES)
+    digest = all_of_it.hexdigest() if status == DONE else ""
+    told = {"done_bytes": done_bytes, "of_bytes": given.bytes, "digest": digest}
+    sys.stdout.write(json.dumps(told) + "\n")
+    return status
+
+
+def _copy(given: argparse.Namespace, journal: Journal) -> int:
+    stops_s = time.monotonic() + given.seconds
+    starts = range(0, given.bytes, CHUNK_BYTES)[len(journal.digests) :]
+    if not starts:
+        return DONE
+    copy = Copy(given.source, given.target, sparse=given.sparse, pace=Pace(given.rate))
+    for start in starts:
+        journal.add(copy.chunk(start, min(given.bytes, start + CHUNK_BYTES)))
+        if time.monotonic() >= stops_s and start != starts[-1]:
+            return TIME_OVER
+    return DONE
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="node_workers.copier", description=__doc__)
+    parser.add_argument("source")
+    parser.add_argument("target")
+    parser.add_argument("--bytes", type=int, required=True)
+    parser.add_argument("--journal", type=Path, required=True)
+    parser.add_argument("--rate", type=int, default=0, help="bytes a second; 0: no limit")
+    parser.add_argument("--for", type=float, default=float("inf"), dest="seconds")
+    parser.add_argument("--sparse", action="store_true", help="write no zeros")
+    return parser.parse_args(argv)
+
+
+def _open(path: str, flags: int) -> int:
+    """Open a device past the page cache; a file on what knows no direct I/O is opened plainly."""
+    try:
+        return os.open(path, flags | os.O_DIRECT | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    return os.open(path, flags | os.O_CLOEXEC)
+
+
+def _die_with_parent() -> None:
+    """End when the worker does: nobody would know of what is copied then."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""New volumes that hold what a snapshot holds: at once where they can share, else copied."""
+
+import sys
+
+import msgspec
+
+from node_workers import copier
+from node_workers.filesystems import Filesystems
+from node_workers.lvm_pools import our_group
+from node_workers.lvm_report import FILLING_TAG, LogicalVolume, VolumeGroup
+from node_workers.lvm_volumes import Volumes, ours, refuse_reserved
+from node_workers.ports import (
+    CopyOf,
+    CopyState,
+    Filesystem,
+    Layout,
+    NotThereError,
+    Runner,
+    UnsuitableError,
+    VolumeSpec,
+)
+from node_workers.tools import Tools
+
+_TURN_S = 5.0
+_TURN_TIMEOUT_S = 300.0
+_TOLD = frozenset({copier.DONE, copier.TIME_OVER, copier.DIFFERS})
+
+
+class _Told(msgspec.Struct, frozen=True):
+    done_bytes: int
+    digest: str = ""
+
+
+class Copies:
+    """Fills volumes of ours. One that is not full yet has a tag from its first moment on.
+
+    A volume is a copy when that tag is gone, and not before: it goes when all was copied and
+    verified, when the filesystem has an identity of its own, and fills the volume.
+    """
+
+    def __init__(self, runner: Runner, volumes: Volumes, folder: str) -> None:
+        self._runner = runner
+        self._tools = Tools(runner)
+        self._filesystems = Filesystems(runner)
+        self._volumes = volumes
+        self._folder = folder
+
+    async def ensure(
+        self, pool_uid: str, spec: VolumeSpec, source: CopyOf, *, cause: str
+    ) -> CopyState:
+        """Have more of the copy, as ``Storage.ensure_copied`` promises."""
+        refuse_reserved(spec.name)
+        group = await our_group(self._runner, pool_uid, spec.pool, cause=cause)
+        self._volumes.note(group)
+        found = ours(group, spec.uid, spec.name)
+        if found is not None and FILLING_TAG not in found.tags:
+            state = await self._volumes.ensure(pool_uid, spec, cause=cause)
+            return CopyState(done_bytes=source.size_bytes, volume=state)
+        shared = source.thin and spec.layout is Layout.THIN and source.pool == spec.pool
+        if found is None:
+            await self._begin(group, spec, source, shared=shared, cause=cause)
+        else:
+            await self._prepare(spec, found, cause=cause)
+        if not shared:
+            told = await self._copy(group, spec, source, cause=cause)
+            if not told.digest:
+                return CopyState(done_bytes=told.done_bytes)
+        await self._make_own(spec, cause=cause)
+        state = await self._volumes.ensure(pool_uid, spec, cause=cause)
+        name = f"{spec.pool}/{spec.name}"
+        await self._tools.must("lvchange", "--deltag", FILLING_TAG, name, cause=cause)
+        await self._forget(spec, cause=cause)
+        return CopyState(done_bytes=source.size_bytes, volume=state)
+
+    async def _begin(
+        self, group: VolumeGroup, spec: VolumeSpec, source: CopyOf, *, shared: bool, cause: str
+    ) -> None:
+        """Have the volume, with nothing in it that counts yet."""
+        # The journal of a volume that somebody removed half full would lie about this one.
+        await self._forget(spec, cause=cause)
+        origin = _source(group, source).name if shared else ""
+        await self._volumes.make_unfilled(group, spec, origin, cause=cause)
+
+    async def _prepare(self, spec: VolumeSpec, found: LogicalVolume, *, cause: str) -> None:
+        """Have a volume that is not full yet active, and nothing of ours mounted."""
+        name = f"{spec.pool}/{spec.name}"
+        if found.open:
+            await self._filesystems.ensure_released(f"/dev/{name}", found.device, cause=cause)
+        await self._volumes.activate(found, spec.pool, cause=cause)
+
+    async def _copy(
+        self, group: VolumeGroup, spec: VolumeSpec, source: CopyOf, *, cause: str
+    ) -> _Told:
+        """Have one more turn of the copy done, of some seconds."""
+        if source.pool != spec.pool:
+            group = await our_group(self._runner, source.pool_uid, source.pool, cause=cause)
+        await self._volumes.activate(_source(group, source), source.pool, cause=cause)
+        rate = source.rate_bytes_per_s
+        execution = await self._tools.must(
+            *(sys.executable, *copier.PROGRAM),
+            *(f"/dev/{source.pool}/{source.snapshot}", f"/dev/{spec.pool}/{spec.name}"),
+            *("--bytes", str(source.size_bytes), "--journal", self._journal(spec)),
+            *(("--rate", str(rate)) if rate else ()),
+            *("--for", f"{_TURN_S:g}"),
+            *(("--sparse",) if spec.layout is Layout.THIN else ()),
+            cause=cause,
+            timeout_s=_TURN_TIMEOUT_S,
+            accepted=_TOLD,
+        )
+        if execution.exit_status == copier.DIFFERS:
+            raise UnsuitableError("copy-differs", execution.stderr.strip())
+        return msgspec.json.decode(execution.stdout, type=_Told)
+
+    async def _make_own(self, spec: VolumeSpec, *, cause: str) -> None:
+        """Give the filesystem, a copy to the byte, an identity of its own."""
+        if spec.filesystem is not Filesystem.NONE:
+            path = f"/dev/{spec.pool}/{spec.name}"
+            await self._filesystems.ensure_own(path, spec.filesystem, spec.uid, cause=cause)
+
+    async def _forget(self, spec: VolumeSpec, *, cause: str) -> None:
+        await self._tools.must("rm", "-f", self._journal(spec), cause=cause)
+
+    def _journal(self, spec: VolumeSpec) -> str:
+        return f"{self._folder}/copy-{spec.uid}"
+
+
+def _source(group: VolumeGroup, source: CopyOf) -> LogicalVolume:
+    """Return the snapshot. Raises ``NotThereError`` and, when it is lost, ``UnsuitableError``."""
+    found = ours(group, source.uid, source.snapshot)
+    name = f"{source.pool}/{source.snapshot}"
+    if found is None:
+        raise NotThereError("snapshot-missing", f"there is no snapshot {name}")
+    if found.invalid:
+        raise UnsuitableError("snapshot-lost", f"{name} has overflowed")
+    return found

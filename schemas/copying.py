@@ -1,0 +1,88 @@
+"""What is said about new volumes that are not blank: restored from a snapshot, or cloned."""
+
+from typing import Annotated
+
+import msgspec
+
+from schemas.grammar import Event, Request
+from schemas.refusals import Refusal
+from schemas.units import Bytes, Id, Moment, Name, Rate, Seconds
+from schemas.volume import Layout, Stripes
+
+COPY_S = 7 * 86_400
+"""Copies take what they take: this deadline is there so that none is forgotten."""
+
+CopySeconds = Annotated[Seconds, msgspec.Meta(description="A week unless it is given.")]
+
+
+class RestoreVolume(
+    Request, frozen=True, kw_only=True, omit_defaults=True, tag="volume.restore.v1"
+):
+    """Make a new volume with what ``snapshot`` holds, on the node where that is.
+
+    Size and layout are those of the snapshot's volume unless they are given. A thin one out of a
+    thin snapshot in the same pool is there at once; all else is copied, at most so fast as
+    ``rate_bytes_per_s``. ``operation`` is the larger operation that it is a step of.
+    """
+
+    volume: Name
+    snapshot: Name
+    size_bytes: Bytes | None = None
+    layout: Layout | None = None
+    stripes: Stripes = 1
+    pool: Name | None = None
+    node: Name | None = None
+    rate_bytes_per_s: Rate | None = None
+    deadline_s: CopySeconds = COPY_S
+    operation: Id | None = None
+
+
+class CloneVolume(Request, frozen=True, kw_only=True, omit_defaults=True, tag="volume.clone.v1"):
+    """Make a new volume with what ``source`` holds now, by way of a snapshot of its own.
+
+    ``reserve_bytes`` is the room for what changes in a thick ``source`` during the copy, a fifth of
+    it unless it is given. If that is not enough the clone fails, and the source goes on.
+    """
+
+    volume: Name
+    source: Name
+    size_bytes: Bytes | None = None
+    layout: Layout | None = None
+    stripes: Stripes = 1
+    pool: Name | None = None
+    node: Name | None = None
+    reserve_bytes: Bytes | None = None
+    rate_bytes_per_s: Rate | None = None
+    deadline_s: CopySeconds = COPY_S
+
+
+class VolumeCloneBegan(
+    Event, frozen=True, kw_only=True, omit_defaults=True, tag="volume.clone-began.v1"
+):
+    """A volume shall be made with what ``source`` holds, by way of ``snapshot``."""
+
+    volume: Name
+    operation: Id
+    deadline: Moment
+    source: Name
+    source_uid: Id
+    snapshot: Name
+    size_bytes: Bytes
+    layout: Layout = Layout.LINEAR
+    stripes: Stripes = 1
+    pool: Name | None = None
+    reserve_bytes: Bytes | None = None
+    rate_bytes_per_s: Rate | None = None
+
+
+class VolumeCloneFailed(Event, frozen=True, kw_only=True, tag="volume.clone-failed.v1"):
+    """There is no such volume: cloning was given up before it was begun to be made."""
+
+    volume: Name
+    operation: Id
+    code: Refusal
+    because: str
+
+
+CopyingCommand = RestoreVolume | CloneVolume
+CopyingEvent = VolumeCloneBegan | VolumeCloneFailed
