@@ -54,7 +54,7 @@ class Clone(Process, frozen=True, kw_only=True):
             return Due("restore", self._restore())
         if not _over(self.making):
             return _step("restore", self.making)
-        return self._end_snapshot() or self._completed()
+        return self._completed() if self._cleared else self._end_snapshot()
 
     def back(self, why: GivingUp) -> Due | None:
         """Undo what was begun, last first, and say that there is no volume."""
@@ -71,7 +71,7 @@ class Clone(Process, frozen=True, kw_only=True):
                     because=why.because[:1000],
                 ),
             )
-        return self._end_snapshot() or self.given_up(why, *self._leftovers())
+        return self.given_up(why, *self._leftovers()) if self._cleared else self._end_snapshot()
 
     def refused(self, refusal: StepRefused) -> "Clone":
         """Tell the part whose step it was; a part that could not even begin is given up."""
@@ -151,15 +151,17 @@ class Clone(Process, frozen=True, kw_only=True):
             operation=self.operation,
         )
 
-    def _end_snapshot(self) -> Due | None:
-        """Return what ends the snapshot, or None when it is gone or will not go."""
+    @property
+    def _cleared(self) -> bool:
+        """Whether the snapshot was never taken, is gone, or will not go."""
         taken = self.taking is not None and self.taking.succeeded
-        if not taken or self.kept:
-            return None
+        return not taken or self.kept or (self.ending is not None and _over(self.ending))
+
+    def _end_snapshot(self) -> Due | None:
         if self.ending is None:
             drop = DeleteSnapshot(snapshot=self.wish.snapshot, operation=self.operation)
             return Due("end", drop)
-        return None if _over(self.ending) else _step("end", self.ending)
+        return _step("end", self.ending)
 
     def _completed(self) -> Due:
         done = ReportConcluded(

@@ -235,6 +235,13 @@ def never_over_committed(world: World) -> None:
             assert taken + room_bytes(pool.ledger, pool.facts) == pool.facts.size_bytes
 
 
+def nothing_is_in_work_for(world: World, operation: str) -> bool:
+    """Whether an operation has let go of all that it held; its time was not up."""
+    held = (*world.pools.values(), *world.volumes.values(), *world.snapshots.values())
+    read = any(operation in snapshot.readers for snapshot in world.snapshots.values())
+    return not read and all(thing.operation != operation for thing in held)
+
+
 async def the_laws_hold(day: Day) -> None:
     """Everything that must be true of a day that is over."""
     again = World()
@@ -246,6 +253,8 @@ async def the_laws_hold(day: Day) -> None:
             if isinstance(event, ReplicaWanted):
                 assert event.spec.uid not in wanted, "made twice"
                 wanted.add(event.spec.uid)
+            if isinstance(event, OperationEnded) and event.code is not Refusal.DEADLINE:
+                assert nothing_is_in_work_for(again, event.operation)
     live = day.stage.world
     tables = ("nodes", "disks", "pools", "volumes", "replicas", "attachments", "snapshots")
     for table in (*tables, "operations"):

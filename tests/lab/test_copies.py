@@ -1,0 +1,150 @@
+"""Clones and restored snapshots on real kernels: what was there comes out, or nothing does."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from schemas.copying import CloneVolume, RestoreVolume
+from schemas.operation import CancelOperation, OperationKind
+from schemas.refusals import Refusal
+from schemas.snapshot import CreateSnapshot, DeleteSnapshot
+from schemas.volume import Filesystem, Layout
+from tests.support.house import MIB, House, Plugged, Row, Scene
+
+pytestmark = pytest.mark.lab
+Play = Callable[[Scene], None]
+Unique = Callable[[str], str]
+RATE = 8 * MIB
+THIN_POOL = {"thin_bytes": 512 * MIB, "thin_ratio_percent": 400}
+
+
+class Source:
+    """A volume on one node, and room for copies of it."""
+
+    def __init__(self, house: House, node: str, unique: Unique) -> None:
+        self.house, self.node = house, node
+        self.pool, self.volume, self.copy = (unique(kind) for kind in ("pool", "volume", "copy"))
+        self.disk: Plugged | None = None
+
+    async def make(self, mib: int = 96, **more: Any) -> None:
+        disk = self.disk = await self.house.plug(self.node, "1G")
+        thin = more.get("layout") is Layout.THIN
+        await self.house.form(self.pool, [disk], **(THIN_POOL if thin else {}))
+        await self.house.make(self.volume, disk, self.pool, mib, **more)
+
+    async def sh(self, script: str) -> str:
+        names = f"v=/dev/{self.pool}/{self.volume} c=/dev/{self.pool}/{self.copy}"
+        mounts = f"at=/mnt/{self.volume} there=/mnt/{self.copy}"
+        return (await self.house.sh(self.node, f"{names} {mounts}\n{script}")).strip()
+
+    def clone(self, **more: Any) -> CloneVolume:
+        return CloneVolume(volume=self.copy, source=self.volume, **more)
+
+    async def begin(self, word: CloneVolume | RestoreVolume) -> str:
+        return (await self.house.say(word)).operation
+
+    async def half_way(self, operation: str) -> Row:
+        async def moving() -> bool:
+            return any(
+                row["done_bytes"] for row in await self.house.rows("operations", id=operation)
+            )
+
+        await self.house.until(moving, what=f"{self.copy} is being filled")
+        return await self.house.row("operations", id=operation)
+
+    async def alone(self) -> None:
+        """See that the source is all there is, and throw it away."""
+        rows = await self.house.rows("volumes", pool=self.pool)
+        assert [row["name"] for row in rows] == [self.volume]
+        assert await self.house.rows("snapshots", pool=self.pool) == []
+        await self.house.settled(self.pool, self.node)
+        await self.clear()
+
+    async def clear(self) -> None:
+        assert self.disk is not None
+        await self.house.clear(self.pool, self.node, self.disk)
+
+
+async def _a_clone_under_load_survives_its_worker(source: Source) -> None:
+    house = source.house
+    await source.make(filesystem=Filesystem.EXT4)
+    await source.sh("mkdir -p $at $there; mount $v $at")
+    then = await source.sh("head -c 24M /dev/urandom >$at/file; sha256sum <$at/file")
+    operation = await source.begin(
+        source.clone(size_bytes=160 * MIB, rate_bytes_per_s=RATE, reserve_bytes=64 * MIB)
+    )
+    before = await source.half_way(operation)
+    await house.lab.service_kill("worker", source.node)
+    await source.sh("head -c 12M /dev/urandom >$at/file; sync")
+    await house.lab.service_start("worker", source.node)
+    assert (await house.end(operation))["outcome"] == "completed"
+    row = await house.row("operations", id=operation)
+    assert row["kind"] == OperationKind.VOLUME_CLONE
+    assert row["leftovers"] == []
+    assert 0 < before["done_bytes"] < before["of_bytes"] == 96 * MIB
+    assert before["bytes_per_s"] < 1.1 * RATE
+    turns = [tool for tool in await house.tools(operation) if "node_workers.copier" in tool["argv"]]
+    copied = [tool for tool in turns if tool["exit_status"] in {0, 3}]
+    assert len(copied) < 5, "it began anew"
+    assert await source.sh("mount $c $there; sha256sum <$there/file") == then
+    assert int(await source.sh("df --output=size -BM $there | tail -1 | tr -d ' M'")) > 120
+    assert await source.sh("sha256sum <$at/file") != then
+    await source.sh("umount $at $there; e2fsck -fn $c >/dev/null 2>&1")
+    assert await house.rows("snapshots", pool=source.pool) == []
+    await house.settled(source.pool, source.node)
+    await source.clear()
+
+
+async def _a_thin_clone_is_there_at_once(source: Source) -> None:
+    house = source.house
+    await source.make(304, layout=Layout.THIN, filesystem=Filesystem.XFS)
+    await source.sh("mkdir -p $at $there; mount $v $at")
+    then = await source.sh("head -c 6M /dev/urandom >$at/file; sha256sum <$at/file")
+    await house.done(source.clone())
+    await source.sh("head -c 6M /dev/urandom >$at/file; sync")
+    assert await source.sh("mount $c $there; sha256sum <$there/file; umount $there") == then
+    kept = f"{source.copy}-kept"
+    await house.done(CreateSnapshot(snapshot=kept, volume=source.copy))
+    larger = f"{source.copy}-2"
+    await house.done(RestoreVolume(volume=larger, snapshot=kept, size_bytes=400 * MIB))
+    thick = f"{source.copy}-3"
+    await house.done(RestoreVolume(volume=thick, snapshot=kept, layout=Layout.LINEAR))
+    look = "mount /dev/{0}/{1} $there; sha256sum <$there/file; umount $there"
+    for name in (larger, thick):
+        assert await source.sh(look.format(source.pool, name)) == then
+    await house.done(DeleteSnapshot(snapshot=kept))
+    assert await source.sh(look.format(source.pool, larger)) == then
+    await source.sh("umount $at")
+    await house.settled(source.pool, source.node)
+    await source.clear()
+
+
+async def _a_clone_that_cannot_be_is_nothing(source: Source) -> None:
+    house = source.house
+    await source.make()
+    operation = await source.begin(source.clone(rate_bytes_per_s=RATE, reserve_bytes=4 * MIB))
+    await source.half_way(operation)
+    await source.sh("dd if=/dev/urandom of=$v bs=1M count=32 oflag=direct status=none")
+    end = await house.end(operation)
+    assert (end["outcome"], end["code"]) == ("failed", Refusal.SNAPSHOT_LOST)
+    refused = await house.refused(source.clone(size_bytes=MIB))
+    assert refused.code is Refusal.SMALLER_THAN_SOURCE
+    operation = await source.begin(source.clone(rate_bytes_per_s=RATE))
+    await source.half_way(operation)
+    await house.say(CancelOperation(operation=operation))
+    end = await house.end(operation)
+    assert (end["outcome"], end.get("leftovers")) == ("cancelled", None)
+    await source.alone()
+
+
+def test_copies_hold_what_was_there_or_are_not_there(play: Play, unique: Unique) -> None:
+    async def scene(house: House) -> None:
+        await asyncio.gather(
+            _a_clone_under_load_survives_its_worker(Source(house, "n1", unique)),
+            _a_thin_clone_is_there_at_once(Source(house, "n2", unique)),
+            _a_clone_that_cannot_be_is_nothing(Source(house, "n3", unique)),
+        )
+
+    play(scene)
