@@ -89,6 +89,15 @@ def _cancel(operation: Operation, command: CancelOperation) -> Decision[Operatio
     return (CancelWanted(operation=command.operation, because=command.because),)
 
 
+def _progress(operation: Operation, report: ReportProgressed) -> Decision[OperationEvent]:
+    done_bytes, of_bytes = progress = (report.done_bytes, report.of_bytes)
+    if operation.progress == progress:
+        return ()
+    return (
+        OperationProgressed(operation=report.operation, done_bytes=done_bytes, of_bytes=of_bytes),
+    )
+
+
 def _go_on(
     operation: Operation,
     kind: OperationKind,
@@ -108,15 +117,7 @@ def _go_on(
                 ),
             )
         case ReportProgressed():
-            progress = (report.done_bytes, report.of_bytes)
-            if operation.progress == progress:
-                return ()
-            done_bytes, of_bytes = progress
-            return (
-                OperationProgressed(
-                    operation=report.operation, done_bytes=done_bytes, of_bytes=of_bytes
-                ),
-            )
+            return _progress(operation, report)
         case ReportExpired():
             if operation.expiries >= EXPIRIES_MAX:
                 return ()

@@ -26,6 +26,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Self
 
 CHUNK_BYTES = 16 << 20
 DONE, FAILED, TIME_OVER, DIFFERS, TAKEN = 0, 1, 3, 4, 5
@@ -56,6 +57,14 @@ class Journal:
         os.ftruncate(self._file, len(kept))
         os.fsync(self._file)
         self._end = len(kept)
+
+    def __enter__(self) -> Self:
+        """Return the journal."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let the next copier have it."""
+        os.close(self._file)
 
     def add(self, digest: bytes) -> None:
         """Note that the next chunk is copied."""
@@ -93,6 +102,15 @@ class Copy:
         self._buffer = mmap.mmap(-1, _PIECE_BYTES)
         self._sparse = sparse
         self._pace = pace
+
+    def __enter__(self) -> Self:
+        """Return the copy."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close both devices."""
+        os.close(self._source)
+        os.close(self._target)
 
     def chunk(self, start: int, end: int) -> bytes:
         """Copy one chunk and return its digest. Raises ``DiffersError``."""
@@ -134,7 +152,6 @@ class Copy:
 def main(argv: Sequence[str] | None = None) -> int:
     """Copy as the arguments say; return the exit status."""
     given = _arguments(argv)
-    _die_with_parent()
     about = json.dumps([given.source, given.target, given.bytes, CHUNK_BYTES])
     given.journal.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -143,7 +160,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"another copier works on {given.journal}\n")
         return TAKEN
     try:
-        status = _copy(given, journal)
+        with journal:
+            status = _copy(given, journal)
     except DiffersError as error:
         sys.stderr.write(f"{error}\n")
         return DIFFERS
@@ -163,11 +181,12 @@ def _copy(given: argparse.Namespace, journal: Journal) -> int:
     starts = range(0, given.bytes, CHUNK_BYTES)[len(journal.digests) :]
     if not starts:
         return DONE
-    copy = Copy(given.source, given.target, sparse=given.sparse, pace=Pace(given.rate))
-    for start in starts:
-        journal.add(copy.chunk(start, min(given.bytes, start + CHUNK_BYTES)))
-        if time.monotonic() >= stops_s and start != starts[-1]:
-            return TIME_OVER
+    pace = Pace(given.rate)
+    with Copy(given.source, given.target, sparse=given.sparse, pace=pace) as copy:
+        for start in starts:
+            journal.add(copy.chunk(start, min(given.bytes, start + CHUNK_BYTES)))
+            if time.monotonic() >= stops_s and start != starts[-1]:
+                return TIME_OVER
     return DONE
 
 
@@ -199,4 +218,5 @@ def _die_with_parent() -> None:
 
 
 if __name__ == "__main__":
+    _die_with_parent()
     sys.exit(main())

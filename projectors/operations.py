@@ -122,11 +122,11 @@ def _told(
 
 def _progressed(row: OperationRow, seen: Seen, event: OperationProgressed) -> OperationRow:
     since_s = (seen.at - (row.progressed_at or row.created_at)).total_seconds()
-    more_bytes = max(0, event.done_bytes - row.done_bytes)
+    more_bytes = max(0, event.done_bytes - (row.copied_bytes or 0))
     return replace(
         row,
         step=_step(event),
-        done_bytes=event.done_bytes,
+        copied_bytes=event.done_bytes,
         of_bytes=event.of_bytes,
         bytes_per_s=int(more_bytes / since_s) if since_s > 0 else 0,
         progressed_at=seen.at,

@@ -325,9 +325,9 @@ class OperationRow(Tracked, frozen=True, kw_only=True):
     code: Refusal | None = None
     because: str = ""
     leftovers: tuple[str, ...] = ()
-    done_bytes: int = 0
-    of_bytes: int = 0
-    bytes_per_s: int = 0
+    copied_bytes: int | None = None
+    of_bytes: int | None = None
+    bytes_per_s: int | None = None
     progressed_at: Moment | None = None
     steps: tuple[AuditRow, ...] = ()
 

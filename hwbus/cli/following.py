@@ -44,7 +44,7 @@ def describe(event: dict[str, Any]) -> str:
     if isinstance(event.get("size_bytes"), int):
         details.append(format_size(event["size_bytes"]))
     if isinstance(event.get("of_bytes"), int):
-        details.append(copied(event))
+        details.append(copied(int(event.get("done_bytes", 0)), event["of_bytes"]))
     details += [clean(str(event[key])) for key in _TOLD if event.get(key)]
     return ", ".join([f"{kind} {verb}".strip(), *details])
 

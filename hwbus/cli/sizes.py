@@ -1,9 +1,7 @@
 """Sizes as people write and read them; on the wire there are only bytes."""
 
 import re
-from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any
 
 from schemas.units import BYTES_MAX
 
@@ -50,8 +48,7 @@ def format_size(size_bytes: int) -> str:
     return f"{scaled:.1f}".removesuffix(".0") + _UNITS[exponent]
 
 
-def copied(about: Mapping[str, Any]) -> str:
+def copied(done_bytes: int, of_bytes: int) -> str:
     """Return how far a copy is: ``300MiB of 1GiB, 29%``."""
-    done_bytes, of_bytes = int(about.get("done_bytes", 0)), int(about["of_bytes"])
     share = 100 * done_bytes // of_bytes if of_bytes else 0
     return f"{format_size(done_bytes)} of {format_size(of_bytes)}, {share}%"

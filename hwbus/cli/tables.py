@@ -155,8 +155,10 @@ def _of_cluster(kind: str, field: str = "name") -> Callable[[Row], str]:
 def _copied(row: Row, _brush: Brush) -> str:
     if not row.get("of_bytes"):
         return ""
-    rate = row.get("bytes_per_s", 0)
-    return copied(row) + (f", {format_size(rate)}/s" if rate else "")
+    rate = row.get("bytes_per_s")
+    return copied(row["copied_bytes"] or 0, row["of_bytes"]) + (
+        f", {format_size(rate)}/s" if rate else ""
+    )
 
 
 TABLES: dict[str, Table] = {

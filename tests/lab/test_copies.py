@@ -48,7 +48,7 @@ class Source:
     async def half_way(self, operation: str) -> Row:
         async def moving() -> bool:
             return any(
-                row["done_bytes"] for row in await self.house.rows("operations", id=operation)
+                row["copied_bytes"] for row in await self.house.rows("operations", id=operation)
             )
 
         await self.house.until(moving, what=f"{self.copy} is being filled")
@@ -83,7 +83,7 @@ async def _a_clone_under_load_survives_its_worker(source: Source) -> None:
     row = await house.row("operations", id=operation)
     assert row["kind"] == OperationKind.VOLUME_CLONE
     assert row["leftovers"] == []
-    assert 0 < before["done_bytes"] < before["of_bytes"] == 96 * MIB
+    assert 0 < before["copied_bytes"] < before["of_bytes"] == 96 * MIB
     assert before["bytes_per_s"] < 1.1 * RATE
     turns = [tool for tool in await house.tools(operation) if "node_workers.copier" in tool["argv"]]
     copied = [tool for tool in turns if tool["exit_status"] in {0, 3}]

@@ -237,9 +237,11 @@ def never_over_committed(world: World) -> None:
 
 def nothing_is_in_work_for(world: World, operation: str) -> bool:
     """Whether an operation has let go of all that it held; its time was not up."""
-    held = (*world.pools.values(), *world.volumes.values(), *world.snapshots.values())
-    read = any(operation in snapshot.readers for snapshot in world.snapshots.values())
-    return not read and all(thing.operation != operation for thing in held)
+    held = {pool.operation for pool in world.pools.values()}
+    held |= {volume.operation for volume in world.volumes.values()}
+    for snapshot in world.snapshots.values():
+        held |= {snapshot.operation, *snapshot.readers}
+    return operation not in held
 
 
 async def the_laws_hold(day: Day) -> None:

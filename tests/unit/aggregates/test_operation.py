@@ -4,10 +4,12 @@ from schemas.operation import (
     OperationEnded,
     OperationExpired,
     OperationKind,
+    OperationProgressed,
     OperationStarted,
     Outcome,
     ReportConcluded,
     ReportExpired,
+    ReportProgressed,
     ReportStarted,
     ReportStepRefused,
     StepRefused,
@@ -51,6 +53,15 @@ def test_an_operation_ends_once_and_nothing_follows() -> None:
     given(STARTED).when(CONCLUDED).then(ENDED)
     given(STARTED, ENDED).when(CONCLUDED).nothing()
     given(STARTED, ENDED).when(ReportExpired(operation=OPERATION, at=NOON)).nothing()
+
+
+def test_progress_is_noted_when_it_is_news_and_while_there_is_anything_to_do() -> None:
+    report = ReportProgressed(operation=OPERATION, done_bytes=0, of_bytes=8)
+    event = OperationProgressed(operation=OPERATION, done_bytes=0, of_bytes=8)
+    given(STARTED).when(report).then(event)
+    given(STARTED, event).when(report).nothing()
+    given(STARTED, ENDED).when(report).nothing()
+    given().when(report).nothing()
 
 
 def test_cancelling_is_a_wish_that_is_noted_once() -> None:
