@@ -1,6 +1,6 @@
 """Two measured shortcuts around nats-py, each beside the public path that it replaces.
 
-``FastClient`` uses these private names of nats-py 2.16 (pinned in pyproject for this reason):
+The clients use these private names of nats-py 2.16 (pinned in pyproject for this reason):
 
 * ``Client._process_msg``: what the parser calls for every message. For the subscriptions made
   by ``hear`` a plain function is called instead: no header parsing, no ``Msg``, no queue and no
@@ -8,6 +8,7 @@
 * ``Client._send_command``, ``_flush_queue``, ``_flush_pending``, ``_pending``,
   ``_pending_data_size``: a ready-made HPUB line is put where ``publish`` would put it, and what
   was never sent can be dropped when the connection is lost.
+* ``Client._send_ping``: the only way to learn of the answer to one ping.
 * ``Subscription._id``: which subscription the parser means.
 * ``Service._endpoints``, ``Endpoint._subscription``, ``Endpoint._num_requests`` of nats.micro:
   requests to a service take the same way, and are counted as nats.micro would.
@@ -25,6 +26,7 @@ import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.errors import ConnectionClosedError
 from nats.errors import Error as NatsError
 from nats.micro.service import Service
 
@@ -49,7 +51,10 @@ class Line(Protocol):
         ...
 
     async def hear(self, subject: str, hear: Hear) -> Unhear:
-        """Call *hear* for every message under *subject* until the returned function is awaited."""
+        """Call *hear* for every message under *subject* until the returned function is awaited.
+
+        Raises ``OutcomeUnknownError`` when the connection is closed for good.
+        """
         ...
 
     def forget_unsent(self) -> None:
@@ -57,7 +62,25 @@ class Line(Protocol):
         ...
 
 
-class FastClient(Client):
+class EchoingClient(Client):
+    """A client that can be asked whether it is really connected."""
+
+    async def echo(self, timeout_s: float) -> bool:
+        """Return whether the broker answers a ping in time; ``flush`` says yes with dead loops."""
+        if not self.is_connected:
+            return False
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._send_ping(answer)
+                await answer
+        except (NatsError, OSError, TimeoutError):
+            answer.cancel()
+            return False
+        return True
+
+
+class FastClient(EchoingClient):
     """A client whose hot paths bypass nats-py's conveniences."""
 
     def __init__(self) -> None:
@@ -77,7 +100,7 @@ class FastClient(Client):
 
     async def hear(self, subject: str, hear: Hear) -> Unhear:
         """Call *hear* straight from the parser."""
-        subscription = await self.subscribe(subject, cb=_ignored)
+        subscription = await _subscribe(self, subject, _ignored)
         sid = subscription._id  # noqa: SLF001  (see the module's docstring)
         self._fast[sid] = hear
 
@@ -130,7 +153,7 @@ class FastClient(Client):
         self._pending_data_size = 0
 
 
-class StockClient(Client):
+class StockClient(EchoingClient):
     """The same with what nats-py offers to everybody."""
 
     async def hear(self, subject: str, hear: Hear) -> Unhear:
@@ -141,7 +164,7 @@ class StockClient(Client):
             block = _status_block(headers) if headers else b""
             hear(message.subject.encode(), message.reply.encode(), message.data, block)
 
-        subscription = await self.subscribe(subject, cb=take)
+        subscription = await _subscribe(self, subject, take)
 
         async def unhear() -> None:
             await _unsubscribe(self, subscription)
@@ -175,6 +198,16 @@ def new_client(*, stock: bool | None = None) -> WireClient:
 
 async def _ignored(_message: Msg) -> None:
     """Be a callback; the parser never gets here for a fast subscription."""
+
+
+async def _subscribe(
+    client: Client, subject: str, take: Callable[[Msg], Awaitable[None]]
+) -> Subscription:
+    try:
+        return await client.subscribe(subject, cb=take)
+    except ConnectionClosedError as error:
+        # Between the closing and our hearing of it. nats-py's own error is nobody's to catch.
+        raise OutcomeUnknownError("the connection was closed for good") from error
 
 
 async def _unsubscribe(client: Client, subscription: Subscription) -> None:

@@ -71,18 +71,21 @@ async def connect(
     inbox_prefix: str = "_INBOX",
     within_s: float = 10.0,
     answer_within_s: float = 5.0,
+    patience_s: float = 30.0,
     stock: bool | None = None,
 ) -> AsyncIterator[Wires]:
     """Connect, and stay connected through every restart of the broker until the context is left.
 
-    *answer_within_s* is how long an append or an API request waits for its answer; *stock*
-    chooses nats-py's own paths (None: ``HWBUS_NATS_STOCK`` decides).
+    *answer_within_s* is how long an append or an API request waits for its answer. A connection
+    that has heard nothing for *patience_s* from a broker which greets others is closed for good:
+    iterators raise, and whoever holds it dials anew. *stock* chooses nats-py's own paths (None:
+    ``HWBUS_NATS_STOCK`` decides).
 
     Raises:
         ConnectionError: nobody accepted us within *within_s*.
         ForbiddenError: the broker does not let us in.
     """
-    core = Core(stock=stock, ask_timeout_s=answer_within_s)
+    core = Core(stock=stock, ask_timeout_s=answer_within_s, patience_s=patience_s)
     await core.open(
         [servers] if isinstance(servers, str) else list(servers),
         name=name,

@@ -15,6 +15,7 @@ import structlog
 from nats.errors import Error as NatsError
 
 from hwbus.fastnats import Asker, WireClient, new_client
+from hwbus.jetstream_vigil import Vigil
 from hwbus.ports import ForbiddenError, OutcomeUnknownError
 
 _LOG = structlog.get_logger("hwbus.jetstream")
@@ -22,6 +23,7 @@ _FORBIDDEN = re.compile(r'permissions violation for publish to "([^"]+)"', re.IG
 _TURNED_AWAY = "authorization violation"
 _PING_S = 10
 _SAME_TROUBLE_S = 30.0
+_ABANDON_S = 5.0
 Answered = TypeVar("Answered")
 
 
@@ -79,7 +81,7 @@ class _Envelope(msgspec.Struct):
 class Core:
     """A connection with a memory of what it went through, shared by all adapters on it."""
 
-    def __init__(self, *, stock: bool | None, ask_timeout_s: float) -> None:
+    def __init__(self, *, stock: bool | None, ask_timeout_s: float, patience_s: float) -> None:
         self.client: WireClient = new_client(stock=stock)
         self.counters: Counter[str] = Counter()
         self.up = asyncio.Event()
@@ -87,6 +89,8 @@ class Core:
         self.ask_timeout_s = ask_timeout_s
         self.name = ""
         self._asker: Asker | None = None
+        self._vigil: asyncio.Task[None] | None = None
+        self._patience_s = patience_s
         self._closing = False
         self._refused: asyncio.Future[None] | None = None
         self._last_error: Exception | None = None
@@ -133,6 +137,24 @@ class Core:
         self._asker = Asker(self.client, self.client.new_inbox())
         await self._asker.open()
         self.up.set()
+        vigil = Vigil(
+            self.client,
+            self._abandon,
+            servers=servers,
+            patience_s=self._patience_s,
+        )
+        self._vigil = asyncio.create_task(vigil.keep(), name=f"vigil of {name}")
+
+    async def _abandon(self) -> None:
+        """Close a connection that is not coming back; nats-py may not even manage that."""
+        self.counters["abandoned"] += 1
+        try:
+            async with asyncio.timeout(_ABANDON_S):
+                await self.client.close()
+        except (NatsError, OSError, TimeoutError) as error:
+            _LOG.warning("an abandoned connection did not close", error=repr(error))
+        if not self.gone.is_set():
+            await self._closed()
 
     async def _give_up(self, connecting: asyncio.Future[None], servers: list[str]) -> None:
         refused = self._refused is not None and self._refused.done()
@@ -148,6 +170,9 @@ class Core:
     async def close(self) -> None:
         """Send what waits to be sent, then close. Whoever waits for an answer is told."""
         self._closing = True
+        if self._vigil is not None:
+            self._vigil.cancel()
+            await asyncio.wait((self._vigil,))
         if self._asker is not None:
             await self._asker.close()
         await self.client.close()

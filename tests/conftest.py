@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import hwbus.lab.requirements
+from tests.support.house import EXCHANGED_LABS
 
 IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 
@@ -49,6 +50,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    exchanged = terminalreporter.config.stash.get(EXCHANGED_LABS, [])
+    if exchanged:
+        terminalreporter.section("labs that were exchanged because not all was well in them")
+        for found in exchanged:
+            terminalreporter.line(found, red=True)
     not_run = terminalreporter.config.stash[_NOT_RUN]
     if not not_run:
         return

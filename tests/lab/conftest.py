@@ -14,7 +14,7 @@ import pytest
 from hwbus.lab.client import LabClient, up
 from hwbus.lab.spec import LabSpec, PortSpec, ServiceSpec, uniform
 from hwbus.lab.workspace import Workspace
-from tests.support.house import SERVICES, Scene, playing
+from tests.support.house import EXCHANGED_LABS, NODES, SERVICES, House, Scene, playing
 
 
 class LabFactory:
@@ -80,19 +80,35 @@ def lab() -> Iterator[LabFactory]:
 
 
 @pytest.fixture
-def play(lab: LabFactory) -> Callable[[Scene], None]:
-    """`play(scene)` runs a scene in the lab with hwbus in it; its nodes have one disk of 20 GiB."""
-    machines = lab(nodes=3, disks=1, disk_size="20G", services=SERVICES)
-    play = playing(machines)
+def play(lab: LabFactory, request: pytest.FixtureRequest) -> Callable[[Scene], None]:
+    """`play(scene)` runs a scene in the lab with hwbus in it; its nodes have one disk of 20 GiB.
+
+    A lab in which not all is well before the scene is exchanged for a new one, and that is told at
+    the end of the session: it is no fault of this test, and must not be forgotten.
+    """
 
     def played(scene: Scene) -> None:
         try:
-            play(scene)
+            _play(_see_that_all_is_well)
+        except AssertionError as error:
+            notes = "; ".join(getattr(error, "__notes__", ()))
+            found = f"before {request.node.nodeid}: {error}; {notes}"
+            request.config.stash.setdefault(EXCHANGED_LABS, []).append(found)
+        _play(scene)
+
+    def _play(scene: Scene) -> None:
+        machines = lab(nodes=3, disks=1, disk_size="20G", services=SERVICES)
+        try:
+            playing(machines)(scene)
         except BaseException:
             lab.throw_away(machines)
             raise
 
     return played
+
+
+async def _see_that_all_is_well(house: House) -> None:
+    await house.ready(*NODES)
 
 
 @pytest.fixture

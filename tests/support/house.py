@@ -5,9 +5,11 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import msgspec
+import pytest
 
 from hwbus import subjects
 from hwbus.cli.lab import CONTROLLER, WORKER
@@ -26,6 +28,7 @@ from schemas.operation import Outcome
 from schemas.pool import FormPool, RemovePool
 from schemas.volume import DeleteVolume, ProvisionVolume
 
+EXCHANGED_LABS = pytest.StashKey[list[str]]()
 NODES = ("n1", "n2", "n3")
 SERVICES = (CONTROLLER, WORKER)
 ACTOR = "alice"
@@ -340,8 +343,12 @@ def playing(lab: LabClient) -> Callable[[Scene], None]:
             try:
                 async with asyncio.timeout(_SCENE_S):
                     await played()
-            except Exception:
-                print(await evidence(lab))
+            except Exception as error:
+                seen = await evidence(lab)
+                print(seen)
+                with NamedTemporaryFile("w", prefix="hwbus-evidence-", delete=False) as file:
+                    file.write(seen)
+                error.add_note(f"what there was to see is in {file.name}")
                 raise
 
         async def played() -> None:

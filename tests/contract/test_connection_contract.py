@@ -1,0 +1,40 @@
+"""What holds for a connection to the broker, whatever becomes of the broker or of the client."""
+
+import asyncio
+
+import pytest
+
+from hwbus.jetstream import connect
+from tests.support.nats import fresh_broker, until
+
+A = "hwbus.evt.volume.-.a"
+
+
+def test_a_connection_that_is_not_coming_back_is_given_up_once_the_broker_is_there() -> None:
+    async def story() -> None:
+        async with (
+            fresh_broker() as broker,
+            connect(broker.url, name="stuck", patience_s=1.0) as wires,
+            connect(broker.url, name="sound", patience_s=1.0) as sound,
+        ):
+            await wires.ensure_streams()
+            async with wires.log.follow(after=0) as batches:
+                await wires.log.append(A, b"1", after=0, message_id="1")
+                await anext(batches)
+                broker.kill()
+                client = wires._core.client
+                await until(lambda: client._reconnection_task is not None, within_s=10)
+                assert client._reconnection_task is not None
+                client._reconnection_task.cancel()
+                waiting = asyncio.ensure_future(anext(batches))
+                _, still = await asyncio.wait((waiting,), timeout=2.5)
+                assert still, "while nobody is there, nobody is to blame"
+                await broker.start()
+                with pytest.raises(ConnectionError, match="closed for good"):
+                    await waiting
+            await wires.until_gone()
+            assert wires.counters["abandoned"] == 1
+            await until(lambda: sound.connected, within_s=10)
+            assert "abandoned" not in sound.counters
+
+    asyncio.run(story())
