@@ -3,6 +3,7 @@
 import functools
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -36,7 +37,7 @@ def _why_no_lab() -> str | None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_NOT_RUN] = {}
-    config.pluginmanager.register(_Bookkeeping(config.stash[_NOT_RUN]), "what-was-not-run")
+    config.pluginmanager.register(_Bookkeeping(config), "what-was-not-run")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -71,6 +72,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    told = getattr(session.config, "workeroutput", None)
+    if told is not None:
+        # One of several processes: the one that started them prints what all of them found.
+        told["not_run"] = session.config.stash[_NOT_RUN]
+        told["exchanged"] = session.config.stash.get(EXCHANGED_LABS, [])
     if IN_CI and session.config.stash[_NOT_RUN] and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -78,8 +84,18 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 class _Bookkeeping:
     """Notes every test that was collected and not run, under its reason."""
 
-    def __init__(self, not_run: dict[str, list[str]]) -> None:
-        self._not_run = not_run
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._not_run = config.stash[_NOT_RUN]
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take over what one of several processes found."""
+        told = getattr(node, "workeroutput", {})
+        for reason, names in told.get("not_run", {}).items():
+            self._note(reason, *names)
+        exchanged = self._config.stash.setdefault(EXCHANGED_LABS, [])
+        exchanged.extend(told.get("exchanged", ()))
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         self._note("left out on the command line", *(item.nodeid for item in items))
@@ -93,7 +109,9 @@ class _Bookkeeping:
             self._note(_reason(report.longrepr), report.nodeid)
 
     def _note(self, reason: str, *names: str) -> None:
-        self._not_run.setdefault(reason, []).extend(names)
+        # Each of several processes collects all tests.
+        known = self._not_run.setdefault(reason, [])
+        known.extend(name for name in names if name not in known)
 
 
 def _reason(longrepr: object) -> str:
