@@ -126,6 +126,7 @@ def _create(snapshot: Snapshot, command: CreateSnapshot, facts: Facts) -> Decisi
         size_bytes=volume.size_bytes,
         reserve_bytes=reserve_bytes,
         layout=volume.layout,
+        header_bytes=volume.header_bytes,
     )
     return _no_room(began, facts) or (began,)
 
@@ -135,10 +136,11 @@ def _reserve_bytes(volume: Volume, asked: int | None) -> int:
 
     It counts chunks of 4 KiB, one more for the addresses of each 256, and two at the head.
     """
-    chunks = -(-volume.size_bytes // _CHUNK_BYTES)
+    leg_bytes = volume.size_bytes + volume.header_bytes
+    chunks = -(-leg_bytes // _CHUNK_BYTES)
     tables = (chunks + _CHUNKS_A_TABLE) // _CHUNKS_A_TABLE
     most = (_CHUNKS_OF_HEAD + chunks + tables) * _CHUNK_BYTES
-    return min(asked or -(-volume.size_bytes // _RESERVE_SHARE), most)
+    return min(asked or -(-leg_bytes // _RESERVE_SHARE), most)
 
 
 def _no_room(began: SnapshotCreationBegan, facts: Facts) -> Refused | None:
@@ -157,7 +159,7 @@ def room_for(began: SnapshotCreationBegan) -> Reserve:
         pool=began.pool,
         node=began.node,
         claim=began.uid,
-        size_bytes=began.size_bytes if thin else began.reserve_bytes,
+        size_bytes=began.size_bytes + began.header_bytes if thin else began.reserve_bytes,
         operation=began.operation,
         thin=thin,
     )

@@ -6,7 +6,7 @@ from typing import assert_never
 
 import msgspec
 
-from aggregates import attaching, concluding
+from aggregates import attaching, concluding, encrypting
 from aggregates.decision import Decision, Facts
 from aggregates.health import ailing
 from aggregates.ledger import short_of
@@ -20,6 +20,8 @@ from schemas.attaching import (
     DetachVolume,
     LimitVolume,
 )
+from schemas.encrypting import EncryptingEvent, RekeyVolume
+from schemas.keys import header_bytes
 from schemas.pool import Reserve
 from schemas.refusals import Refusal
 from schemas.units import readable
@@ -49,6 +51,7 @@ from schemas.volume import (
 )
 
 STRIPES_MIN = 2
+_OfReady = GrowVolume | DeleteVolume | AttachingCommand | RekeyVolume
 
 
 class VolumePhase(StrEnum):
@@ -66,13 +69,15 @@ class VolumePhase(StrEnum):
     DETACHING = "detaching"
     LIMITING = "limiting"
     LOCKED = "locked"
+    REKEYING = "rekeying"
 
 
 class Volume(msgspec.Struct, frozen=True, kw_only=True):
     """One volume. ``size_bytes`` is what was asked for until the node says what it is.
 
     ``until`` is when the hold on it is over; None: it is not held. ``locked_for`` is the snapshot
-    that is worked on, ``snapshots`` are those that may be there.
+    that is worked on, ``snapshots`` are those that may be there. ``key_ref`` says where the key
+    of an encrypted one is, ``rekeying`` the one that an operation is putting in its place.
     """
 
     phase: VolumePhase = VolumePhase.ABSENT
@@ -89,11 +94,18 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     use: attaching.Use = attaching.Use()
     locked_for: str = ""
     snapshots: frozenset[str] = frozenset()
+    key_ref: str = ""
+    rekeying: str = ""
+
+    @property
+    def header_bytes(self) -> int:
+        """By how much its leg is larger than it."""
+        return header_bytes(self.key_ref)
 
 
 def decide(
-    volume: Volume, command: VolumeCommand | AttachingCommand, facts: Facts
-) -> Decision[VolumeEvent | AttachingEvent]:
+    volume: Volume, command: VolumeCommand | AttachingCommand | RekeyVolume, facts: Facts
+) -> Decision[VolumeEvent | AttachingEvent | EncryptingEvent]:
     """Say what shall happen. May refuse a request; never refuses a report."""
     match command:
         case ProvisionVolume():
@@ -106,6 +118,9 @@ def decide(
             return _unheld(volume, command, facts) or _end_hold(volume, command, facts)
         case AttachVolume() | DetachVolume() | LimitVolume():
             return _unready(volume, command, facts) or attaching.decide(volume, command, facts)
+        case RekeyVolume():
+            no = encrypting.no_reference(command.key_ref) or _unready(volume, command, facts)
+            return no or encrypting.decide(volume, command, facts)
         case LockVolume():
             return _lock(volume, command)
         case ConcludeVolume():
@@ -123,6 +138,9 @@ def decide(
 
 
 def _provision(volume: Volume, command: ProvisionVolume, facts: Facts) -> Decision[VolumeEvent]:
+    no = encrypting.no_reference(command.key_ref)
+    if no is not None:
+        return no
     if volume.phase is not VolumePhase.ABSENT:
         there = f"there is a volume {command.volume} ({volume.phase.value})"
         return refuse(Refusal.VOLUME_EXISTS, there)
@@ -144,23 +162,23 @@ def _provision(volume: Volume, command: ProvisionVolume, facts: Facts) -> Decisi
             layout=command.layout,
             stripes=command.stripes,
             filesystem=command.filesystem,
+            key_ref=command.key_ref,
         ),
     )
 
 
-def _unready(
-    volume: Volume, command: GrowVolume | DeleteVolume | AttachingCommand, facts: Facts
-) -> Refused | None:
+def _unready(volume: Volume, command: _OfReady, facts: Facts) -> Refused | None:
     if volume.phase is VolumePhase.HELD:
         held = f"{command.volume} is deleted, and held until {_read(volume.until)}"
         return refuse(Refusal.VOLUME_HELD, held)
     return _unfree(volume, command, facts) or _kept(volume, command)
 
 
-def _kept(volume: Volume, command: GrowVolume | DeleteVolume | AttachingCommand) -> Refused | None:
+def _kept(volume: Volume, command: _OfReady) -> Refused | None:
     """Return why the snapshots of the volume stand in the way, or None."""
     thin = volume.layout is Layout.THIN
-    hindered = isinstance(command, DeleteVolume) or (isinstance(command, GrowVolume) and not thin)
+    hindered = isinstance(command, DeleteVolume | RekeyVolume)
+    hindered = hindered or (isinstance(command, GrowVolume) and not thin)
     if not volume.snapshots or not hindered:
         return None
     kept = f"{command.volume} has the snapshots {', '.join(sorted(volume.snapshots))}"
@@ -182,7 +200,7 @@ def _read(moment: datetime | None) -> str:
 
 def _unfree(
     volume: Volume,
-    command: GrowVolume | DeleteVolume | UndeleteVolume | PurgeVolume | AttachingCommand,
+    command: _OfReady | UndeleteVolume | PurgeVolume,
     facts: Facts,
 ) -> Refused | None:
     no = _taken(volume, command.volume)
@@ -236,6 +254,7 @@ def _grow(volume: Volume, command: GrowVolume, facts: Facts) -> Decision[VolumeE
             size_bytes=command.size_bytes,
             layout=volume.layout,
             stripes=volume.stripes,
+            header_bytes=volume.header_bytes,
         ),
     )
 
@@ -310,7 +329,9 @@ def _end_hold(
     )
 
 
-def _conclude(volume: Volume, report: ConcludeVolume) -> Decision[VolumeEvent | AttachingEvent]:
+def _conclude(
+    volume: Volume, report: ConcludeVolume
+) -> Decision[VolumeEvent | AttachingEvent | EncryptingEvent]:
     match volume.phase:
         case VolumePhase.PROVISIONING:
             return (concluding.provisioned(volume, report),)
@@ -330,6 +351,8 @@ def _conclude(volume: Volume, report: ConcludeVolume) -> Decision[VolumeEvent | 
             return attaching.limited(volume, report)
         case VolumePhase.LOCKED:
             return (concluding.unlocked(volume, report),)
+        case VolumePhase.REKEYING:
+            return (encrypting.rekeyed(volume, report),)
         case VolumePhase.ABSENT | VolumePhase.READY | VolumePhase.HELD:
             return ()
         case _:

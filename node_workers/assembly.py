@@ -9,6 +9,7 @@ from node_workers.figures import Figures
 from node_workers.health import Checkups
 from node_workers.inventory import observe
 from node_workers.keeping import KeepingRunner
+from node_workers.keys import KeySource, NoKeys
 from node_workers.lvm import LvmStorage
 from node_workers.observation import Observation
 from node_workers.outbox import Outbox
@@ -25,6 +26,7 @@ SIMULATED = (
     Capability.THIN,
     Capability.EXT4,
     Capability.XFS,
+    Capability.ENCRYPTION,
     Capability.SIMULATED,
 )
 
@@ -32,7 +34,7 @@ SIMULATED = (
 class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where a worker works: the node, how it is reached, and the machine under it.
 
-    ``capabilities`` None: the machine's tools are asked.
+    ``capabilities`` None: the machine's tools are asked. ``keys`` gives those of encrypted volumes.
     """
 
     node: str
@@ -41,6 +43,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     address: str = ""
     zone: str = ""
     capabilities: tuple[Capability, ...] | None = None
+    keys: KeySource = NoKeys()
 
 
 async def assemble(
@@ -68,7 +71,7 @@ async def assemble(
         node=place.node,
         state=state,
         outbox=outbox,
-        storage=LvmStorage(runner, place.sysfs, node=place.node),
+        storage=LvmStorage(runner, place.sysfs, node=place.node, keys=place.keys),
         observe=look,
         presence=Presence(
             node=place.node,

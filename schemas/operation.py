@@ -24,6 +24,7 @@ class OperationKind(StrEnum):
     VOLUME_ATTACH = "volume-attach"
     VOLUME_DETACH = "volume-detach"
     VOLUME_LIMIT = "volume-limit"
+    VOLUME_REKEY = "volume-rekey"
     SNAPSHOT_CREATE = "snapshot-create"
     SNAPSHOT_DELETE = "snapshot-delete"
     SNAPSHOT_ROLL_BACK = "snapshot-roll-back"

@@ -79,10 +79,13 @@ class ReportSnapshotFill(Report, frozen=True, kw_only=True, tag="snapshot.report
     overflowed: bool = False
 
 
-class SnapshotCreationBegan(Event, frozen=True, kw_only=True, tag="snapshot.creation-began.v1"):
+class SnapshotCreationBegan(
+    Event, frozen=True, kw_only=True, omit_defaults=True, tag="snapshot.creation-began.v1"
+):
     """A snapshot of that volume, which is ``size_bytes`` large, shall be taken in its pool.
 
     ``reserve_bytes`` is what is set aside for what changes; 0 for a thin one, which shares.
+    The leg of the volume is larger than it by ``header_bytes``.
     """
 
     snapshot: Name
@@ -96,6 +99,7 @@ class SnapshotCreationBegan(Event, frozen=True, kw_only=True, tag="snapshot.crea
     size_bytes: Bytes
     reserve_bytes: SomeBytes = 0
     layout: Layout = Layout.LINEAR
+    header_bytes: SomeBytes = 0
 
 
 class SnapshotCreated(Event, frozen=True, kw_only=True, tag="snapshot.created.v1"):

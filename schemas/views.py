@@ -167,6 +167,7 @@ class VolumeState(StrEnum):
     ATTACHING = "attaching"
     DETACHING = "detaching"
     LIMITING = "limiting"
+    REKEYING = "rekeying"
     LOCKED = "locked"
 
 
@@ -174,7 +175,8 @@ class VolumeRow(Tracked, frozen=True, kw_only=True):
     """One volume. ``wanted_bytes`` is what a running operation is making of ``size_bytes``.
 
     While a consumer has it, ``attached_device`` is what it uses, and ``limits`` hold in ``cgroup``.
-    One that is deleted and ``held`` goes for good after ``held_until``.
+    One that is deleted and ``held`` goes for good after ``held_until``. One that is ``encrypted``
+    opens by the key that its node finds under ``key_ref``; no key is in any view.
 
     ``candidates``, the pools that were looked at when it was placed, with their scores, is filled
     by the view ``volume`` only.
@@ -190,6 +192,8 @@ class VolumeRow(Tracked, frozen=True, kw_only=True):
     layout: Layout = Layout.LINEAR
     stripes: int = 1
     filesystem: Filesystem = Filesystem.NONE
+    encrypted: bool = False
+    key_ref: str = ""
     pool: str = ""
     node: str = ""
     device: str = ""

@@ -6,6 +6,7 @@ from typing import Annotated
 import msgspec
 
 from schemas.grammar import Event, Report, Request
+from schemas.keys import KeyRef
 from schemas.refusals import Refusal
 from schemas.units import Bytes, HoldSeconds, Id, Moment, Name, Seconds, SomeBytes, Text
 
@@ -46,8 +47,13 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     because: str = ""
 
 
-class ProvisionVolume(Request, frozen=True, kw_only=True, tag="volume.provision.v1"):
-    """Make a volume. ``pool`` and ``node``, where given, narrow down where it may be put."""
+class ProvisionVolume(
+    Request, frozen=True, kw_only=True, omit_defaults=True, tag="volume.provision.v1"
+):
+    """Make a volume. ``pool`` and ``node``, where given, narrow down where it may be put.
+
+    With ``key_ref`` it is encrypted, by the key that its node finds there.
+    """
 
     volume: Name
     size_bytes: Bytes
@@ -57,6 +63,7 @@ class ProvisionVolume(Request, frozen=True, kw_only=True, tag="volume.provision.
     pool: Name | None = None
     node: Name | None = None
     deadline_s: Seconds = 600
+    key_ref: KeyRef | None = None
 
 
 class GrowVolume(Request, frozen=True, kw_only=True, tag="volume.grow.v1"):
@@ -138,8 +145,13 @@ class ReportVolumeSnapshotGone(
     snapshot: Name
 
 
-class VolumeProvisioningBegan(Event, frozen=True, kw_only=True, tag="volume.provisioning-began.v1"):
-    """A volume shall be made, in the first of ``candidates`` that keeps its word."""
+class VolumeProvisioningBegan(
+    Event, frozen=True, kw_only=True, omit_defaults=True, tag="volume.provisioning-began.v1"
+):
+    """A volume shall be made, in the first of ``candidates`` that keeps its word.
+
+    With ``key_ref`` it is encrypted, and its leg larger than it by the header.
+    """
 
     volume: Name
     uid: Id
@@ -150,6 +162,7 @@ class VolumeProvisioningBegan(Event, frozen=True, kw_only=True, tag="volume.prov
     layout: Layout = Layout.LINEAR
     stripes: Stripes = 1
     filesystem: Filesystem = Filesystem.NONE
+    key_ref: KeyRef | None = None
 
 
 class VolumeProvisioned(Event, frozen=True, kw_only=True, tag="volume.provisioned.v1"):
@@ -175,8 +188,13 @@ class VolumeProvisioningFailed(
     because: str
 
 
-class VolumeGrowthBegan(Event, frozen=True, kw_only=True, tag="volume.growth-began.v1"):
-    """The volume, which is ``from_bytes`` large in that pool, shall become ``size_bytes``."""
+class VolumeGrowthBegan(
+    Event, frozen=True, kw_only=True, omit_defaults=True, tag="volume.growth-began.v1"
+):
+    """The volume, which is ``from_bytes`` large in that pool, shall become ``size_bytes``.
+
+    Its leg is larger by ``header_bytes``.
+    """
 
     volume: Name
     uid: Id
@@ -188,6 +206,7 @@ class VolumeGrowthBegan(Event, frozen=True, kw_only=True, tag="volume.growth-beg
     size_bytes: Bytes
     layout: Layout = Layout.LINEAR
     stripes: Stripes = 1
+    header_bytes: SomeBytes = 0
 
 
 class VolumeGrown(Event, frozen=True, kw_only=True, tag="volume.grown.v1"):

@@ -7,6 +7,7 @@ from schemas.attaching import AttachingCommand, AttachingEvent
 from schemas.attachment import ATTACHMENTS, AttachmentCommand, AttachmentEvent
 from schemas.commit import Commit
 from schemas.disk import DISKS, DiskCommand, DiskEvent
+from schemas.encrypting import EncryptingCommand, EncryptingEvent
 from schemas.grammar import Event, Message, Report, Request, kind_and_verb
 from schemas.node import NODES, NodeCommand, NodeEvent
 from schemas.operation import OPERATIONS, OperationCommand, OperationEvent
@@ -23,6 +24,7 @@ AnyCommand = (
     | ShrinkCommand
     | VolumeCommand
     | AttachingCommand
+    | EncryptingCommand
     | ReplicaCommand
     | AttachmentCommand
     | OperationCommand
@@ -35,6 +37,7 @@ AnyEvent = (
     | ShrinkEvent
     | VolumeEvent
     | AttachingEvent
+    | EncryptingEvent
     | ReplicaEvent
     | AttachmentEvent
     | OperationEvent
@@ -46,7 +49,7 @@ COMMANDS: dict[str, tuple[type[Request | Report], ...]] = {
     NODES: get_args(NodeCommand),
     DISKS: get_args(DiskCommand),
     POOLS: get_args(PoolCommand | ShrinkCommand),
-    VOLUMES: get_args(VolumeCommand | AttachingCommand),
+    VOLUMES: get_args(VolumeCommand | AttachingCommand | EncryptingCommand),
     REPLICAS: get_args(ReplicaCommand),
     ATTACHMENTS: get_args(AttachmentCommand),
     OPERATIONS: get_args(OperationCommand),
@@ -56,7 +59,7 @@ EVENTS: dict[str, tuple[type[Event], ...]] = {
     NODES: get_args(NodeEvent),
     DISKS: get_args(DiskEvent),
     POOLS: get_args(PoolEvent | ShrinkEvent),
-    VOLUMES: get_args(VolumeEvent | AttachingEvent),
+    VOLUMES: get_args(VolumeEvent | AttachingEvent | EncryptingEvent),
     REPLICAS: get_args(ReplicaEvent),
     ATTACHMENTS: get_args(AttachmentEvent),
     OPERATIONS: get_args(OperationEvent),
