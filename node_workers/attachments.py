@@ -75,10 +75,10 @@ class Attachments:
             return found
         if not wanted.keys:
             raise UnsuitableError("wrong-key", f"{path} is encrypted, and no key is named")
-        key = await self._luks.key_for(path, uid, wanted.keys, cause=cause)
-        return await self._luks.ensure_open(
-            name, uid, path, key, discards=is_thin(volume), cause=cause
+        opened, _ = await self._luks.open(
+            name, uid, path, wanted.keys, discards=is_thin(volume), cause=cause
         )
+        return opened
 
     async def _active(self, pool_uid: str, wanted: Attachment, *, cause: str) -> LogicalVolume:
         name = f"{wanted.pool}/{wanted.volume}"

@@ -34,6 +34,7 @@ _TIMEOUT_S = 120.0
 _NONE = 1  # what dmsetup answers for a device that does not exist
 _DAMAGED, _WRONG_KEY, _NO_SUCH_TOOL = 1, 2, 127
 _SLOTS_MAX = 32
+_TEST = ("--test-passphrase",)
 _SLOT = ("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000")
 _HEADER = (
     *("--type", "luks2", "--cipher", "aes-xts-plain64", "--key-size", "512"),
@@ -85,6 +86,12 @@ class Luks:
         none of them, ``NotThereError`` and ``RefusedToTouchError`` if the header is not ours.
         """
         await self._require_header(path, uid, cause=cause)
+        return await self._first(path, references, _TEST, cause=cause)
+
+    async def _first(
+        self, path: str, references: Sequence[str], how: Sequence[str], *, cause: str
+    ) -> Key:
+        """Open *path* with the first key that does, in the way of *how*; return that key."""
         missing: list[NoKeyError] = []
         for reference in references:
             try:
@@ -92,7 +99,7 @@ class Luks:
             except NoKeyError as error:
                 missing.append(error)
                 continue
-            if await self._opens(path, key, cause=cause):
+            if await self._opens(path, key, *how, cause=cause):
                 return key
         if missing:
             raise next((one for one in missing if one.reason == "key-source-silent"), missing[0])
@@ -124,21 +131,27 @@ class Luks:
             size_bytes=sectors * _SECTOR_BYTES,
         )
 
-    async def ensure_open(
-        self, volume: str, uid: str, path: str, key: Key, *, discards: bool, cause: str
-    ) -> Opened:
-        """Have the plain side there. Raises ``InUseError`` if somebody else has *path* open."""
-        found = await self.find(volume, uid, cause=cause)
-        if found is not None:
-            return found
-        argv = ("cryptsetup", "open", "--type", "luks2", *(("--allow-discards",) * discards))
-        await self._must(
-            *argv, "--key-file", "-", path, _name(volume), stdin=key.reveal(), cause=cause
-        )
+    async def open(
+        self,
+        volume: str,
+        uid: str,
+        path: str,
+        references: Sequence[str],
+        *,
+        discards: bool,
+        cause: str,
+    ) -> tuple[Opened, Key]:
+        """Open the plain side, which is not there; return it, and the key that did it.
+
+        Raises as ``key_for`` does, and ``InUseError`` if somebody else has *path* open.
+        """
+        await self._require_header(path, uid, cause=cause)
+        how = (*(("--allow-discards",) if discards else ()), _name(volume))
+        key = await self._first(path, references, how, cause=cause)
         found = await self.find(volume, uid, cause=cause)
         if found is None:
             raise NotThereError("device-missing", f"{MAPPED}{volume} vanished when it was made")
-        return found
+        return found, key
 
     async def ensure_size(
         self, volume: str, opened: Opened, size_bytes: int, key: Key, *, cause: str
@@ -162,8 +175,12 @@ class Luks:
         """Have no plain side; returns whether there was one. Raises ``InUseError``."""
         if await self.find(volume, uid, cause=cause) is None:
             return False
-        await self._must("cryptsetup", "close", _name(volume), cause=cause)
+        await self.close(volume, cause=cause)
         return True
+
+    async def close(self, volume: str, *, cause: str) -> None:
+        """Close the plain side that is known to be there. Raises ``InUseError``."""
+        await self._must("cryptsetup", "close", _name(volume), cause=cause)
 
     async def ensure_keys(
         self, path: str, uid: str, keys: Sequence[str], dropped: Sequence[str], *, cause: str
@@ -219,10 +236,9 @@ class Luks:
                 return
             await self._must(*remove, stdin=key.reveal(), cause=cause)
 
-    async def _opens(self, path: str, key: Key, *, cause: str) -> bool:
+    async def _opens(self, path: str, key: Key, *how: str, cause: str) -> bool:
         execution = await self._must(
-            *("cryptsetup", "open", "--test-passphrase", "--type", "luks2", "--key-file", "-"),
-            path,
+            *("cryptsetup", "open", "--type", "luks2", "--key-file", "-", path, *(how or _TEST)),
             stdin=key.reveal(),
             accepted=frozenset({0, _WRONG_KEY}),
             cause=cause,

@@ -56,7 +56,9 @@ class EncryptedVolumes:
         fresh = False
         if not growing:
             fresh = await self._luks.ensure_formatted(path, spec.uid, spec.keys[0], cause=cause)
-        stable = await self._devices.find(spec.name, spec.uid, cause=cause)
+        stable = None
+        if not fresh:
+            stable = await self._devices.find(spec.name, spec.uid, cause=cause)
         async with self._opened(spec, stable, cause=cause) as (opened, resize):
             if not growing and stable is None:
                 await self._luks.ensure_blank(opened, made=fresh, cause=cause)
@@ -98,10 +100,15 @@ class EncryptedVolumes:
     ) -> AsyncIterator[tuple[Opened, Callable[[int], Awaitable[None]]]]:
         """Give the plain side, and what resizes it; afterwards it is there only if attached."""
         path = _path(spec)
-        key = await self._luks.key_for(path, spec.uid, spec.keys, cause=cause)
-        opened = await self._luks.ensure_open(
-            *(spec.name, spec.uid, path, key), discards=spec.layout is Layout.THIN, cause=cause
-        )
+        found = await self._luks.find(spec.name, spec.uid, cause=cause)
+        if found is None:
+            thin = spec.layout is Layout.THIN
+            opened, key = await self._luks.open(
+                spec.name, spec.uid, path, spec.keys, discards=thin, cause=cause
+            )
+        else:
+            opened = found
+            key = await self._luks.key_for(path, spec.uid, spec.keys, cause=cause)
 
         async def resize(size_bytes: int) -> None:
             await self._luks.ensure_size(spec.name, opened, size_bytes, key, cause=cause)
@@ -112,10 +119,10 @@ class EncryptedVolumes:
             # The first trouble is the one to be told; whoever comes next closes what is left.
             with contextlib.suppress(StorageError):
                 if stable is None:
-                    await self._luks.ensure_closed(spec.name, spec.uid, cause=cause)
+                    await self._luks.close(spec.name, cause=cause)
             raise
         if stable is None:
-            await self._luks.ensure_closed(spec.name, spec.uid, cause=cause)
+            await self._luks.close(spec.name, cause=cause)
 
     async def _ensure_filesystem(
         self, spec: VolumeSpec, opened: Opened, *, growing: bool, mounted: bool, cause: str

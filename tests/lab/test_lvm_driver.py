@@ -19,6 +19,7 @@ from node_workers.simulated.faults import SimulatedCrash
 from tests.lab.conftest import LabFactory
 from tests.support.attachment_contract import AttachmentContract
 from tests.support.clock import NOON
+from tests.support.encryption_contract import EncryptionContract
 from tests.support.hold_contract import HoldContract
 from tests.support.pool_contract import PoolContract
 from tests.support.snapshot_contract import SnapshotContract, snapshot
@@ -71,7 +72,9 @@ _CLEAN = """
 export LVM_SUPPRESS_FD_WARNINGS=1
 test ! -f $HOLDER || kill $(cat $HOLDER) 2>/dev/null || true
 for target in /mnt/mine /mnt/v1; do umount "$target" 2>/dev/null || true; done
-for device in /dev/mapper/hwbus:*; do [ ! -b "$device" ] || dmsetup remove "$device"; done
+for device in /dev/mapper/hwbus:* /dev/mapper/hwbus-crypt:*; do
+    [ ! -b "$device" ] || dmsetup remove "$device"
+done
 rm -rf /dev/hwbus
 for group in $(vgs --noheadings -o vg_name); do
     vgchange -q -an "$group" >/dev/null; vgremove -q -ff -y "$group" >/dev/null
@@ -146,6 +149,10 @@ class LabBench:
         script = "d = open(f'/dev/{v}', 'rb', 0); d.seek(at); print(d.read(512).decode())"
         return (await self._python(script, volume)).stdout.strip().strip("\x00")
 
+    async def finds(self, volume: str, text: str) -> bool:
+        script = f"sync; echo 3 > /proc/sys/vm/drop_caches; grep -c '{text}' /dev/{volume} || true"
+        return (await self.lab.shell(self.node, script)).strip() != "0"
+
     async def change(self, volume: str, mib: int) -> None:
         where = (f"of=/dev/{volume}", "bs=1M", f"count={mib}", "seek=50")
         await self.console("dd", "if=/dev/zero", *where, "oflag=direct", "status=none")
@@ -203,7 +210,12 @@ def bench(machine: LabBench) -> LabBench:
 
 
 class TestStorageOnARealKernel(
-    PoolContract, VolumeContract, HoldContract, AttachmentContract, SnapshotContract
+    PoolContract,
+    VolumeContract,
+    HoldContract,
+    AttachmentContract,
+    SnapshotContract,
+    EncryptionContract,
 ):
     @pytest.fixture
     def play(self, bench: LabBench) -> Play:
