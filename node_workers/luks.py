@@ -250,8 +250,8 @@ class Luks:
         strange = [one for one in found if (one.kind, one.uuid) != (SIGNATURE, luks_uuid(uid))]
         if strange:
             raise _foreign(path, f"{strange[0].kind} {strange[0].uuid}".strip())
-        if not found or not await self._slots(path, cause=cause):
-            raise NotThereError("header-lost", f"{path} has no whole header of ours any more")
+        if not found:  # one that is damaged says so itself when it is to be opened
+            raise NotThereError("header-lost", f"{path} has no header of ours any more")
 
     async def _slots(self, path: str, *, cause: str) -> int | None:
         """Return how many keys the header has room taken for; None: it cannot be read."""

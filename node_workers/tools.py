@@ -64,6 +64,10 @@ _MEANINGS: tuple[tuple[re.Pattern[str], Callable[[str], StorageError]], ...] = (
         lambda said: NotThereError("pool-missing", said),
     ),
     (
+        re.compile(r"No usable keyslot is available|is not a valid LUKS device"),
+        lambda said: NotThereError("header-lost", said),
+    ),
+    (
         re.compile(r"All key slots full|No space for new keyslot"),
         lambda said: UnsuitableError("no-key-slot", said),
     ),
