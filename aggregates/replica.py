@@ -246,6 +246,21 @@ def _note_rekeyed(
     )
 
 
+def _note_trouble(replica: Replica, report: ReportReplicaTrouble) -> Decision[ReplicaEvent]:
+    if replica.trouble == (report.code, report.because) and not report.permanent:
+        return ()
+    return (
+        ReplicaTroubled(
+            volume=report.volume,
+            node=report.node,
+            uid=report.uid,
+            code=report.code,
+            because=report.because,
+            permanent=report.permanent,
+        ),
+    )
+
+
 def _note(
     replica: Replica,
     spec: ReplicaSpec,
@@ -279,18 +294,7 @@ def _note(
                 ),
             )
         case ReportReplicaTrouble():
-            if replica.trouble == (report.code, report.because) and not report.permanent:
-                return ()
-            return (
-                ReplicaTroubled(
-                    volume=report.volume,
-                    node=report.node,
-                    uid=spec.uid,
-                    code=report.code,
-                    because=report.because,
-                    permanent=report.permanent,
-                ),
-            )
+            return _note_trouble(replica, report)
         case _:
             assert_never(report)
 

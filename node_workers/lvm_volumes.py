@@ -1,6 +1,7 @@
 """Logical volumes: made once, grown with what is on them, removed only when they are ours."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 
 import msgspec
 
@@ -204,7 +205,8 @@ class Volumes:
         path = _path(spec.pool, spec.name)
         size_bytes = _extents(spec, known.extent_bytes) * known.extent_bytes
         if spec.keys:
-            await self._encrypted.complete(spec, size_bytes, _nothing, growing=False, cause=cause)
+            extend = partial(self._extend, spec, 0, cause=cause)
+            await self._encrypted.complete(spec, size_bytes, extend, growing=False, cause=cause)
         elif spec.filesystem is not Filesystem.NONE:
             await self._filesystems.ensure_made(
                 path, spec.filesystem, spec.uid, mounted=False, cause=cause
@@ -230,13 +232,7 @@ class Volumes:
         extents = _extents(spec, group.extent_bytes)
         size_bytes = max(found.size_bytes, extents * group.extent_bytes)
         grown = size_bytes > found.size_bytes
-
-        async def extend() -> None:
-            if grown:
-                await self._tools.must(
-                    "lvextend", "--extents", str(extents), f"{spec.pool}/{spec.name}", cause=cause
-                )
-
+        extend = partial(self._extend, spec, extents if grown else 0, cause=cause)
         if found.encrypted or spec.keys:
             made = await self._encrypted.complete(
                 spec, size_bytes, extend, growing=growing, cause=cause
@@ -263,6 +259,12 @@ class Volumes:
         if kind is not Filesystem.NONE and (grown or not made):
             await self._filesystems.ensure_grown(path, kind, size_bytes, mounts, cause=cause)
         return _state(spec, size_bytes, changed=made or grown or not found.active)
+
+    async def _extend(self, spec: VolumeSpec, extents: int, *, cause: str) -> None:
+        """Extend the volume to so many extents; 0: it is as large as it shall be."""
+        if extents:
+            name = f"{spec.pool}/{spec.name}"
+            await self._tools.must("lvextend", "--extents", str(extents), name, cause=cause)
 
     async def _activate(self, volumes: Sequence[LogicalVolume], pool: str, *, cause: str) -> None:
         # LVM asks before it activates a thick snapshot, since its origin always comes with it.
@@ -359,10 +361,6 @@ def _state(spec: VolumeSpec, size_bytes: int, *, changed: bool) -> VolumeState:
         path=_path(spec.pool, spec.name),
         changed=changed,
     )
-
-
-async def _nothing() -> None:
-    """Extend nothing: it was made as large as it shall be."""
 
 
 def _path(pool: str, name: str) -> str:

@@ -222,7 +222,11 @@ class ReplicaState(StrEnum):
 
 
 class ReplicaRow(Tracked, frozen=True, kw_only=True):
-    """One leg of a volume on one node."""
+    """One leg of a volume on one node.
+
+    ``size_bytes`` includes the header of an encrypted one; each of ``keys``, which are references,
+    may open it: more than one while its key is being changed, or where that was given up.
+    """
 
     volume: str
     node: str
@@ -237,6 +241,7 @@ class ReplicaRow(Tracked, frozen=True, kw_only=True):
     layout: Layout = Layout.LINEAR
     stripes: int = 1
     filesystem: Filesystem = Filesystem.NONE
+    keys: tuple[str, ...] = ()
     device: str = ""
     operation: str = ""
 

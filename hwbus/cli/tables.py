@@ -219,6 +219,7 @@ TABLES: dict[str, Table] = {
             Column("SIZE", _growing, right=True),
             Column("LAYOUT", _layout),
             _text("filesystem", "FS"),
+            _text("key_ref", "KEY", wide=True),
             _text("node"),
             _text("pool"),
             _age(),
