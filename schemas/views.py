@@ -356,8 +356,9 @@ class UsageRow(Row, frozen=True, kw_only=True):
     ``capacity = allocated + free`` as ``vgs`` prints it, ``committed = allocated + reserved``,
     ``available = capacity - committed``. ``thin_bytes`` (part of ``allocated``) is set aside for
     thin volumes, which were promised ``thin_committed_bytes`` of it. A volume's ``capacity`` is
-    its size; a thin one has ``allocated`` 0, since its room is the thin pool's. The same holds for
-    a snapshot, but that the ``capacity`` of a thick one is its reserve. Pools count both.
+    its size, with the header of an encrypted one; a thin one has ``allocated`` 0, since its room is
+    the thin pool's. The same holds for a snapshot, but that the ``capacity`` of a thick one is its
+    reserve. Pools count both.
     """
 
     level: UsageLevel

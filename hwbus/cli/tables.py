@@ -243,6 +243,7 @@ TABLES: dict[str, Table] = {
             _state(),
             _size("size_bytes", "SIZE"),
             _text("device"),
+            _text("keys"),
             _text("why"),
         ),
         name=_on_node("replica", "volume"),
