@@ -212,8 +212,9 @@ class Luks:
         found = await self._filesystems.signatures(path, cause=cause)
         if not any((one.kind, one.uuid) == (SIGNATURE, luks_uuid(uid)) for one in found):
             return
-        if await self._slots(path, cause=cause):
-            await self._must("cryptsetup", "luksErase", "--batch-mode", path, cause=cause)
+        # One that is damaged has no slots to be found; where they were is overwritten all the same.
+        erase = ("cryptsetup", "luksErase", "--batch-mode", path)
+        await self._must(*erase, accepted=frozenset({0, _DAMAGED}), cause=cause)
         await self._zero(path, 0, HEADER_BYTES, cause=cause)
 
     async def _add(self, path: str, authority: Key, key: Key, *, cause: str) -> None:

@@ -1,5 +1,6 @@
 """Encrypted volumes on a real kernel: nothing plain on the disk, no key where none should be."""
 
+import asyncio
 import secrets
 from collections.abc import Callable
 
@@ -80,8 +81,8 @@ class Safe:
         assert legs[self.volume].size_bytes == 160 * MIB + HEADER_BYTES
 
     async def written(self) -> None:
-        await self.house.done(self.mounted)
-        await self.house.done(AttachVolume(volume=self.raw, consumer="host/raw"))
+        raw = AttachVolume(volume=self.raw, consumer="host/raw")
+        await asyncio.gather(self.house.done(self.mounted), self.house.done(raw))
         await self.shell(_WRITE.format(text=TEXT))
         await self.shell(
             f"for n in $(seq 5000); do echo '{TEXT}'; done | dd of=/dev/hwbus/{self.raw} bs=4096"
@@ -135,12 +136,14 @@ class Safe:
         await self.shell(_COMPARE)
 
     async def is_erased(self) -> None:
-        for volume in (self.volume, self.raw):
-            await self.house.done(DetachVolume(volume=volume))
-            tools = await self.house.tools(await self.house.done(DeleteVolume(volume=volume)))
-            ran = [tool["argv"][:2] for tool in tools if tool["exit_status"] == 0]
-            gone = next(number for number, argv in enumerate(ran) if argv[0] == "lvremove")
-            assert ["cryptsetup", "luksErase"] in ran[:gone]
+        await asyncio.gather(self._is_erased(self.volume), self._is_erased(self.raw))
+
+    async def _is_erased(self, volume: str) -> None:
+        await self.house.done(DetachVolume(volume=volume))
+        tools = await self.house.tools(await self.house.done(DeleteVolume(volume=volume)))
+        ran = [tool["argv"][:2] for tool in tools if tool["exit_status"] == 0]
+        gone = next(number for number, argv in enumerate(ran) if argv[0] == "lvremove")
+        assert ["cryptsetup", "luksErase"] in ran[:gone]
 
     async def no_key_is_written_down(self) -> None:
         house, texts = self.house, []
