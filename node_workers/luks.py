@@ -210,11 +210,12 @@ class Luks:
     async def erase(self, path: str, uid: str, *, cause: str) -> None:
         """Leave no slot of a header of ours on *path*: then no key opens what lies behind it."""
         found = await self._filesystems.signatures(path, cause=cause)
-        if not any((one.kind, one.uuid) == (SIGNATURE, luks_uuid(uid)) for one in found):
+        if any((one.kind, one.uuid) != (SIGNATURE, luks_uuid(uid)) for one in found):
             return
         # One that is damaged has no slots to be found; where they were is overwritten all the same.
         erase = ("cryptsetup", "luksErase", "--batch-mode", path)
-        await self._must(*erase, accepted=frozenset({0, _DAMAGED}), cause=cause)
+        if found:
+            await self._must(*erase, accepted=frozenset({0, _DAMAGED}), cause=cause)
         await self._zero(path, 0, HEADER_BYTES, cause=cause)
 
     async def _add(self, path: str, authority: Key, key: Key, *, cause: str) -> None:
