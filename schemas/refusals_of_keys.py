@@ -43,7 +43,7 @@ OF_KEYS: dict[str, tuple[str, str]] = {
     ),
     "HW-K007": (
         "The key under the reference does not open the volume; nothing was changed.",
-        "Put the key back that the volume was made, or last rekeyed, with: hwbus audit.",
+        "Put back the key of before; hwbus audit --object volume/NAME tells when it was changed.",
     ),
     "HW-K008": (
         "The new key is the one that opens the volume already.",
