@@ -93,7 +93,6 @@ class EncryptionContract:
             seen = await on.seen()
             assert seen is not None
             assert not seen.open
-            await on.bench.reboot()
             await attach(on, use("file:gone", OLD))
             assert await on.bench.read(DEVICE) == TEXT
 
