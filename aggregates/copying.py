@@ -16,6 +16,7 @@ from schemas.copying import (
     RestoreVolume,
     VolumeCloneBegan,
 )
+from schemas.encrypting import EncryptingEvent, RekeyVolume
 from schemas.refusals import Refusal
 from schemas.units import readable
 from schemas.volume import (
@@ -31,8 +32,8 @@ from schemas.volume import (
 OWN_SNAPSHOT_CHARACTERS = 8
 
 
-Command = VolumeCommand | AttachingCommand | CopyingCommand
-Happened = VolumeEvent | AttachingEvent | CopyingEvent
+Command = VolumeCommand | AttachingCommand | RekeyVolume | CopyingCommand
+Happened = VolumeEvent | AttachingEvent | EncryptingEvent | CopyingEvent
 
 
 def decide(volume: Volume, command: Command, facts: Facts) -> Decision[Happened]:
@@ -55,6 +56,7 @@ def _restore(command: RestoreVolume, facts: Facts) -> Decision[Happened]:
     if no is not None or snapshot is None:
         return no or refuse(Refusal.UNKNOWN_SNAPSHOT, f"there is no snapshot {command.snapshot}")
     no = _unsuitable(command, command.snapshot, snapshot.size_bytes, snapshot.node)
+    no = no or _unopened(command.snapshot, encrypted=snapshot.encrypted)
     if no is not None:
         return no
     wish = _wish(command, snapshot, facts)
@@ -115,6 +117,7 @@ def _clone(source: Volume | None, command: CloneVolume, facts: Facts) -> Decisio
     if source.layout is Layout.THIN and command.reserve_bytes is not None:
         return refuse(Refusal.NO_RESERVE, f"{command.source} is thin")
     no = _unsuitable(command, command.source, source.size_bytes, source.node)
+    no = no or _unopened(command.source, encrypted=bool(source.key_ref))
     if no is not None:
         return no
     layout = command.layout or _like(source.layout, command.stripes)
@@ -141,6 +144,11 @@ def _like(layout: Layout, stripes: int) -> Layout:
     if layout is Layout.THIN:
         return layout
     return Layout.STRIPED if stripes >= STRIPES_MIN else Layout.LINEAR
+
+
+def _unopened(source: str, *, encrypted: bool) -> Refused | None:
+    # A copy would carry the header of its source, which names that and opens by its keys.
+    return refuse(Refusal.ENCRYPTED_SOURCE, f"{source} is encrypted") if encrypted else None
 
 
 def _unsuitable(

@@ -8,6 +8,8 @@ from aggregates.ledger import room_bytes, rounded_bytes, short_of, thin_room_byt
 from aggregates.node import unfit
 from aggregates.pool import Pool, PoolPhase
 from schemas.answers import Refused, refuse
+from schemas.keys import header_bytes
+from schemas.node import Capability
 from schemas.pool import Reserve
 from schemas.refusals import Refusal
 from schemas.volume import Candidate, Layout, ProvisionVolume
@@ -65,7 +67,7 @@ def _candidate(
 ) -> Candidate:
     node, name = key
     no = unfit(world.nodes.get(node), node) or ailing(node, name, pool.staying, world.disks)
-    no = no or _cannot(request, pool, key, uid)
+    no = no or _cannot_encrypt(request, world, node) or _cannot(request, pool, key, uid)
     room = _room(request, pool)
     usable = pool.usable
     if no is not None or usable is None:
@@ -73,13 +75,20 @@ def _candidate(
         because = no.because if no is not None else f"{node}/{name} is not formed yet"
         return Candidate(node=node, pool=name, room_bytes=room, code=code, because=because)
     whole = usable.thin_bytes if request.layout is Layout.THIN else usable.size_bytes
-    wanted = rounded_bytes(request.size_bytes, usable.extent_bytes, request.stripes)
+    wanted = rounded_bytes(_leg_bytes(request), usable.extent_bytes, request.stripes)
     left = room - wanted - underway_bytes
     parts = {
         "room": _ROOM_POINTS * left // max(1, whole),
         "crowd": -_CROWD_POINTS * pool.ledger.claims,
     }
     return Candidate(node=node, pool=name, room_bytes=room, score=sum(parts.values()), parts=parts)
+
+
+def _cannot_encrypt(request: ProvisionVolume, world: World, name: str) -> Refused | None:
+    node = world.nodes.get(name)
+    if request.key_ref is None or node is None or Capability.ENCRYPTION in node.capabilities:
+        return None
+    return refuse(Refusal.CANNOT_ENCRYPT, f"{name} has no cryptsetup, or no dm-crypt")
 
 
 def _cannot(request: ProvisionVolume, pool: Pool, key: tuple[str, str], uid: str) -> Refused | None:
@@ -91,12 +100,16 @@ def _cannot(request: ProvisionVolume, pool: Pool, key: tuple[str, str], uid: str
         pool=name,
         node=node,
         claim=uid,
-        size_bytes=request.size_bytes,
+        size_bytes=_leg_bytes(request),
         operation=uid,
         thin=request.layout is Layout.THIN,
         stripes=request.stripes,
     )
     return short_of(pool.ledger, usable, pool.thin_ratio_percent, pool.volumes_max, wish)
+
+
+def _leg_bytes(request: ProvisionVolume) -> int:
+    return request.size_bytes + header_bytes(request.key_ref)
 
 
 def _room(request: ProvisionVolume, pool: Pool) -> int:
@@ -120,5 +133,5 @@ def _underway(world: World) -> dict[tuple[str, str], int]:
         if pool is None or volume.uid in pool.ledger.reserved or volume.uid in pool.ledger.settled:
             continue
         key = (first.node, first.pool)
-        asked[key] = asked.get(key, 0) + volume.size_bytes
+        asked[key] = asked.get(key, 0) + volume.size_bytes + volume.header_bytes
     return asked

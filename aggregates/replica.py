@@ -9,12 +9,14 @@ from msgspec.structs import replace
 from aggregates.decision import Decision, Facts
 from aggregates.node import unheard
 from schemas.answers import refuse
+from schemas.keys import Encryption
 from schemas.refusals import Refusal
 from schemas.replica import (
     CreateReplica,
     HoldReplica,
     KeepReplica,
     MergeReplica,
+    RekeyReplica,
     RemoveReplica,
     ReplicaCommand,
     ReplicaCreated,
@@ -23,6 +25,8 @@ from schemas.replica import (
     ReplicaHoldWanted,
     ReplicaKept,
     ReplicaMergeWanted,
+    ReplicaRekeyed,
+    ReplicaRekeyWanted,
     ReplicaRemovalWanted,
     ReplicaRemovalWithdrawn,
     ReplicaRemoved,
@@ -34,6 +38,7 @@ from schemas.replica import (
     ReportReplicaAbsent,
     ReportReplicaHeld,
     ReportReplicaPresent,
+    ReportReplicaRekeyed,
     ReportReplicaTrouble,
     ResizeReplica,
 )
@@ -57,17 +62,22 @@ class ReplicaPhase(StrEnum):
 _OUT_OF_USE = frozenset(
     {ReplicaPhase.HOLDING, ReplicaPhase.HELD, ReplicaPhase.GOING, ReplicaPhase.MERGING}
 )
+_KEYS_MAX = 30  # a LUKS2 header has 32 slots
 _MAY_BE_GONE = frozenset({ReplicaPhase.GOING, ReplicaPhase.STAYING, ReplicaPhase.HOLDING})
 
 
 class Replica(msgspec.Struct, frozen=True, kw_only=True):
-    """One leg. ``size_bytes`` is what the node last said, ``spec.size_bytes`` what is wanted."""
+    """One leg. ``size_bytes`` is what the node last said, ``spec.size_bytes`` what is wanted.
+
+    ``rekeyed`` is the generation of keys that the node last said it opens by.
+    """
 
     phase: ReplicaPhase = ReplicaPhase.ABSENT
     spec: ReplicaSpec | None = None
     size_bytes: int = 0
     created: bool = False
     trouble: tuple[Refusal, str] | None = None
+    rekeyed: int = 1
 
 
 def decide(replica: Replica, command: ReplicaCommand, facts: Facts) -> Decision[ReplicaEvent]:
@@ -78,13 +88,21 @@ def decide(replica: Replica, command: ReplicaCommand, facts: Facts) -> Decision[
         case (
             ReportReplicaPresent()
             | ReportReplicaHeld()
+            | ReportReplicaRekeyed()
             | ReportReplicaAbsent()
             | ReportReplicaTrouble()
         ):
             if replica.spec is None or replica.spec.uid != command.uid:
                 return ()
             return _note(replica, replica.spec, command)
-        case ResizeReplica() | RemoveReplica() | MergeReplica() | HoldReplica() | KeepReplica():
+        case (
+            ResizeReplica()
+            | RemoveReplica()
+            | MergeReplica()
+            | HoldReplica()
+            | KeepReplica()
+            | RekeyReplica()
+        ):
             if replica.spec is None:
                 where = f"{command.node} has no leg of {command.volume}"
                 return refuse(Refusal.UNKNOWN_REPLICA, where)
@@ -113,11 +131,18 @@ def _create(replica: Replica, command: CreateReplica, facts: Facts) -> Decision[
 def _want(
     replica: Replica,
     spec: ReplicaSpec,
-    command: ResizeReplica | RemoveReplica | MergeReplica | HoldReplica | KeepReplica,
+    command: ResizeReplica
+    | RemoveReplica
+    | MergeReplica
+    | HoldReplica
+    | KeepReplica
+    | RekeyReplica,
 ) -> Decision[ReplicaEvent]:
     match command:
         case MergeReplica():
             return _merge(replica, spec, command)
+        case RekeyReplica():
+            return _rekey(replica, spec, command)
         case ResizeReplica():
             if replica.phase in _OUT_OF_USE:
                 out = f"{command.volume} is being removed, or held"
@@ -177,10 +202,73 @@ def _merge(replica: Replica, spec: ReplicaSpec, command: MergeReplica) -> Decisi
     )
 
 
+def _rekey(replica: Replica, spec: ReplicaSpec, command: RekeyReplica) -> Decision[ReplicaEvent]:
+    """No reference is forgotten before the node has said that its key opens the leg no more."""
+    now = spec.encryption
+    if now is None:
+        return refuse(Refusal.NOT_ENCRYPTED, f"{command.volume} on {command.node} is not encrypted")
+    if replica.phase is not ReplicaPhase.PRESENT:
+        odd = f"{command.volume} on {command.node} is {replica.phase.value}"
+        return refuse(Refusal.REPLICA_BUSY, odd)
+    dropped = tuple(key for key in now.known if key not in command.keys)
+    if (command.keys, dropped) == (now.keys, now.dropped):
+        return ()
+    if len(command.keys) + len(dropped) > _KEYS_MAX:
+        many = f"{len(now.known)} keys of {command.volume} were wanted and never done with"
+        return refuse(Refusal.NO_KEY_SLOT, many)
+    return (
+        ReplicaRekeyWanted(
+            volume=command.volume,
+            node=command.node,
+            operation=command.operation,
+            uid=spec.uid,
+            encryption=Encryption(
+                keys=command.keys, dropped=dropped, generation=now.generation + 1
+            ),
+        ),
+    )
+
+
+def _note_rekeyed(
+    replica: Replica, spec: ReplicaSpec, report: ReportReplicaRekeyed
+) -> Decision[ReplicaEvent]:
+    now = spec.encryption
+    if now is None or report.generation != now.generation or now.generation == replica.rekeyed:
+        return ()
+    return (
+        ReplicaRekeyed(
+            volume=report.volume,
+            node=report.node,
+            uid=spec.uid,
+            keys=now.keys,
+            generation=now.generation,
+        ),
+    )
+
+
+def _note_trouble(replica: Replica, report: ReportReplicaTrouble) -> Decision[ReplicaEvent]:
+    if replica.trouble == (report.code, report.because) and not report.permanent:
+        return ()
+    return (
+        ReplicaTroubled(
+            volume=report.volume,
+            node=report.node,
+            uid=report.uid,
+            code=report.code,
+            because=report.because,
+            permanent=report.permanent,
+        ),
+    )
+
+
 def _note(
     replica: Replica,
     spec: ReplicaSpec,
-    report: ReportReplicaPresent | ReportReplicaHeld | ReportReplicaAbsent | ReportReplicaTrouble,
+    report: ReportReplicaPresent
+    | ReportReplicaHeld
+    | ReportReplicaRekeyed
+    | ReportReplicaAbsent
+    | ReportReplicaTrouble,
 ) -> Decision[ReplicaEvent]:
     match report:
         case ReportReplicaPresent():
@@ -189,6 +277,8 @@ def _note(
             if replica.phase is not ReplicaPhase.HOLDING:
                 return ()
             return (ReplicaHeld(volume=report.volume, node=report.node, uid=spec.uid),)
+        case ReportReplicaRekeyed():
+            return _note_rekeyed(replica, spec, report)
         case ReportReplicaAbsent():
             merging = replica.phase is ReplicaPhase.MERGING and report.merged
             if not merging and replica.phase not in _MAY_BE_GONE:
@@ -204,18 +294,7 @@ def _note(
                 ),
             )
         case ReportReplicaTrouble():
-            if replica.trouble == (report.code, report.because) and not report.permanent:
-                return ()
-            return (
-                ReplicaTroubled(
-                    volume=report.volume,
-                    node=report.node,
-                    uid=spec.uid,
-                    code=report.code,
-                    because=report.because,
-                    permanent=report.permanent,
-                ),
-            )
+            return _note_trouble(replica, report)
         case _:
             assert_never(report)
 
@@ -291,12 +370,25 @@ def evolve(replica: Replica, event: ReplicaEvent) -> Replica:
             return replace(replica, phase=ReplicaPhase.MERGING, trouble=None)
         case ReplicaRemovalWithdrawn():
             return replace(replica, phase=ReplicaPhase.STAYING, trouble=None)
+        case ReplicaRekeyWanted() | ReplicaRekeyed():
+            return _rekeyed(replica, event)
         case ReplicaRemoved():
             return Replica()
         case ReplicaTroubled():
             return replace(replica, trouble=(event.code, event.because))
         case _:
             assert_never(event)
+
+
+def _rekeyed(replica: Replica, event: ReplicaRekeyWanted | ReplicaRekeyed) -> Replica:
+    if replica.spec is None or replica.spec.encryption is None:
+        return replica
+    if isinstance(event, ReplicaRekeyWanted):
+        spec = replace(replica.spec, encryption=event.encryption)
+        return replace(replica, spec=spec, trouble=None)
+    now = Encryption(keys=event.keys, generation=event.generation)
+    spec = replace(replica.spec, encryption=now)
+    return replace(replica, spec=spec, rekeyed=event.generation, trouble=None)
 
 
 def _resizing(replica: Replica, size_bytes: int) -> Replica:

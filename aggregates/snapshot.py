@@ -80,6 +80,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     lost: str = ""
     readers: frozenset[str] = frozenset()
     of_operation: str = ""
+    encrypted: bool = False
 
 
 def decide(snapshot: Snapshot, command: SnapshotCommand, facts: Facts) -> Decision[SnapshotEvent]:
@@ -141,6 +142,7 @@ def _create(snapshot: Snapshot, command: CreateSnapshot, facts: Facts) -> Decisi
         reserve_bytes=reserve_bytes,
         layout=volume.layout,
         of_operation=command.operation,
+        header_bytes=volume.header_bytes,
     )
     return _no_room(began, facts) or (began,)
 
@@ -150,10 +152,11 @@ def _reserve_bytes(volume: Volume, asked: int | None) -> int:
 
     It counts chunks of 4 KiB, one more for the addresses of each 256, and two at the head.
     """
-    chunks = -(-volume.size_bytes // _CHUNK_BYTES)
+    leg_bytes = volume.size_bytes + volume.header_bytes
+    chunks = -(-leg_bytes // _CHUNK_BYTES)
     tables = (chunks + _CHUNKS_A_TABLE) // _CHUNKS_A_TABLE
     most = (_CHUNKS_OF_HEAD + chunks + tables) * _CHUNK_BYTES
-    return min(asked or -(-volume.size_bytes // _RESERVE_SHARE), most)
+    return min(asked or -(-leg_bytes // _RESERVE_SHARE), most)
 
 
 def _no_room(began: SnapshotCreationBegan, facts: Facts) -> Refused | None:
@@ -172,7 +175,7 @@ def room_for(began: SnapshotCreationBegan) -> Reserve:
         pool=began.pool,
         node=began.node,
         claim=began.uid,
-        size_bytes=began.size_bytes if thin else began.reserve_bytes,
+        size_bytes=began.size_bytes + began.header_bytes if thin else began.reserve_bytes,
         operation=began.operation,
         thin=thin,
     )
@@ -396,4 +399,5 @@ def _creating(event: SnapshotCreationBegan) -> Snapshot:
         size_bytes=event.size_bytes,
         layout=event.layout,
         of_operation=event.of_operation or "",
+        encrypted=bool(event.header_bytes),
     )

@@ -6,7 +6,7 @@ from typing import assert_never
 
 import msgspec
 
-from aggregates import attaching, concluding
+from aggregates import attaching, concluding, encrypting
 from aggregates.decision import Decision, Facts
 from aggregates.health import ailing
 from aggregates.ledger import short_of
@@ -21,6 +21,8 @@ from schemas.attaching import (
     LimitVolume,
 )
 from schemas.copying import CopyingEvent
+from schemas.encrypting import EncryptingEvent, RekeyVolume
+from schemas.keys import header_bytes
 from schemas.pool import Reserve
 from schemas.refusals import Refusal
 from schemas.units import readable
@@ -50,6 +52,7 @@ from schemas.volume import (
 )
 
 STRIPES_MIN = 2
+_OfReady = GrowVolume | DeleteVolume | AttachingCommand | RekeyVolume
 
 
 class VolumePhase(StrEnum):
@@ -68,13 +71,15 @@ class VolumePhase(StrEnum):
     DETACHING = "detaching"
     LIMITING = "limiting"
     LOCKED = "locked"
+    REKEYING = "rekeying"
 
 
 class Volume(msgspec.Struct, frozen=True, kw_only=True):
     """One volume. ``size_bytes`` is what was asked for until the node says what it is.
 
     ``until`` is when the hold on it is over; None: it is not held. ``locked_for`` is the snapshot
-    that is worked on, ``snapshots`` are those that may be there.
+    that is worked on, ``snapshots`` are those that may be there. ``key_ref`` says where the key
+    of an encrypted one is, ``rekeying`` the one that an operation is putting in its place.
     """
 
     phase: VolumePhase = VolumePhase.ABSENT
@@ -91,11 +96,18 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     use: attaching.Use = attaching.Use()
     locked_for: str = ""
     snapshots: frozenset[str] = frozenset()
+    key_ref: str = ""
+    rekeying: str = ""
+
+    @property
+    def header_bytes(self) -> int:
+        """By how much its leg is larger than it."""
+        return header_bytes(self.key_ref)
 
 
 def decide(
-    volume: Volume, command: VolumeCommand | AttachingCommand, facts: Facts
-) -> Decision[VolumeEvent | AttachingEvent | CopyingEvent]:
+    volume: Volume, command: VolumeCommand | AttachingCommand | RekeyVolume, facts: Facts
+) -> Decision[VolumeEvent | AttachingEvent | EncryptingEvent | CopyingEvent]:
     """Say what shall happen. May refuse a request; never refuses a report."""
     match command:
         case ProvisionVolume():
@@ -108,6 +120,9 @@ def decide(
             return _unheld(volume, command, facts) or _end_hold(volume, command, facts)
         case AttachVolume() | DetachVolume() | LimitVolume():
             return _unready(volume, command, facts) or attaching.decide(volume, command, facts)
+        case RekeyVolume():
+            no = encrypting.no_reference(command.key_ref) or _unready(volume, command, facts)
+            return no or encrypting.decide(volume, command, facts)
         case LockVolume():
             return _lock(volume, command)
         case ConcludeVolume():
@@ -142,7 +157,8 @@ def bad_layout(layout: Layout, stripes: int) -> Refused | None:
 
 
 def _provision(volume: Volume, command: ProvisionVolume, facts: Facts) -> Decision[VolumeEvent]:
-    no = name_taken(volume, command.volume, facts) or bad_layout(command.layout, command.stripes)
+    no = encrypting.no_reference(command.key_ref) or name_taken(volume, command.volume, facts)
+    no = no or bad_layout(command.layout, command.stripes)
     if no is not None:
         return no
     candidates = rank(command, facts.world, facts.uid)
@@ -157,23 +173,23 @@ def _provision(volume: Volume, command: ProvisionVolume, facts: Facts) -> Decisi
             layout=command.layout,
             stripes=command.stripes,
             filesystem=command.filesystem,
+            key_ref=command.key_ref,
         ),
     )
 
 
-def _unready(
-    volume: Volume, command: GrowVolume | DeleteVolume | AttachingCommand, facts: Facts
-) -> Refused | None:
+def _unready(volume: Volume, command: _OfReady, facts: Facts) -> Refused | None:
     if volume.phase is VolumePhase.HELD:
         held = f"{command.volume} is deleted, and held until {_read(volume.until)}"
         return refuse(Refusal.VOLUME_HELD, held)
     return _unfree(volume, command, facts) or _kept(volume, command)
 
 
-def _kept(volume: Volume, command: GrowVolume | DeleteVolume | AttachingCommand) -> Refused | None:
+def _kept(volume: Volume, command: _OfReady) -> Refused | None:
     """Return why the snapshots of the volume stand in the way, or None."""
     thin = volume.layout is Layout.THIN
-    hindered = isinstance(command, DeleteVolume) or (isinstance(command, GrowVolume) and not thin)
+    hindered = isinstance(command, DeleteVolume | RekeyVolume)
+    hindered = hindered or (isinstance(command, GrowVolume) and not thin)
     if not volume.snapshots or not hindered:
         return None
     kept = f"{command.volume} has the snapshots {', '.join(sorted(volume.snapshots))}"
@@ -195,7 +211,7 @@ def _read(moment: datetime | None) -> str:
 
 def _unfree(
     volume: Volume,
-    command: GrowVolume | DeleteVolume | UndeleteVolume | PurgeVolume | AttachingCommand,
+    command: _OfReady | UndeleteVolume | PurgeVolume,
     facts: Facts,
 ) -> Refused | None:
     no = _taken(volume, command.volume)
@@ -249,6 +265,7 @@ def _grow(volume: Volume, command: GrowVolume, facts: Facts) -> Decision[VolumeE
             size_bytes=command.size_bytes,
             layout=volume.layout,
             stripes=volume.stripes,
+            header_bytes=volume.header_bytes,
         ),
     )
 
@@ -325,7 +342,7 @@ def _end_hold(
 
 def _conclude(
     volume: Volume, report: ConcludeVolume
-) -> Decision[VolumeEvent | AttachingEvent | CopyingEvent]:
+) -> Decision[VolumeEvent | AttachingEvent | EncryptingEvent | CopyingEvent]:
     match volume.phase:
         case VolumePhase.CLONING:
             return (concluding.not_cloned(report),)
@@ -347,6 +364,8 @@ def _conclude(
             return attaching.limited(volume, report)
         case VolumePhase.LOCKED:
             return (concluding.unlocked(volume, report),)
+        case VolumePhase.REKEYING:
+            return (encrypting.rekeyed(volume, report),)
         case VolumePhase.ABSENT | VolumePhase.READY | VolumePhase.HELD:
             return ()
         case _:

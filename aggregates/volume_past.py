@@ -13,6 +13,12 @@ from schemas.attaching import (
     VolumeLimitingBegan,
 )
 from schemas.copying import CopyingEvent, VolumeCloneBegan, VolumeCloneFailed
+from schemas.encrypting import (
+    EncryptingEvent,
+    VolumeRekeyed,
+    VolumeRekeyingBegan,
+    VolumeRekeyingFailed,
+)
 from schemas.volume import (
     VolumeDeleted,
     VolumeDeletionBegan,
@@ -42,12 +48,16 @@ _PHASES = {
 }
 
 
-def evolve(volume: Volume, event: VolumeEvent | AttachingEvent | CopyingEvent) -> Volume:
+def evolve(
+    volume: Volume, event: VolumeEvent | AttachingEvent | EncryptingEvent | CopyingEvent
+) -> Volume:
     """Apply what happened. Never refuses: the past cannot be wrong."""
     if isinstance(event, CopyingEvent):
         return _copied(event)
     if isinstance(event, AttachingEvent):
         return _used(volume, event)
+    if isinstance(event, EncryptingEvent):
+        return _rekeyed(volume, event)
     match event:
         case VolumeProvisioningBegan():
             return _began(event)
@@ -106,7 +116,22 @@ def _began(event: VolumeProvisioningBegan) -> Volume:
         stripes=event.stripes,
         filesystem=event.filesystem,
         candidates=event.candidates,
+        key_ref=event.key_ref or "",
     )
+
+
+def _rekeyed(volume: Volume, event: EncryptingEvent) -> Volume:
+    match event:
+        case VolumeRekeyingBegan():
+            began = replace(volume, phase=VolumePhase.REKEYING, operation=event.operation)
+            return replace(began, rekeying=event.key_ref)
+        case VolumeRekeyed():
+            ready = replace(volume, phase=VolumePhase.READY, operation="", rekeying="")
+            return replace(ready, key_ref=event.key_ref)
+        case VolumeRekeyingFailed():
+            return replace(volume, phase=VolumePhase.READY, operation="", rekeying="")
+        case _:
+            assert_never(event)
 
 
 def _with_snapshots(

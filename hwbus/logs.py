@@ -14,8 +14,10 @@ def configure_logs() -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if sys.stderr.isatty():
+        # The pretty tracebacks show the variables of every frame: a key may be one of them.
+        plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
         structlog.configure(
-            processors=[*shared, structlog.dev.ConsoleRenderer()],
+            processors=[*shared, plain],
             logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         )
         return

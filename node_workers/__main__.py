@@ -18,11 +18,15 @@ from node_workers import hints, monitor
 from node_workers.assembly import SIMULATED, Place, assemble
 from node_workers.figures import Figures
 from node_workers.inventory import RealSysfs
+from node_workers.keys import EnvironmentKeys, FileKeys, Keyring, without_keys
+from node_workers.keys import Place as KeyPlace
 from node_workers.outbox import Link
 from node_workers.runner import RealRunner
 from node_workers.scans import Rhythm
 from node_workers.settings import Settings, read
 from node_workers.store import NotOursError, open_store
+from node_workers.vault import VaultKeys
+from schemas.keys import KeySourceKind
 
 STORE_FILE = "worker.sqlite"
 _NOT_OURS = 2
@@ -79,9 +83,10 @@ def _place(settings: Settings, clock: SystemClock) -> Place:
             node=settings.node,
             address=settings.address,
             zone=settings.zone,
-            runner=RealRunner(clock.now, os.environ),
+            runner=RealRunner(clock.now, without_keys(os.environ)),
             sysfs=RealSysfs(),
             copies_folder=str(settings.state / "copies"),
+            keys=_keys(settings),
         )
     # Late: on a real node nobody needs to pay for a machine made of rules.
     from node_workers.simulated.machine import SimulatedMachine  # noqa: PLC0415
@@ -97,7 +102,18 @@ def _place(settings: Settings, clock: SystemClock) -> Place:
         runner=SimulatedRunner(machine, clock.now, latency_s=settings.latency_ms / 1000),
         sysfs=machine,
         capabilities=SIMULATED,
+        keys=_keys(settings),
     )
+
+
+def _keys(settings: Settings) -> Keyring:
+    places: dict[KeySourceKind, KeyPlace] = {
+        KeySourceKind.FILE: FileKeys(settings.keys),
+        KeySourceKind.ENV: EnvironmentKeys(os.environ),
+    }
+    if settings.vault_token is not None:
+        places[KeySourceKind.VAULT] = VaultKeys(settings.vault, settings.vault_token)
+    return Keyring(places)
 
 
 def _hints(settings: Settings, hint: Callable[[], None]) -> Awaitable[None]:

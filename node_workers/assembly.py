@@ -9,6 +9,7 @@ from node_workers.figures import Figures
 from node_workers.health import Checkups
 from node_workers.inventory import observe
 from node_workers.keeping import KeepingRunner
+from node_workers.keys import KeySource, NoKeys
 from node_workers.lvm import COPIES_FOLDER, LvmStorage
 from node_workers.observation import Observation
 from node_workers.outbox import Outbox
@@ -25,6 +26,7 @@ SIMULATED = (
     Capability.THIN,
     Capability.EXT4,
     Capability.XFS,
+    Capability.ENCRYPTION,
     Capability.SIMULATED,
 )
 
@@ -33,7 +35,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where a worker works: the node, how it is reached, and the machine under it.
 
     ``capabilities`` None: the machine's tools are asked. How far copies are is kept in
-    ``copies_folder``.
+    ``copies_folder``. ``keys`` gives those of encrypted volumes.
     """
 
     node: str
@@ -43,6 +45,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     zone: str = ""
     capabilities: tuple[Capability, ...] | None = None
     copies_folder: str = COPIES_FOLDER
+    keys: KeySource = NoKeys()
 
 
 async def assemble(
@@ -70,7 +73,13 @@ async def assemble(
         node=place.node,
         state=state,
         outbox=outbox,
-        storage=LvmStorage(runner, place.sysfs, node=place.node, folder=place.copies_folder),
+        storage=LvmStorage(
+            runner,
+            place.sysfs,
+            node=place.node,
+            keys=place.keys,
+            folder=place.copies_folder,
+        ),
         observe=look,
         presence=Presence(
             node=place.node,

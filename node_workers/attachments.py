@@ -3,6 +3,8 @@
 from node_workers.devices import StableDevices
 from node_workers.filesystems import PRIVATE_MOUNTS, Filesystems
 from node_workers.limits import IoLimits
+from node_workers.luks import Luks, Opened
+from node_workers.lvm_encrypted import is_thin
 from node_workers.lvm_pools import our_group
 from node_workers.lvm_report import LogicalVolume
 from node_workers.ports import (
@@ -13,6 +15,7 @@ from node_workers.ports import (
     RefusedToTouchError,
     Runner,
     StableDevice,
+    UnsuitableError,
 )
 from node_workers.tools import Tools
 
@@ -20,8 +23,9 @@ from node_workers.tools import Tools
 class Attachments:
     """Gives volumes to their consumers and takes them back."""
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runner, luks: Luks) -> None:
         self._runner = runner
+        self._luks = luks
         self._tools = Tools(runner)
         self._devices = StableDevices(runner)
         self._filesystems = Filesystems(runner)
@@ -29,12 +33,16 @@ class Attachments:
 
     async def ensure(self, pool_uid: str, wanted: Attachment, *, cause: str) -> StableDevice:
         """Have device, mount and limits, as ``Storage.ensure_attached`` promises."""
-        below = await self._active(pool_uid, wanted, cause=cause)
+        volume = await self._active(pool_uid, wanted, cause=cause)
+        number, size_bytes = volume.device, volume.size_bytes
+        if volume.encrypted or wanted.keys:
+            opened = await self._opened(volume, wanted, cause=cause)
+            number, size_bytes = opened.number, opened.size_bytes
         device = await self._devices.ensure(
             wanted.volume,
             wanted.volume_uid,
-            below.device,
-            below.size_bytes,
+            number,
+            size_bytes,
             read_only=wanted.read_only,
             cause=cause,
         )
@@ -56,6 +64,21 @@ class Attachments:
             if wanted.cgroup:
                 await self._limits.ensure_lifted(wanted.cgroup, device.number, cause=cause)
         await self._devices.ensure_removed(wanted.volume, wanted.volume_uid, cause=cause)
+        if wanted.keys:
+            await self._luks.ensure_closed(wanted.volume, wanted.volume_uid, cause=cause)
+
+    async def _opened(self, volume: LogicalVolume, wanted: Attachment, *, cause: str) -> Opened:
+        """Have the plain side of an encrypted volume; what is open needs no key again."""
+        name, uid, path = wanted.volume, wanted.volume_uid, f"/dev/{wanted.pool}/{wanted.volume}"
+        found = await self._luks.find(name, uid, cause=cause)
+        if found is not None:
+            return found
+        if not wanted.keys:
+            raise UnsuitableError("wrong-key", f"{path} is encrypted, and no key is named")
+        opened, _ = await self._luks.open(
+            name, uid, path, wanted.keys, discards=is_thin(volume), cause=cause
+        )
+        return opened
 
     async def _active(self, pool_uid: str, wanted: Attachment, *, cause: str) -> LogicalVolume:
         name = f"{wanted.pool}/{wanted.volume}"

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from node_workers.plan import (
     HaveAttachment,
+    HaveKeys,
     HaveMerged,
     HaveNoAttachment,
     HaveNoPool,
@@ -42,6 +43,7 @@ from schemas.replica import (
     ReportReplicaAbsent,
     ReportReplicaHeld,
     ReportReplicaPresent,
+    ReportReplicaRekeyed,
     SnapshotOf,
 )
 from schemas.volume import CopyOf
@@ -73,26 +75,22 @@ class Hands(msgspec.Struct, frozen=True):
                 return await self._leg(step, cause)
             case HaveReplicaHeld() | HaveReplicaAwake():
                 return await self._still_there(step, cause)
-            case HaveMerged() if step.spec.snapshot_of is not None:
-                spec = _snapshot(step.volume, step.spec, step.spec.snapshot_of)
-                await self.storage.ensure_rolled_back(step.pool_uid, spec, cause=cause)
-                return self._absent(step, merged=True)
-            case HaveNoReplica():
-                await self.storage.ensure_volume_removed(
-                    step.pool_uid, step.group, step.uid, step.volume, cause=cause
-                )
-                return self._absent(step)
+            case HaveKeys():
+                return await self._keys(step, cause)
+            case HaveMerged() | HaveNoReplica():
+                return await self._no_more(step, cause)
             case HaveAttachment():
                 return await self.attach(step, cause)
             case HaveNoAttachment():
-                await self.storage.ensure_detached(_attachment(step.volume, step.spec), cause=cause)
+                wanted = _attachment(step.volume, step.spec, step.keys)
+                await self.storage.ensure_detached(wanted, cause=cause)
                 return ReportAttachmentAbsent(volume=step.volume, node=self.node, uid=step.uid)
             case _:
                 raise TypeError(f"no hand knows {type(step).__name__}")
 
     async def attach(self, step: HaveAttachment, cause: str) -> ReportAttachmentPresent:
         """Have the attachment, now or again. Raises ``StorageError``."""
-        wanted = _attachment(step.volume, step.spec)
+        wanted = _attachment(step.volume, step.spec, step.keys)
         device = await self.storage.ensure_attached(step.pool_uid, wanted, cause=cause)
         return ReportAttachmentPresent(
             volume=step.volume,
@@ -106,6 +104,31 @@ class Hands(msgspec.Struct, frozen=True):
         """Return whether the limits stand for the device of that *number*."""
         wanted = _attachment(attachment.volume, attachment.spec)
         return await self.storage.limits_hold(wanted, number, cause=cause)
+
+    async def _no_more(self, step: HaveMerged | HaveNoReplica, cause: str) -> ReportReplicaAbsent:
+        of = step.spec.snapshot_of
+        if isinstance(step, HaveMerged) and of is not None:
+            spec = _snapshot(step.volume, step.spec, of)
+            await self.storage.ensure_rolled_back(step.pool_uid, spec, cause=cause)
+            return self._absent(step, merged=True)
+        if isinstance(step, HaveMerged):
+            raise TypeError(f"{step.volume} is of no volume that it could become")
+        await self.storage.ensure_volume_removed(
+            step.pool_uid, step.group, step.uid, step.volume, cause=cause
+        )
+        return self._absent(step)
+
+    async def _keys(self, step: HaveKeys, cause: str) -> ReportReplicaRekeyed:
+        spec = replace(_volume(step.volume, step.spec), keys=step.encryption.keys)
+        await self.storage.ensure_volume_keys(
+            step.pool_uid, spec, step.encryption.dropped, cause=cause
+        )
+        return ReportReplicaRekeyed(
+            volume=step.volume,
+            node=self.node,
+            uid=step.uid,
+            generation=step.encryption.generation,
+        )
 
     async def _pool(self, step: HavePool, cause: str) -> ReportPoolBuilt | None:
         ensure = self.storage.ensure_pool if step.may_create else self.storage.ensure_pool_disks
@@ -263,10 +286,11 @@ def _volume(name: str, spec: ReplicaSpec) -> VolumeSpec:
         layout=Layout(spec.layout.value),
         stripes=spec.stripes,
         filesystem=Filesystem(spec.filesystem.value),
+        keys=spec.encryption.known if spec.encryption is not None else (),
     )
 
 
-def _attachment(name: str, spec: AttachmentSpec) -> Attachment:
+def _attachment(name: str, spec: AttachmentSpec, keys: tuple[str, ...] = ()) -> Attachment:
     return Attachment(
         volume=name,
         volume_uid=spec.volume_uid,
@@ -281,4 +305,5 @@ def _attachment(name: str, spec: AttachmentSpec) -> Attachment:
             read_bytes_per_s=spec.limits.read_bytes_per_s,
             write_bytes_per_s=spec.limits.write_bytes_per_s,
         ),
+        keys=keys,
     )

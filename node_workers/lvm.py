@@ -5,6 +5,8 @@ from collections.abc import Collection, Mapping, Sequence
 from weakref import WeakValueDictionary
 
 from node_workers.attachments import Attachments
+from node_workers.keys import KeySource, NoKeys
+from node_workers.luks import Luks
 from node_workers.lvm_copies import Copies
 from node_workers.lvm_moves import Moves
 from node_workers.lvm_pools import Pools, pool_state
@@ -37,15 +39,22 @@ class LvmStorage:
     """
 
     def __init__(
-        self, runner: Runner, sysfs: Sysfs, *, node: str, folder: str = COPIES_FOLDER
+        self,
+        runner: Runner,
+        sysfs: Sysfs,
+        *,
+        node: str,
+        keys: KeySource | None = None,
+        folder: str = COPIES_FOLDER,
     ) -> None:
+        luks = Luks(runner, keys or NoKeys())
         self._pools = Pools(runner, sysfs, node)
         self._thin_pools = ThinPools(runner)
         self._moves = Moves(runner)
-        self._volumes = Volumes(runner)
-        self._attachments = Attachments(runner)
+        self._volumes = Volumes(runner, luks)
+        self._attachments = Attachments(runner, luks)
         self._one_at_a_time: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._snapshots = Snapshots(runner)
+        self._snapshots = Snapshots(runner, luks)
         self._copies = Copies(runner, self._volumes, folder)
 
     async def ensure_pool(
@@ -117,6 +126,13 @@ class LvmStorage:
         """Have the volume and its filesystem that large."""
         async with self._alone(spec.uid):
             return await self._volumes.ensure_size(pool_uid, spec, cause=cause)
+
+    async def ensure_volume_keys(
+        self, pool_uid: str, spec: VolumeSpec, dropped: tuple[str, ...], *, cause: str
+    ) -> None:
+        """Have the volume open by ``spec.keys``, and by none of *dropped*."""
+        async with self._alone(spec.uid):
+            await self._volumes.ensure_keys(pool_uid, spec, dropped, cause=cause)
 
     async def ensure_volume_removed(
         self, pool_uid: str, pool: str, uid: str, name: str, *, cause: str

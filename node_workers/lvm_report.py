@@ -13,10 +13,11 @@ POOL_TAG = "hwbus.pool="
 DISK_TAG = "hwbus.disk="
 VOLUME_TAG = "hwbus.volume="
 CAUSE_TAG = "hwbus.cause="
-STABLE_DEVICES = ("/dev/hwbus/", "/dev/mapper/hwbus:")
+STABLE_DEVICES = ("/dev/hwbus/", "/dev/mapper/hwbus:", "/dev/mapper/hwbus-crypt:")
 MERGED_TAG = "hwbus.merged="
 CONSISTENCY_TAG = "hwbus.consistency="
 FILLING_TAG = "hwbus.filling"
+ENCRYPTED_TAG = "hwbus.encrypted=luks2"
 
 _VG_COLUMNS = (
     "vg_name,vg_uuid,vg_tags,vg_size,vg_free,vg_extent_size,vg_extent_count,vg_free_count,"
@@ -85,6 +86,11 @@ class LogicalVolume(msgspec.Struct, frozen=True, kw_only=True):
     origin: str
     invalid: bool
     merging: bool
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether a header of ours is, or shall be, at its start."""
+        return ENCRYPTED_TAG in self.tags
 
     @property
     def is_thick_snapshot(self) -> bool:

@@ -1,6 +1,9 @@
 """Snapshots by LVM: taken while the volume is in use, and merged back only while nobody uses it."""
 
+from msgspec.structs import replace
+
 from node_workers.filesystems import Filesystems
+from node_workers.luks import Luks
 from node_workers.lvm_pools import our_group
 from node_workers.lvm_report import (
     CAUSE_TAG,
@@ -29,8 +32,9 @@ _MERGE_TIMEOUT_S = 3600.0
 class Snapshots:
     """Takes, keeps and merges the snapshots that carry our tag."""
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runner, luks: Luks) -> None:
         self._runner = runner
+        self._luks = luks
         self._tools = Tools(runner)
         self._filesystems = Filesystems(runner)
 
@@ -103,6 +107,9 @@ class Snapshots:
         """
         if found.invalid:
             raise UnsuitableError("snapshot-lost", f"{spec.pool}/{spec.name} has overflowed")
+        left_open = origin.encrypted and origin.open
+        if left_open and await self._luks.ensure_closed(spec.volume, spec.volume_uid, cause=cause):
+            origin = replace(origin, open=False)
         pair = (origin, found) if spec.thin else (origin,)
         for lv in (origin, found):
             if lv.open:

@@ -1,15 +1,19 @@
 """Logical volumes: made once, grown with what is on them, removed only when they are ours."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 
 import msgspec
 
 from node_workers import lvm_report
 from node_workers.devices import StableDevices
 from node_workers.filesystems import Filesystems, require_room
+from node_workers.luks import Luks
+from node_workers.lvm_encrypted import EncryptedVolumes, plain_bytes
 from node_workers.lvm_pools import our_group
 from node_workers.lvm_report import (
     CAUSE_TAG,
+    ENCRYPTED_TAG,
     FILLING_TAG,
     MERGED_TAG,
     VOLUME_TAG,
@@ -54,8 +58,9 @@ class _Known(msgspec.Struct, frozen=True, kw_only=True):
 class Volumes:
     """Makes, grows, activates and removes the logical volumes that carry our tag."""
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runner, luks: Luks) -> None:
         self._runner = runner
+        self._encrypted = EncryptedVolumes(runner, luks)
         self._tools = Tools(runner)
         self._filesystems = Filesystems(runner)
         self._devices = StableDevices(runner)
@@ -82,7 +87,9 @@ class Volumes:
         refuses a name that exists, under LVM's own lock. In every other case we look first.
         """
         refuse_reserved(spec.name)
-        require_room(spec.filesystem, spec.size_bytes)
+        require_room(spec.filesystem, plain_bytes(spec))
+        if spec.keys:
+            await self._encrypted.require_key(spec)
         known = self._known.get(spec.pool)
         if known is not None and known.uid == pool_uid and spec.uid not in known.volumes:
             try:
@@ -101,6 +108,14 @@ class Volumes:
         found = _there(group, spec)
         return await self._complete(group, found, spec, cause=cause, growing=True)
 
+    async def ensure_keys(
+        self, pool_uid: str, spec: VolumeSpec, dropped: tuple[str, ...], *, cause: str
+    ) -> None:
+        """Have the volume open by other keys, as ``Storage.ensure_volume_keys`` promises."""
+        found = await self._find(pool_uid, spec, cause=cause)
+        await self._activate((found,), spec.pool, cause=cause)
+        await self._encrypted.ensure_keys(spec, dropped, cause=cause)
+
     async def ensure_removed(
         self, pool_uid: str, pool: str, uid: str, name: str, *, cause: str
     ) -> None:
@@ -115,8 +130,12 @@ class Volumes:
             raise _renamed(f"{group.name}/{found.name}", f"{pool}/{name}")
         path = _path(pool, name)
         refuse_origin(group, found)
-        if found.open:
+        if await self._is_used(found, uid, name, cause=cause):
             await self._filesystems.ensure_released(path, found.device, cause=cause)
+        if found.encrypted and not found.origin and found.health != _PARTIAL:
+            await self._activate((found,), pool, cause=cause)
+            await self._encrypted.erase(path, uid, cause=cause)
+            found = msgspec.structs.replace(found, active=True)
         if not found.origin and Layout.THIN not in found.layout and found.health != _PARTIAL:
             # What a thin volume held is unmapped with it, and a full thin pool cannot be written.
             # Nor can what lies on a missing disk: but nobody shall have to keep it for that.
@@ -127,7 +146,7 @@ class Volumes:
     async def ensure_unused(self, pool_uid: str, spec: VolumeSpec, *, cause: str) -> None:
         """Have the volume inactive; LVM refuses that while anybody has it open."""
         found = await self._find(pool_uid, spec, cause=cause)
-        if found.open:
+        if await self._is_used(found, spec.uid, spec.name, cause=cause):
             path = _path(spec.pool, spec.name)
             await self._filesystems.ensure_released(path, found.device, cause=cause)
         if found.active:
@@ -178,6 +197,15 @@ class Volumes:
     async def _find(self, pool_uid: str, spec: VolumeSpec, *, cause: str) -> LogicalVolume:
         return _there(await self._look(pool_uid, spec.pool, cause=cause), spec)
 
+    async def _is_used(self, found: LogicalVolume, uid: str, name: str, *, cause: str) -> bool:
+        """Return whether anybody has the volume open, once we have closed it.
+
+        Raises ``InUseError`` if somebody has the plain side of an encrypted one open.
+        """
+        if not found.open or not found.encrypted:
+            return found.open
+        return not await self._encrypted.ensure_closed(name, uid, cause=cause)
+
     async def _look(self, pool_uid: str, pool: str, *, cause: str) -> VolumeGroup:
         group = await our_group(self._runner, pool_uid, pool, cause=cause)
         self.note(group)
@@ -193,11 +221,14 @@ class Volumes:
             self.forget(spec.pool)
             raise
         path = _path(spec.pool, spec.name)
-        if spec.filesystem is not Filesystem.NONE:
+        size_bytes = _extents(spec, known.extent_bytes) * known.extent_bytes
+        if spec.keys:
+            extend = partial(self._extend, spec, 0, cause=cause)
+            await self._encrypted.complete(spec, size_bytes, extend, growing=False, cause=cause)
+        elif spec.filesystem is not Filesystem.NONE:
             await self._filesystems.ensure_made(
                 path, spec.filesystem, spec.uid, mounted=False, cause=cause
             )
-        size_bytes = _extents(spec, known.extent_bytes) * known.extent_bytes
         return _state(spec, size_bytes, changed=True)
 
     async def _complete(
@@ -216,6 +247,15 @@ class Volumes:
         """
         path, kind = _path(spec.pool, spec.name), spec.filesystem
         await self._activate((found,), group.name, cause=cause)
+        extents = _extents(spec, group.extent_bytes)
+        size_bytes = max(found.size_bytes, extents * group.extent_bytes)
+        grown = size_bytes > found.size_bytes
+        extend = partial(self._extend, spec, extents if grown else 0, cause=cause)
+        if found.encrypted or spec.keys:
+            made = await self._encrypted.complete(
+                spec, size_bytes, extend, growing=growing, cause=cause
+            )
+            return _state(spec, size_bytes, changed=made or grown or not found.active)
         stable, mounts = None, tuple[str, ...]()
         if found.open:
             stable = await self._devices.find(spec.name, spec.uid, cause=cause)
@@ -229,13 +269,7 @@ class Volumes:
             made = await self._filesystems.ensure_made(
                 path, kind, spec.uid, mounted=found.open, cause=cause
             )
-        extents = _extents(spec, group.extent_bytes)
-        size_bytes = max(found.size_bytes, extents * group.extent_bytes)
-        grown = size_bytes > found.size_bytes
-        if grown:
-            await self._tools.must(
-                "lvextend", "--extents", str(extents), f"{spec.pool}/{spec.name}", cause=cause
-            )
+        await extend()
         if stable is not None:
             below = found.device
             await self._devices.ensure_size(spec.name, stable, below, size_bytes, cause=cause)
@@ -243,6 +277,12 @@ class Volumes:
         if kind is not Filesystem.NONE and (grown or not made):
             await self._filesystems.ensure_grown(path, kind, size_bytes, mounts, cause=cause)
         return _state(spec, size_bytes, changed=made or grown or not found.active)
+
+    async def _extend(self, spec: VolumeSpec, extents: int, *, cause: str) -> None:
+        """Extend the volume to so many extents; 0: it is as large as it shall be."""
+        if extents:
+            name = f"{spec.pool}/{spec.name}"
+            await self._tools.must("lvextend", "--extents", str(extents), name, cause=cause)
 
     async def _activate(self, volumes: Sequence[LogicalVolume], pool: str, *, cause: str) -> None:
         # LVM asks before it activates a thick snapshot, since its origin always comes with it.
@@ -279,7 +319,8 @@ def _create_argv(spec: VolumeSpec, extents: int, cause: str) -> tuple[str, ...]:
 
 
 def _tags(spec: VolumeSpec, cause: str) -> tuple[str, ...]:
-    tags = (f"{VOLUME_TAG}{spec.uid}", f"{CAUSE_TAG}{tag_value(cause)}")
+    tags = [f"{VOLUME_TAG}{spec.uid}", f"{CAUSE_TAG}{tag_value(cause)}"]
+    tags += [ENCRYPTED_TAG] if spec.keys else []
     return ("--name", spec.name, *(word for tag in tags for word in ("--addtag", tag)))
 
 

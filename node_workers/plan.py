@@ -9,6 +9,7 @@ from node_workers.observation import Observation
 from node_workers.ports import THIN_POOL_NAME
 from node_workers.wanted import Origin, Wanted, WantedAttachment, WantedPool, WantedReplica
 from schemas.attachment import AttachmentSpec
+from schemas.keys import Encryption
 from schemas.pool import PoolFacts
 from schemas.replica import ReplicaSpec
 from schemas.volume import CopyOf
@@ -37,7 +38,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def destructive(self) -> bool:
         """Whether it takes data away, so that the log is asked once more before."""
-        return isinstance(self, HaveNoPool | HaveNoReplica | HaveMerged)
+        dropping = isinstance(self, HaveKeys) and bool(self.encryption.dropped)
+        return dropping or isinstance(self, HaveNoPool | HaveNoReplica | HaveMerged)
 
 
 class HavePool(Step, frozen=True, kw_only=True):
@@ -101,6 +103,15 @@ class HaveReplicaAwake(Step, frozen=True, kw_only=True):
     spec: ReplicaSpec
 
 
+class HaveKeys(Step, frozen=True, kw_only=True):
+    """The logical volume shall open by these keys, and by none of those that are dropped."""
+
+    volume: str
+    pool_uid: str
+    spec: ReplicaSpec
+    encryption: Encryption
+
+
 class HaveMerged(Step, frozen=True, kw_only=True):
     """The volume shall be what the snapshot kept of it, and the snapshot used up."""
 
@@ -118,11 +129,15 @@ class HaveNoReplica(Step, frozen=True, kw_only=True):
 
 
 class HaveAttachment(Step, frozen=True, kw_only=True):
-    """The volume shall be in use as its spec says: device, mount and limits."""
+    """The volume shall be in use as its spec says: device, mount and limits.
+
+    One of ``keys`` opens it, if it is encrypted.
+    """
 
     volume: str
     pool_uid: str
     spec: AttachmentSpec
+    keys: tuple[str, ...] = ()
 
 
 class HaveNoAttachment(Step, frozen=True, kw_only=True):
@@ -130,6 +145,7 @@ class HaveNoAttachment(Step, frozen=True, kw_only=True):
 
     volume: str
     spec: AttachmentSpec
+    keys: tuple[str, ...] = ()
 
 
 def step_for(wanted: Wanted, everything: Mapping[str, Wanted]) -> Step | None:
@@ -142,7 +158,8 @@ def step_for(wanted: Wanted, everything: Mapping[str, Wanted]) -> Step | None:
     if isinstance(wanted, WantedPool):
         return _pool_step(wanted) if wanted.present else _no_pool_step(wanted)
     if isinstance(wanted, WantedAttachment):
-        return attachment_step(wanted, everything) if wanted.present else _detachment_step(wanted)
+        step = attachment_step if wanted.present else _detachment_step
+        return step(wanted, everything)
     return _replica_step(wanted, everything)
 
 
@@ -300,10 +317,21 @@ def attachment_step(
         volume=attachment.volume,
         pool_uid=_pool_uid(attachment.spec.pool, everything),
         spec=attachment.spec,
+        keys=_keys(attachment, everything),
     )
 
 
-def _detachment_step(attachment: WantedAttachment) -> HaveNoAttachment:
+def _keys(attachment: WantedAttachment, everything: Mapping[str, Wanted]) -> tuple[str, ...]:
+    """Return the references to keys of which one opens the volume, if it is encrypted."""
+    leg = everything.get(f"replica/{attachment.volume}")
+    same = isinstance(leg, WantedReplica) and leg.uid == attachment.spec.volume_uid
+    encryption = leg.spec.encryption if isinstance(leg, WantedReplica) and same else None
+    return () if encryption is None else encryption.known
+
+
+def _detachment_step(
+    attachment: WantedAttachment, everything: Mapping[str, Wanted]
+) -> HaveNoAttachment:
     return HaveNoAttachment(
         key=attachment.key,
         group=attachment.spec.pool,
@@ -311,6 +339,7 @@ def _detachment_step(attachment: WantedAttachment) -> HaveNoAttachment:
         origin=attachment.origin,
         volume=attachment.volume,
         spec=attachment.spec,
+        keys=_keys(attachment, everything),
     )
 
 
@@ -321,6 +350,18 @@ def _pool_uid(name: str, everything: Mapping[str, Wanted]) -> str:
 
 def _replica_step(replica: WantedReplica, everything: Mapping[str, Wanted]) -> Step:
     pool_uid = _pool_uid(replica.spec.pool, everything)
+    encryption = replica.spec.encryption
+    if replica.rekeying and encryption is not None:
+        return HaveKeys(
+            key=replica.key,
+            group=replica.spec.pool,
+            uid=replica.uid,
+            origin=replica.origin,
+            volume=replica.volume,
+            pool_uid=pool_uid,
+            spec=replica.spec,
+            encryption=encryption,
+        )
     simple = _simple_step(replica)
     if simple is not None:
         return simple(

@@ -106,7 +106,7 @@ class NoSpaceError(StorageError):
 class NotThereError(StorageError):
     """What the step builds on is gone.
 
-    ``reason`` is pool-missing, thin-pool-missing, volume-missing, snapshot-missing, or
+    ``reason`` is pool-missing, thin-pool-missing, volume-missing, snapshot-missing, header-lost, or
     disk-missing for a pool of which a disk is gone: nothing is made or grown in it until the disk
     is back or given up.
     """
@@ -115,8 +115,9 @@ class NotThereError(StorageError):
 class UnsuitableError(StorageError):
     """The machine can never do this as asked.
 
-    ``reason`` is too-few-disks, filesystem-too-small, snapshot-lost for one that overflowed, or
-    copy-differs for a device that gives back something else than was written to it.
+    ``reason`` is too-few-disks, filesystem-too-small, snapshot-lost for one that overflowed,
+    copy-differs for a device that gives back something else than was written to it,
+    cannot-encrypt, wrong-key, same-key or no-key-slot.
     """
 
 
@@ -155,7 +156,11 @@ class PoolDisk(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VolumeSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A volume as it shall be. ``stripes`` counts only for the striped layout."""
+    """A volume as it shall be. ``stripes`` counts only for the striped layout.
+
+    With ``keys`` it is encrypted, and ``size_bytes`` includes its header: references of which one
+    opens it, the first of them the one to make it with.
+    """
 
     uid: str
     name: str
@@ -164,6 +169,7 @@ class VolumeSpec(msgspec.Struct, frozen=True, kw_only=True):
     layout: Layout = Layout.LINEAR
     stripes: int = 1
     filesystem: Filesystem = Filesystem.NONE
+    keys: tuple[str, ...] = ()
 
 
 class CopyOf(msgspec.Struct, frozen=True, kw_only=True):
@@ -254,7 +260,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Attachment(msgspec.Struct, frozen=True, kw_only=True):
-    """A volume in use: ``mount_point`` empty, the device alone; limits hold in ``cgroup``."""
+    """A volume in use: ``mount_point`` empty, the device alone; limits hold in ``cgroup``.
+
+    One of ``keys``, which are references, opens it, if it is encrypted.
+    """
 
     volume: str
     volume_uid: str
@@ -264,6 +273,7 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     read_only: bool = False
     cgroup: str = ""
     limits: Limits = Limits()
+    keys: tuple[str, ...] = ()
 
 
 class StableDevice(msgspec.Struct, frozen=True, kw_only=True):

@@ -96,7 +96,18 @@ async def probe(runner: Runner) -> tuple[Capability, ...]:
         found.append(Capability.EXT4)
     if await _ask(runner, ("mkfs.xfs", "-V")) is not None:
         found.append(Capability.XFS)
+    if await _can_encrypt(runner):
+        found.append(Capability.ENCRYPTION)
     return tuple(found)
+
+
+async def _can_encrypt(runner: Runner) -> bool:
+    """Return whether tool and kernel can; the module is loaded if it is one."""
+    if await _ask(runner, ("cryptsetup", "--version")) is None:
+        return False
+    await _ask(runner, ("modprobe", "--quiet", "dm-crypt"))  # built in, or not there to be loaded
+    targets = await _ask(runner, ("dmsetup", "targets"))
+    return targets is not None and "crypt" in targets.split()
 
 
 async def _ask(runner: Runner, argv: Sequence[str]) -> str | None:

@@ -5,6 +5,7 @@ import hashlib
 import msgspec
 
 from hwbus import subjects
+from node_workers.keys import NoKeyError
 from node_workers.observation import ContentKind, DiskContent, ObservedDisk
 from node_workers.plan import HaveAttachment, HaveNoAttachment, HaveNoPool, HavePool, Step
 from node_workers.ports import (
@@ -36,11 +37,26 @@ _NOT_THERE = {
     "thin-pool-missing": Refusal.NO_THIN_POOL,
     "volume-missing": Refusal.UNKNOWN_REPLICA,
     "snapshot-missing": Refusal.SNAPSHOT_MISSING,
+    "header-lost": Refusal.HEADER_LOST,
+}
+_NEVER_BACK = frozenset({Refusal.SNAPSHOT_MISSING, Refusal.HEADER_LOST})
+_NO_KEY = {
+    "bad-key-reference": Refusal.BAD_KEY_REFERENCE,
+    "key-missing": Refusal.KEY_MISSING,
+    "key-source-unset": Refusal.KEY_SOURCE_UNSET,
+    "key-source-silent": Refusal.KEY_SOURCE_SILENT,
+    "key-denied": Refusal.KEY_DENIED,
+    "key-unfit": Refusal.KEY_UNFIT,
+    "key-exposed": Refusal.KEY_EXPOSED,
 }
 _UNSUITABLE = {
     "too-few-disks": Refusal.TOO_FEW_DISKS,
     "snapshot-lost": Refusal.SNAPSHOT_LOST,
     "copy-differs": Refusal.COPY_DIFFERS,
+    "cannot-encrypt": Refusal.CANNOT_ENCRYPT,
+    "wrong-key": Refusal.WRONG_KEY,
+    "same-key": Refusal.SAME_KEY,
+    "no-key-slot": Refusal.NO_KEY_SLOT,
 }
 _CONTENTS = {
     ContentKind.BLANK: Content.BLANK,
@@ -134,7 +150,11 @@ def trouble_of(error: StorageError) -> Trouble:
             code, permanent = Refusal.NO_CGROUP if bare else Refusal.NO_IO_CONTROLLER, True
         case NotThereError():
             code = _NOT_THERE.get(error.reason, Refusal.TOOL_FAILED)
-            permanent = code is Refusal.SNAPSHOT_MISSING  # nothing that may come back
+            permanent = code in _NEVER_BACK  # nothing that may come back
+        case NoKeyError():
+            # Whoever waits is told at once what to do about it; only a silent source may pass.
+            code = _NO_KEY.get(error.reason, Refusal.KEY_DENIED)
+            permanent = code is not Refusal.KEY_SOURCE_SILENT
         case ToolTimedOutError():
             code, permanent = Refusal.TOOL_TIMED_OUT, False
         case _:

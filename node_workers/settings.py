@@ -8,13 +8,18 @@ import msgspec
 
 from hwbus.subjects import BadNameError, token
 from node_workers.scans import Rhythm
+from node_workers.vault import odd_address
 
 _DISKS = 4
 _DISK_BYTES = 10 << 30
+_KEYS = Path("/etc/hwbus/keys")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """The command line, checked. ``simulated`` None: the real machine. ``http_port`` 0: none."""
+    """The command line, checked. ``simulated`` None: the real machine. ``http_port`` 0: none.
+
+    ``keys`` is where file: references lead; ``vault`` empty: there is no such server.
+    """
 
     node: str
     nats_url: str
@@ -29,6 +34,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     scan_every_s: float
     health_every_s: float
     latency_ms: float
+    keys: Path
+    vault: str
+    vault_token: Path | None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--latency-ms", type=float, default=0.0, help="how long each simulated tool takes")
     add("--address", default="", help="address of this node in the storage network")
     add("--zone", default="", help="what fails together with this node")
+    add("--keys", type=Path, default=_KEYS, help=f"directory of key files [{_KEYS}]")
+    add("--vault", default="", help="key server that speaks like Vault, https://HOST:PORT")
+    add("--vault-token", type=Path, help="file with the token for it")
     add("--http", default="", help="HOST:PORT for /livez and /metrics; nothing by default")
     add(
         "--scan-every-s",
@@ -72,6 +83,10 @@ def read(argv: Sequence[str]) -> Settings:
     host, _, port = given.http.rpartition(":")
     if given.http and not port.isdigit():
         parser.error(f"--http takes HOST:PORT, not {given.http!r}")
+    if bool(given.vault) is (given.vault_token is None):
+        parser.error("--vault and --vault-token need one another")
+    if given.vault and (odd := odd_address(given.vault)) is not None:
+        parser.error(f"--vault: {odd}")
     return Settings(
         node=given.node,
         nats_url=given.nats_url,
@@ -86,4 +101,7 @@ def read(argv: Sequence[str]) -> Settings:
         scan_every_s=given.scan_every_s,
         health_every_s=given.health_every_s,
         latency_ms=given.latency_ms,
+        keys=given.keys,
+        vault=given.vault,
+        vault_token=given.vault_token,
     )

@@ -84,8 +84,9 @@ class Storage(Protocol):
     async def ensure_volume(self, pool_uid: str, spec: VolumeSpec, *, cause: str) -> VolumeState:
         """Have the volume, at least as large as asked, active, with its filesystem made.
 
-        A device is formatted only while it is blank. Raises ``NoSpaceError``, ``NotThereError``
-        and ``UnsuitableError``.
+        A device is formatted only while it is blank. An encrypted one is closed again. Raises
+        ``NoSpaceError``, ``NotThereError``, ``UnsuitableError``, and ``NoKeyError`` before anything
+        is made.
         """
         ...
 
@@ -106,14 +107,25 @@ class Storage(Protocol):
     ) -> VolumeState:
         """Have the volume and its filesystem at least ``spec.size_bytes`` large, in use or not.
 
-        Raises ``NoSpaceError`` and ``NotThereError``.
+        Raises ``NoSpaceError`` and ``NotThereError``; ``NoKeyError``, and ``UnsuitableError`` if no
+        key opens it: then nothing was changed.
+        """
+        ...
+
+    async def ensure_volume_keys(
+        self, pool_uid: str, spec: VolumeSpec, dropped: tuple[str, ...], *, cause: str
+    ) -> None:
+        """Have the encrypted volume open by each of ``spec.keys``, and by none of *dropped*.
+
+        At every moment one of both opens it. Raises ``NoKeyError``, ``NotThereError`` if its header
+        is lost, and ``UnsuitableError`` if no key opens it or two are the same.
         """
         ...
 
     async def ensure_volume_removed(
         self, pool_uid: str, pool: str, uid: str, name: str, *, cause: str
     ) -> None:
-        """Have no volume or snapshot *uid*, a volume's signatures wiped.
+        """Have no volume or snapshot *uid*, a volume's signatures and keys wiped.
 
         Raises ``InUseError`` while it is used, or has thick snapshots, which would go with it.
         """

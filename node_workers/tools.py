@@ -42,6 +42,7 @@ _MEANINGS: tuple[tuple[re.Pattern[str], Callable[[str], StorageError]], ...] = (
     (
         re.compile(
             r"contains a filesystem in use|in use: |Device or resource busy|target is busy"
+            r"|Device \S+ is still in use|which is in use \(already mapped or mounted\)"
             r"|Logical volume \S+ (is )?(in use|used by another device)"
         ),
         InUseError,
@@ -61,6 +62,14 @@ _MEANINGS: tuple[tuple[re.Pattern[str], Callable[[str], StorageError]], ...] = (
     (
         re.compile(r'Volume group "\S+" not found'),
         lambda said: NotThereError("pool-missing", said),
+    ),
+    (
+        re.compile(r"No usable keyslot is available|is not a valid LUKS device"),
+        lambda said: NotThereError("header-lost", said),
+    ),
+    (
+        re.compile(r"All key slots full|No space for new keyslot"),
+        lambda said: UnsuitableError("no-key-slot", said),
     ),
     (
         re.compile(r"Number of stripes .* must not exceed number of physical volumes"),

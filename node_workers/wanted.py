@@ -17,6 +17,7 @@ from schemas.attachment import (
     AttachmentWanted,
 )
 from schemas.grammar import Event
+from schemas.keys import Encryption
 from schemas.pool import (
     PoolBuildWanted,
     PoolDisksDropped,
@@ -37,6 +38,8 @@ from schemas.replica import (
     ReplicaHoldWanted,
     ReplicaKept,
     ReplicaMergeWanted,
+    ReplicaRekeyed,
+    ReplicaRekeyWanted,
     ReplicaRemovalWanted,
     ReplicaRemovalWithdrawn,
     ReplicaRemoved,
@@ -114,7 +117,7 @@ class WantedReplica(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag=
 
     ``withdrawn``: it was to go and shall stay, if it is still there. ``held``: nobody shall use
     it. ``spoilt``: its removal had begun, so what was on it may have been wiped. ``merging``: it
-    is of a snapshot that shall become its volume.
+    is of a snapshot that shall become its volume. ``rekeying``: other keys shall open it.
     """
 
     volume: str
@@ -124,6 +127,7 @@ class WantedReplica(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag=
     held: bool = False
     spoilt: bool = False
     merging: bool = False
+    rekeying: bool = False
 
     @property
     def key(self) -> str:
@@ -172,9 +176,16 @@ ReplicaWish = (
     | ReplicaRemovalWanted
     | ReplicaMergeWanted
     | ReplicaRemovalWithdrawn
+    | ReplicaRekeyWanted
 )
 ReplicaNews = (
-    ReplicaCreated | ReplicaResized | ReplicaHeld | ReplicaKept | ReplicaRemoved | ReplicaTroubled
+    ReplicaCreated
+    | ReplicaResized
+    | ReplicaHeld
+    | ReplicaKept
+    | ReplicaRekeyed
+    | ReplicaRemoved
+    | ReplicaTroubled
 )
 AttachmentWish = (
     AttachmentWanted | AttachmentLimitsWanted | AttachmentRemovalWanted | AttachmentRemovalWithdrawn
@@ -294,7 +305,13 @@ def _wish_replica(
     if replica is None or replica.uid != event.uid:
         return replica
     replica = replace(
-        replica, origin=origin, present=True, withdrawn=False, held=False, merging=False
+        replica,
+        origin=origin,
+        present=True,
+        withdrawn=False,
+        held=False,
+        merging=False,
+        rekeying=False,
     )
     match event:
         case ReplicaResizeWanted():
@@ -307,6 +324,9 @@ def _wish_replica(
             return replace(replica, may_create=False, merging=True)
         case ReplicaRemovalWithdrawn():
             return replace(replica, may_create=False, withdrawn=True)
+        case ReplicaRekeyWanted():
+            spec = replace(replica.spec, encryption=event.encryption)
+            return replace(replica, may_create=False, rekeying=True, spec=spec)
         case _:
             assert_never(event)
 
@@ -320,12 +340,22 @@ def _note_replica(replica: WantedReplica, event: ReplicaNews, cause: str) -> Wan
             return _answered_by(known, cause)
         case ReplicaHeld():
             return _answered_by(replica, cause)
+        case ReplicaRekeyed():
+            return _answered_by(_rekeyed(replica, event), cause)
         case ReplicaRemoved():
             return None
         case ReplicaTroubled():
             return _given_up_by(replica, cause) if event.permanent else replica
         case _:
             assert_never(event)
+
+
+def _rekeyed(replica: WantedReplica, event: ReplicaRekeyed) -> WantedReplica:
+    now = replica.spec.encryption
+    if now is None or now.generation != event.generation:
+        return replica
+    done = Encryption(keys=event.keys, generation=event.generation)
+    return replace(replica, spec=replace(replica.spec, encryption=done))
 
 
 def _wish_attachment(

@@ -12,6 +12,8 @@ from schemas.replica import (
     ReplicaHoldWanted,
     ReplicaKept,
     ReplicaMergeWanted,
+    ReplicaRekeyed,
+    ReplicaRekeyWanted,
     ReplicaRemovalWanted,
     ReplicaRemovalWithdrawn,
     ReplicaRemoved,
@@ -50,6 +52,7 @@ def _wanted(seen: Seen, event: ReplicaWanted) -> ReplicaRow:
         layout=spec.layout,
         stripes=spec.stripes,
         filesystem=spec.filesystem,
+        keys=spec.encryption.known if spec.encryption is not None else (),
         operation=event.operation,
         created_at=seen.at,
         changed_at=seen.at,
@@ -78,6 +81,17 @@ def _changed(row: ReplicaRow, event: Event) -> ReplicaRow:
             return replace(_asked(row, ReplicaState.WANTED), operation=event.operation)
         case ReplicaTroubled():
             return replace(row, why=event.because, code=event.code, permanent=event.permanent)
+        case _:
+            return _rekeyed(row, event)
+
+
+def _rekeyed(row: ReplicaRow, event: Event) -> ReplicaRow:
+    match event:
+        case ReplicaRekeyWanted():
+            known = event.encryption.known
+            return replace(_asked(row, row.state), keys=known, operation=event.operation)
+        case ReplicaRekeyed():
+            return replace(_asked(row, row.state), keys=event.keys, operation="")
         case _:
             return row
 

@@ -65,6 +65,7 @@ def _began(seen: Seen, event: SnapshotCreationBegan) -> SnapshotRow:
         state=SnapshotState.CREATING,
         size_bytes=event.size_bytes,
         reserve_bytes=event.reserve_bytes,
+        header_bytes=event.header_bytes,
         layout=event.layout,
         node=event.node,
         pool=event.pool,

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from projectors.reading import Seen
 from projectors.rows import Altered, Changes, Rows, drop, put
 from projectors.tables import USAGE, ClaimRow
+from schemas.keys import header_bytes
 from schemas.snapshot_view import SnapshotRow
 from schemas.views import (
     NodeRow,
@@ -136,10 +137,16 @@ def _level(owner: VolumeRow | SnapshotRow) -> UsageLevel:
     return UsageLevel.VOLUME if isinstance(owner, VolumeRow) else UsageLevel.SNAPSHOT
 
 
+def _leg_bytes(owner: VolumeRow | SnapshotRow) -> int:
+    """Return how large its logical volume is, or will be: a header is room too."""
+    if isinstance(owner, VolumeRow):
+        return owner.size_bytes + header_bytes(owner.key_ref) if owner.size_bytes else 0
+    thin = owner.layout is Layout.THIN
+    return owner.size_bytes + owner.header_bytes if thin else owner.reserve_bytes
+
+
 def _owner(rows: Rows, seen: Seen, owner: VolumeRow | SnapshotRow) -> Changes:
-    level, size_bytes = _level(owner), owner.size_bytes
-    if isinstance(owner, SnapshotRow) and owner.layout is not Layout.THIN:
-        size_bytes = owner.reserve_bytes
+    level, size_bytes = _level(owner), _leg_bytes(owner)
     row = replace(
         _at(rows, level, owner.name),
         node=owner.node,

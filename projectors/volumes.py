@@ -8,7 +8,9 @@ from projectors.attaching import used
 from projectors.reading import Seen
 from projectors.rows import Changes, Rows, drop, put
 from projectors.tables import OWNERS, PLACEMENTS, VOLUMES, OwnerRow, PlacementRow
+from schemas.encrypting import VolumeRekeyed, VolumeRekeyingBegan, VolumeRekeyingFailed
 from schemas.grammar import Event
+from schemas.keys import header_bytes
 from schemas.replica import (
     ReplicaCreated,
     ReplicaKept,
@@ -69,12 +71,13 @@ def of_leg(rows: Rows, seen: Seen, event: Event) -> Changes:
                 node=event.node,
                 pool=event.pool,
                 device=event.device,
-                size_bytes=event.size_bytes,
+                size_bytes=event.size_bytes - header_bytes(row.key_ref),
                 why="",
                 code=None,
             )
         case ReplicaResized() if event.uid == row.uid:
-            row = replace(row, size_bytes=event.size_bytes, why="", code=None)
+            size_bytes = event.size_bytes - header_bytes(row.key_ref)
+            row = replace(row, size_bytes=size_bytes, why="", code=None)
         case ReplicaResizeWanted() | ReplicaKept() if event.uid == row.uid:
             row = replace(row, why="", code=None)
         case ReplicaTroubled() if event.uid == row.uid:
@@ -93,6 +96,8 @@ def _began(seen: Seen, event: VolumeProvisioningBegan) -> VolumeRow:
         layout=event.layout,
         stripes=event.stripes,
         filesystem=event.filesystem,
+        encrypted=event.key_ref is not None,
+        key_ref=event.key_ref or "",
         operation=event.operation,
         deadline=event.deadline,
         created_at=seen.at,
@@ -125,7 +130,7 @@ def _changed(row: VolumeRow, event: Event) -> VolumeRow:
         case VolumeUnlocked():
             return replace(row, state=VolumeState.READY, operation="")
         case _:
-            return used(_kept(row, event), event)
+            return used(_rekeyed(_kept(row, event), event), event)
 
 
 def _kept(row: VolumeRow, event: Event) -> VolumeRow:
@@ -140,6 +145,18 @@ def _kept(row: VolumeRow, event: Event) -> VolumeRow:
             return replace(_held(row, row.held_until), why=event.because, code=event.code)
         case VolumeUndeleted():
             return replace(_ready(row, row.size_bytes), held_until=None)
+        case _:
+            return row
+
+
+def _rekeyed(row: VolumeRow, event: Event) -> VolumeRow:
+    match event:
+        case VolumeRekeyingBegan():
+            return _working(row, VolumeState.REKEYING, event)
+        case VolumeRekeyed():
+            return replace(_ready(row, row.size_bytes), key_ref=event.key_ref)
+        case VolumeRekeyingFailed():
+            return replace(_ready(row, row.size_bytes), why=event.because, code=event.code)
         case _:
             return row
 
@@ -164,7 +181,11 @@ def _ready(row: VolumeRow, size_bytes: int) -> VolumeRow:
 def _working(
     row: VolumeRow,
     state: VolumeState,
-    event: VolumeGrowthBegan | VolumeHoldBegan | VolumeUndeletionBegan | VolumeDeletionBegan,
+    event: VolumeGrowthBegan
+    | VolumeHoldBegan
+    | VolumeUndeletionBegan
+    | VolumeDeletionBegan
+    | VolumeRekeyingBegan,
 ) -> VolumeRow:
     return replace(
         row,

@@ -18,6 +18,7 @@ class Capability(StrEnum):
     THIN = "thin"
     EXT4 = "ext4"
     XFS = "xfs"
+    ENCRYPTION = "encryption"
     SIMULATED = "simulated"
 
 

@@ -26,6 +26,7 @@ class OperationKind(StrEnum):
     VOLUME_LIMIT = "volume-limit"
     VOLUME_RESTORE = "volume-restore"
     VOLUME_CLONE = "volume-clone"
+    VOLUME_REKEY = "volume-rekey"
     SNAPSHOT_CREATE = "snapshot-create"
     SNAPSHOT_DELETE = "snapshot-delete"
     SNAPSHOT_ROLL_BACK = "snapshot-roll-back"

@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from schemas.refusals_of_keys import OF_KEYS
+
 
 class Refusal(StrEnum):
     """A permanent code. ``hwbus explain CODE`` prints its meaning and what to do."""
@@ -67,6 +69,21 @@ class Refusal(StrEnum):
     SMALLER_THAN_SOURCE = "HW-V020"
     SOURCE_ELSEWHERE = "HW-V021"
     COPY_DIFFERS = "HW-V022"
+    ENCRYPTED_SOURCE = "HW-V023"
+    NOT_ENCRYPTED = "HW-V016"
+    CANNOT_ENCRYPT = "HW-V017"
+    HEADER_LOST = "HW-V018"
+    NO_KEY_SLOT = "HW-V019"
+
+    BAD_KEY_REFERENCE = "HW-K001"
+    KEY_MISSING = "HW-K002"
+    KEY_SOURCE_UNSET = "HW-K003"
+    KEY_SOURCE_SILENT = "HW-K004"
+    KEY_DENIED = "HW-K005"
+    KEY_UNFIT = "HW-K006"
+    WRONG_KEY = "HW-K007"
+    SAME_KEY = "HW-K008"
+    KEY_EXPOSED = "HW-K009"
 
     UNKNOWN_REPLICA = "HW-R001"
     REPLICA_BUSY = "HW-R002"
@@ -94,12 +111,16 @@ class Refusal(StrEnum):
     @property
     def meaning(self) -> str:
         """What the code says, in one sentence."""
-        return _EXPLANATIONS[self][0]
+        return _explained(self)[0]
 
     @property
     def advice(self) -> str:
         """What the reader can do about it."""
-        return _EXPLANATIONS[self][1]
+        return _explained(self)[1]
+
+
+def _explained(code: Refusal) -> tuple[str, str]:
+    return _EXPLANATIONS.get(code) or OF_KEYS[code]
 
 
 _EXPLANATIONS: dict[Refusal, tuple[str, str]] = {
@@ -301,7 +322,10 @@ _EXPLANATIONS: dict[Refusal, tuple[str, str]] = {
         "On the node: echo +io > cgroup.subtree_control in each group above it; see docs/cli.md.",
     ),
     Refusal.HAS_SNAPSHOTS: (
-        "The volume has snapshots; a thick one cannot grow, and none can be deleted, with them.",
+        (
+            "The volume has snapshots; with them a thick one cannot grow, and none can be deleted "
+            "or get another key, since a snapshot keeps the header of its time."
+        ),
         "Delete them first: hwbus snapshot ls --volume NAME.",
     ),
     Refusal.SMALLER_THAN_SOURCE: (
@@ -311,6 +335,10 @@ _EXPLANATIONS: dict[Refusal, tuple[str, str]] = {
     Refusal.SOURCE_ELSEWHERE: (
         "A copy is made on the node of its source.",
         "Leave --node out, or name the node that has the source: hwbus volume show NAME.",
+    ),
+    Refusal.ENCRYPTED_SOURCE: (
+        "An encrypted volume cannot be copied by hwbus yet.",
+        "Make a new encrypted volume, attach both, and copy what is on the filesystem.",
     ),
     Refusal.COPY_DIFFERS: (
         "What was written to the new volume is not what is read from it, three times over.",

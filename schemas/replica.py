@@ -5,8 +5,9 @@ from enum import StrEnum
 import msgspec
 
 from schemas.grammar import Event, Report, Request
+from schemas.keys import Encryption, Keys
 from schemas.refusals import Refusal
-from schemas.units import Bytes, Id, Name, Path, Text
+from schemas.units import Bytes, Count, Id, Name, Path, Text
 from schemas.volume import CopyOf, Filesystem, Layout, Stripes
 
 REPLICAS = "replica"
@@ -36,7 +37,7 @@ class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     With ``copy_of`` it is there when all of that is in it.
 
     The leg of a snapshot is named like the snapshot; ``size_bytes`` of a thick one is the room for
-    what changes in the volume.
+    what changes in the volume, that of an encrypted one includes the header.
     """
 
     uid: Id
@@ -47,6 +48,7 @@ class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     filesystem: Filesystem = Filesystem.NONE
     snapshot_of: SnapshotOf | None = None
     copy_of: CopyOf | None = None
+    encryption: Encryption | None = None
 
 
 class CreateReplica(Request, frozen=True, kw_only=True, tag="replica.create.v1"):
@@ -99,6 +101,18 @@ class KeepReplica(Request, frozen=True, kw_only=True, tag="replica.keep.v1"):
     operation: Id
 
 
+class RekeyReplica(Request, frozen=True, kw_only=True, tag="replica.rekey.v1"):
+    """Step of rekeying, or of undoing it: by these keys the leg shall open, and by no others.
+
+    No others that are known here: what a person put into the header by hand stays.
+    """
+
+    volume: Name
+    node: Name
+    operation: Id
+    keys: Keys
+
+
 class ReportReplicaPresent(Report, frozen=True, kw_only=True, tag="replica.report-present.v1"):
     """The node has the leg, made now or found made, with all that its spec asks for."""
 
@@ -116,6 +130,15 @@ class ReportReplicaHeld(Report, frozen=True, kw_only=True, tag="replica.report-h
     volume: Name
     node: Name
     uid: Id
+
+
+class ReportReplicaRekeyed(Report, frozen=True, kw_only=True, tag="replica.report-rekeyed.v1"):
+    """The leg opens by the keys wanted in that ``generation``, and not by those dropped."""
+
+    volume: Name
+    node: Name
+    uid: Id
+    generation: Count
 
 
 class ReportReplicaAbsent(Report, frozen=True, kw_only=True, tag="replica.report-absent.v1"):
@@ -225,6 +248,26 @@ class ReplicaRemovalWithdrawn(Event, frozen=True, kw_only=True, tag="replica.rem
     uid: Id
 
 
+class ReplicaRekeyWanted(Event, frozen=True, kw_only=True, tag="replica.rekey-wanted.v1"):
+    """The leg shall open by other keys."""
+
+    volume: Name
+    node: Name
+    operation: Id
+    uid: Id
+    encryption: Encryption
+
+
+class ReplicaRekeyed(Event, frozen=True, kw_only=True, tag="replica.rekeyed.v1"):
+    """The leg opens by each of these keys, and by no other that was ever named here."""
+
+    volume: Name
+    node: Name
+    uid: Id
+    keys: Keys
+    generation: Count
+
+
 class ReplicaKept(Event, frozen=True, kw_only=True, tag="replica.kept.v1"):
     """The leg that was to go, or was held, is still there and stays in use."""
 
@@ -263,8 +306,10 @@ ReplicaCommand = (
     | HoldReplica
     | MergeReplica
     | KeepReplica
+    | RekeyReplica
     | ReportReplicaPresent
     | ReportReplicaHeld
+    | ReportReplicaRekeyed
     | ReportReplicaAbsent
     | ReportReplicaTrouble
 )
@@ -278,6 +323,8 @@ ReplicaEvent = (
     | ReplicaRemovalWanted
     | ReplicaMergeWanted
     | ReplicaRemovalWithdrawn
+    | ReplicaRekeyWanted
+    | ReplicaRekeyed
     | ReplicaKept
     | ReplicaRemoved
     | ReplicaTroubled

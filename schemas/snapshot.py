@@ -112,6 +112,7 @@ class SnapshotCreationBegan(
 
     ``reserve_bytes`` is what is set aside for what changes; 0 for a thin one, which shares.
     ``of_operation`` is the larger operation that it is taken for, with which it goes.
+    The leg of the volume is larger than it by ``header_bytes``.
     """
 
     snapshot: Name
@@ -126,6 +127,7 @@ class SnapshotCreationBegan(
     reserve_bytes: SomeBytes = 0
     layout: Layout = Layout.LINEAR
     of_operation: Id | None = None
+    header_bytes: SomeBytes = 0
 
 
 class SnapshotCreated(Event, frozen=True, kw_only=True, tag="snapshot.created.v1"):

@@ -23,7 +23,8 @@ class SnapshotRow(Tracked, frozen=True, kw_only=True):
     """One snapshot of a volume that was ``size_bytes`` large when it was taken.
 
     ``reserve_bytes`` is the room of a thick one for what changes, ``fill_percent`` the last mark it
-    passed; a thin one has no room of its own. ``lost``: it overflowed, and ``why`` says so.
+    passed; a thin one has no room of its own. ``lost``: it overflowed, and ``why`` says so. The
+    leg of the volume was larger than it by ``header_bytes``.
     """
 
     name: str
@@ -35,6 +36,7 @@ class SnapshotRow(Tracked, frozen=True, kw_only=True):
     lost: bool = False
     size_bytes: int = 0
     reserve_bytes: int = 0
+    header_bytes: int = 0
     fill_percent: int = 0
     consistency: Consistency | None = None
     layout: Layout = Layout.LINEAR

@@ -167,6 +167,7 @@ class VolumeState(StrEnum):
     ATTACHING = "attaching"
     DETACHING = "detaching"
     LIMITING = "limiting"
+    REKEYING = "rekeying"
     LOCKED = "locked"
 
 
@@ -174,7 +175,8 @@ class VolumeRow(Tracked, frozen=True, kw_only=True):
     """One volume. ``wanted_bytes`` is what a running operation is making of ``size_bytes``.
 
     While a consumer has it, ``attached_device`` is what it uses, and ``limits`` hold in ``cgroup``.
-    One that is deleted and ``held`` goes for good after ``held_until``.
+    One that is deleted and ``held`` goes for good after ``held_until``. One that is ``encrypted``
+    opens by the key that its node finds under ``key_ref``; no key is in any view.
 
     ``candidates``, the pools that were looked at when it was placed, with their scores, is filled
     by the view ``volume`` only.
@@ -190,6 +192,8 @@ class VolumeRow(Tracked, frozen=True, kw_only=True):
     layout: Layout = Layout.LINEAR
     stripes: int = 1
     filesystem: Filesystem = Filesystem.NONE
+    encrypted: bool = False
+    key_ref: str = ""
     pool: str = ""
     node: str = ""
     device: str = ""
@@ -218,7 +222,11 @@ class ReplicaState(StrEnum):
 
 
 class ReplicaRow(Tracked, frozen=True, kw_only=True):
-    """One leg of a volume on one node."""
+    """One leg of a volume on one node.
+
+    ``size_bytes`` includes the header of an encrypted one; each of ``keys``, which are references,
+    may open it: more than one while its key is being changed, or where that was given up.
+    """
 
     volume: str
     node: str
@@ -233,6 +241,7 @@ class ReplicaRow(Tracked, frozen=True, kw_only=True):
     layout: Layout = Layout.LINEAR
     stripes: int = 1
     filesystem: Filesystem = Filesystem.NONE
+    keys: tuple[str, ...] = ()
     device: str = ""
     operation: str = ""
 
@@ -353,8 +362,9 @@ class UsageRow(Row, frozen=True, kw_only=True):
     ``capacity = allocated + free`` as ``vgs`` prints it, ``committed = allocated + reserved``,
     ``available = capacity - committed``. ``thin_bytes`` (part of ``allocated``) is set aside for
     thin volumes, which were promised ``thin_committed_bytes`` of it. A volume's ``capacity`` is
-    its size; a thin one has ``allocated`` 0, since its room is the thin pool's. The same holds for
-    a snapshot, but that the ``capacity`` of a thick one is its reserve. Pools count both.
+    its size, with the header of an encrypted one; a thin one has ``allocated`` 0, since its room is
+    the thin pool's. The same holds for a snapshot, but that the ``capacity`` of a thick one is its
+    reserve. Pools count both.
     """
 
     level: UsageLevel

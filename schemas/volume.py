@@ -6,6 +6,7 @@ from typing import Annotated
 import msgspec
 
 from schemas.grammar import Event, Report, Request
+from schemas.keys import KeyRef
 from schemas.refusals import Refusal
 from schemas.units import Bytes, HoldSeconds, Id, Moment, Name, Rate, Seconds, SomeBytes, Text
 
@@ -62,8 +63,13 @@ class CopyOf(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rate_bytes_per_s: Rate | None = None
 
 
-class ProvisionVolume(Request, frozen=True, kw_only=True, tag="volume.provision.v1"):
-    """Make a volume. ``pool`` and ``node``, where given, narrow down where it may be put."""
+class ProvisionVolume(
+    Request, frozen=True, kw_only=True, omit_defaults=True, tag="volume.provision.v1"
+):
+    """Make a volume. ``pool`` and ``node``, where given, narrow down where it may be put.
+
+    With ``key_ref`` it is encrypted, by the key that its node finds there.
+    """
 
     volume: Name
     size_bytes: Bytes
@@ -73,6 +79,7 @@ class ProvisionVolume(Request, frozen=True, kw_only=True, tag="volume.provision.
     pool: Name | None = None
     node: Name | None = None
     deadline_s: Seconds = 600
+    key_ref: KeyRef | None = None
 
 
 class GrowVolume(Request, frozen=True, kw_only=True, tag="volume.grow.v1"):
@@ -159,7 +166,8 @@ class VolumeProvisioningBegan(
 ):
     """A volume shall be made, in the first of ``candidates`` that keeps its word.
 
-    With ``source`` it shall hold what that snapshot holds; else it is blank.
+    With ``source`` it shall hold what that snapshot holds; else it is blank. With ``key_ref`` it
+    is encrypted, and its leg larger than it by the header.
     """
 
     volume: Name
@@ -172,6 +180,7 @@ class VolumeProvisioningBegan(
     stripes: Stripes = 1
     filesystem: Filesystem = Filesystem.NONE
     source: CopyOf | None = None
+    key_ref: KeyRef | None = None
 
 
 class VolumeProvisioned(Event, frozen=True, kw_only=True, tag="volume.provisioned.v1"):
@@ -197,8 +206,13 @@ class VolumeProvisioningFailed(
     because: str
 
 
-class VolumeGrowthBegan(Event, frozen=True, kw_only=True, tag="volume.growth-began.v1"):
-    """The volume, which is ``from_bytes`` large in that pool, shall become ``size_bytes``."""
+class VolumeGrowthBegan(
+    Event, frozen=True, kw_only=True, omit_defaults=True, tag="volume.growth-began.v1"
+):
+    """The volume, which is ``from_bytes`` large in that pool, shall become ``size_bytes``.
+
+    Its leg is larger by ``header_bytes``.
+    """
 
     volume: Name
     uid: Id
@@ -210,6 +224,7 @@ class VolumeGrowthBegan(Event, frozen=True, kw_only=True, tag="volume.growth-beg
     size_bytes: Bytes
     layout: Layout = Layout.LINEAR
     stripes: Stripes = 1
+    header_bytes: SomeBytes = 0
 
 
 class VolumeGrown(Event, frozen=True, kw_only=True, tag="volume.grown.v1"):

@@ -8,6 +8,7 @@ from schemas.attachment import ATTACHMENTS, AttachmentCommand, AttachmentEvent
 from schemas.commit import Commit
 from schemas.copying import CopyingCommand, CopyingEvent
 from schemas.disk import DISKS, DiskCommand, DiskEvent
+from schemas.encrypting import EncryptingCommand, EncryptingEvent
 from schemas.grammar import Event, Message, Report, Request, kind_and_verb
 from schemas.node import NODES, NodeCommand, NodeEvent
 from schemas.operation import OPERATIONS, OperationCommand, OperationEvent
@@ -25,6 +26,7 @@ AnyCommand = (
     | VolumeCommand
     | AttachingCommand
     | CopyingCommand
+    | EncryptingCommand
     | ReplicaCommand
     | AttachmentCommand
     | OperationCommand
@@ -38,6 +40,7 @@ AnyEvent = (
     | VolumeEvent
     | AttachingEvent
     | CopyingEvent
+    | EncryptingEvent
     | ReplicaEvent
     | AttachmentEvent
     | OperationEvent
@@ -49,7 +52,7 @@ COMMANDS: dict[str, tuple[type[Request | Report], ...]] = {
     NODES: get_args(NodeCommand),
     DISKS: get_args(DiskCommand),
     POOLS: get_args(PoolCommand | ShrinkCommand),
-    VOLUMES: get_args(VolumeCommand | AttachingCommand | CopyingCommand),
+    VOLUMES: get_args(VolumeCommand | AttachingCommand | EncryptingCommand | CopyingCommand),
     REPLICAS: get_args(ReplicaCommand),
     ATTACHMENTS: get_args(AttachmentCommand),
     OPERATIONS: get_args(OperationCommand),
@@ -59,7 +62,7 @@ EVENTS: dict[str, tuple[type[Event], ...]] = {
     NODES: get_args(NodeEvent),
     DISKS: get_args(DiskEvent),
     POOLS: get_args(PoolEvent | ShrinkEvent),
-    VOLUMES: get_args(VolumeEvent | AttachingEvent | CopyingEvent),
+    VOLUMES: get_args(VolumeEvent | AttachingEvent | EncryptingEvent | CopyingEvent),
     REPLICAS: get_args(ReplicaEvent),
     ATTACHMENTS: get_args(AttachmentEvent),
     OPERATIONS: get_args(OperationEvent),

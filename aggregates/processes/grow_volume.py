@@ -17,7 +17,10 @@ from schemas.volume import (
 
 
 class GrowVolumeProcess(Process, frozen=True, kw_only=True):
-    """What cannot be undone is never pretended away: a leg that has grown stays grown."""
+    """What cannot be undone is never pretended away: a leg that has grown stays grown.
+
+    Sizes are the volume's; its leg is larger by ``header_bytes``.
+    """
 
     volume: str
     uid: str
@@ -27,6 +30,7 @@ class GrowVolumeProcess(Process, frozen=True, kw_only=True):
     to_bytes: int
     stripes: int
     thin: bool
+    header_bytes: int = 0
     reserved: bool = False
     wanted_bytes: int = 0
     actual_bytes: int = 0
@@ -70,9 +74,10 @@ class GrowVolumeProcess(Process, frozen=True, kw_only=True):
             case RoomUnreserved():
                 return replace(self, reserved=False)
             case ReplicaResizeWanted():
-                return replace(self, wanted_bytes=event.size_bytes, actual_bytes=0, settled=False)
+                wanted = event.size_bytes - self.header_bytes
+                return replace(self, wanted_bytes=wanted, actual_bytes=0, settled=False)
             case ReplicaResized():
-                return replace(self, actual_bytes=event.size_bytes)
+                return replace(self, actual_bytes=event.size_bytes - self.header_bytes)
             case RoomSettled():
                 return replace(self, settled=True, reserved=False)
             case ReplicaTroubled(permanent=True):
@@ -98,7 +103,10 @@ class GrowVolumeProcess(Process, frozen=True, kw_only=True):
 
     def _resize(self, size_bytes: int) -> ResizeReplica:
         return ResizeReplica(
-            volume=self.volume, node=self.node, operation=self.operation, size_bytes=size_bytes
+            volume=self.volume,
+            node=self.node,
+            operation=self.operation,
+            size_bytes=size_bytes + self.header_bytes,
         )
 
     def _conclude(self, why: GivingUp | None) -> Due:
@@ -129,4 +137,5 @@ def begin(event: VolumeGrowthBegan) -> GrowVolumeProcess:
         to_bytes=event.size_bytes,
         stripes=event.stripes,
         thin=event.layout is Layout.THIN,
+        header_bytes=event.header_bytes,
     )

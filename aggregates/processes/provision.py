@@ -4,6 +4,7 @@ from msgspec.structs import replace
 
 from aggregates.processes.process import Due, GivingUp, Process
 from schemas.grammar import Event
+from schemas.keys import Encryption, header_bytes
 from schemas.operation import OperationKind, StepRefused
 from schemas.pool import ReportUnreserved, Reserve, RoomReserved, RoomSettled, RoomUnreserved
 from schemas.replica import (
@@ -55,6 +56,11 @@ class Provision(Process, frozen=True, kw_only=True):
     concluded: bool = False
 
     @property
+    def header_bytes(self) -> int:
+        """By how much the leg is larger than the volume."""
+        return header_bytes(self.wish.key_ref)
+
+    @property
     def here(self) -> Candidate:
         """The candidate whose turn it is; the last one when all have been tried."""
         return self.candidates[min(self.tried, len(self.candidates) - 1)]
@@ -80,7 +86,7 @@ class Provision(Process, frozen=True, kw_only=True):
                 operation=self.operation,
                 node=self.here.node,
                 pool=self.here.pool,
-                size_bytes=self.created_bytes,
+                size_bytes=self.created_bytes - self.header_bytes,
             ),
         )
 
@@ -156,13 +162,14 @@ class Provision(Process, frozen=True, kw_only=True):
             pool=self.here.pool,
             node=self.here.node,
             claim=self.wish.uid,
-            size_bytes=self.wish.size_bytes,
+            size_bytes=self.wish.size_bytes + self.header_bytes,
             operation=self.operation,
             thin=self.wish.layout is Layout.THIN,
             stripes=self.wish.stripes,
         )
 
     def _create(self) -> CreateReplica:
+        key_ref = self.wish.key_ref
         return CreateReplica(
             volume=self.volume,
             node=self.here.node,
@@ -170,11 +177,12 @@ class Provision(Process, frozen=True, kw_only=True):
             spec=ReplicaSpec(
                 uid=self.wish.uid,
                 pool=self.here.pool,
-                size_bytes=self.wish.size_bytes,
+                size_bytes=self.wish.size_bytes + self.header_bytes,
                 layout=self.wish.layout,
                 stripes=self.wish.stripes,
                 filesystem=self.wish.filesystem,
                 copy_of=self.wish.source,
+                encryption=Encryption(keys=(key_ref,)) if key_ref else None,
             ),
         )
 

@@ -14,6 +14,7 @@ from aggregates.processes import (
     hold_volume,
     limit_volume,
     provision,
+    rekey_volume,
     remove,
     shrink_pool,
     snapshot,
@@ -21,6 +22,7 @@ from aggregates.processes import (
 from aggregates.processes.process import Process
 from schemas.attaching import VolumeAttachingBegan, VolumeDetachingBegan, VolumeLimitingBegan
 from schemas.copying import VolumeCloneBegan
+from schemas.encrypting import VolumeRekeyingBegan
 from schemas.grammar import Event
 from schemas.node import NodeRemovalBegan
 from schemas.pool import PoolFormingBegan, PoolGrowthBegan, PoolRemovalBegan
@@ -44,6 +46,7 @@ _BEGINNINGS: dict[type[Event], Callable[[Any], Process]] = {
     VolumeAttachingBegan: attach_volume.begin,
     VolumeDetachingBegan: detach_volume.begin,
     VolumeLimitingBegan: limit_volume.begin,
+    VolumeRekeyingBegan: rekey_volume.begin,
     PoolFormingBegan: form_pool.begin_forming,
     PoolGrowthBegan: form_pool.begin_growing,
     PoolRemovalBegan: remove.begin_pool,

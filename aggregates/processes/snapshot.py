@@ -114,6 +114,7 @@ class TakeSnapshot(Process, frozen=True, kw_only=True):
     def _create(self) -> CreateReplica:
         wish = self.wish
         thin = wish.layout is Layout.THIN
+        whole_bytes = wish.size_bytes + wish.header_bytes
         return CreateReplica(
             volume=wish.snapshot,
             node=wish.node,
@@ -121,7 +122,7 @@ class TakeSnapshot(Process, frozen=True, kw_only=True):
             spec=ReplicaSpec(
                 uid=wish.uid,
                 pool=wish.pool,
-                size_bytes=wish.size_bytes if thin else wish.reserve_bytes,
+                size_bytes=whole_bytes if thin else wish.reserve_bytes,
                 layout=Layout.THIN if thin else Layout.LINEAR,
                 snapshot_of=SnapshotOf(volume=wish.volume, uid=wish.volume_uid),
             ),

@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from hwbus.cli import attaching, copying
+from hwbus.cli import attaching, copying, encrypting
 from hwbus.cli.changing import change, confirmed, ended
+from hwbus.cli.encrypting import KeyReference
 from hwbus.cli.exits import Exit, FailureError
 from hwbus.cli.following import follow_to_end
 from hwbus.cli.nouns import AtNode, AtPool, VolumeName, Yes
@@ -33,7 +34,8 @@ from schemas.volume import (
 _HOLD_S = 24 * 3600
 
 app = noun("volume", "What is given to those who need room.", alias="vol")
-for _verb in (attaching.attach, attaching.detach, attaching.limit, copying.clone):
+_NEXT_DOOR = (attaching.attach, attaching.detach, attaching.limit, copying.clone, encrypting.rekey)
+for _verb in _NEXT_DOOR:
     app.command(_verb)
 
 
@@ -96,6 +98,7 @@ def create(
     fs: Annotated[
         Literal["none", "ext4", "xfs"], Parameter(help="Make this filesystem on it.")
     ] = "none",
+    key_ref: KeyReference = None,
     pool: AtPool = None,
     node: AtNode = None,
     deadline: Deadline = 600,
@@ -112,6 +115,7 @@ def create(
         pool=pool,
         node=node,
         deadline_s=deadline,
+        key_ref=encrypting.checked(key_ref),
     )
     return change(word, options, how)
 

@@ -79,6 +79,11 @@ class Layout:
         return self.root / "control"
 
     @property
+    def keys(self) -> Path:
+        """Where the user may put key files; being theirs, they are neither made nor deleted."""
+        return self.root / "keys"
+
+    @property
     def logs(self) -> Path:
         """What the processes write."""
         return self.root / "logs"

@@ -103,6 +103,8 @@ class Supervisor:
             url,
             "--state",
             str(state),
+            "--keys",
+            str(self._layout.keys),
             "--simulated",
             str(state / "disks"),
             "--disks",

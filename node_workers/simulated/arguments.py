@@ -55,7 +55,7 @@ def read_arguments(
             options.setdefault(word, []).append(next(rest))
         elif word in flags:
             options.setdefault(word, []).append("")
-        elif word.startswith("-"):
+        elif word.startswith("-") and word != "-":
             raise UnknownToolUseError(f"the model knows no {word} of {' '.join(argv)}")
         else:
             words.append(word)

@@ -67,16 +67,18 @@ class BlockTools:
         name = f"{vg.name.replace('-', '--')}-{lv.name.replace('-', '--')}"
         size_bytes = lv.extents * EXTENT_BYTES
         row = _row(name, f"dm-{lv.minor}", f"/dev/mapper/{name}", "lvm", size_bytes, _number(lv))
-        row |= {"mountpoints": self._mount_points(lv.uuid)}
-        top = self._state.on_top_of(lv.uuid)
-        return row if top is None else row | {"children": [self._mapped_row(top)]}
+        return row | {"mountpoints": self._mount_points(lv.uuid)} | self._above(lv.uuid)
+
+    def _above(self, below: str) -> dict[str, Any]:
+        top = self._state.on_top_of(below)
+        return {} if top is None else {"children": [self._mapped_row(top)]}
 
     def _mapped_row(self, mapped: Mapped) -> dict[str, Any]:
         path, number = f"/dev/mapper/{mapped.name}", f"254:{mapped.minor}"
         kind = mapped.uuid.partition("-")[0].lower()
         size_bytes = mapped.size_bytes
         row = _row(mapped.name, f"dm-{mapped.minor}", path, kind, size_bytes, number)
-        return row | {"mountpoints": self._mount_points(mapped.uuid)}
+        return row | {"mountpoints": self._mount_points(mapped.uuid)} | self._above(mapped.uuid)
 
     def _mount_points(self, use: str) -> list[str | None]:
         return [*self._state.mounts_of(use)] or [None]
@@ -136,7 +138,7 @@ class BlockTools:
             sentence = f"blkdiscard: {given.word()}: BLKZEROOUT ioctl failed: Device or resource"
             raise ToolRefusal(_WRONG_USE, f"{sentence} busy\n")
         if given.one("--offset") == "0":
-            self._state.contents.pop(device.at, None)
+            self._devices.put(device, None)
         return ""
 
     def _mkfs_ext4(self, argv: Sequence[str]) -> str:
@@ -163,7 +165,7 @@ class BlockTools:
 
     def _format(self, device: Device, kind: str, uuid: str) -> None:
         content = Content(kind=kind, uuid=uuid, size_bytes=device.size_bytes)
-        self._state.contents[device.at] = content
+        self._devices.put(device, content)
 
     def _dumpe2fs(self, argv: Sequence[str]) -> str:
         given = read_arguments(argv, flags=frozenset({"-h"}))

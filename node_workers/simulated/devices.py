@@ -17,7 +17,10 @@ from node_workers.simulated.model import (
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
-    """A device that can be opened: ``use`` is what mounts name, ``at`` where its content lies."""
+    """A device that can be opened: ``use`` is what mounts name, ``at`` where its content lies.
+
+    ``inside``: behind the encryption of what lies there.
+    """
 
     name: str
     use: str
@@ -25,6 +28,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
     held: bool
     broken: bool
+    inside: bool = False
 
 
 class Devices:
@@ -56,24 +60,35 @@ class Devices:
         mapped = self._state.mapped_as(path.removeprefix("/dev/mapper/"))
         for vg in self._state.vgs:
             for lv in vg.lvs:
-                if mapped is not None and mapped.below == lv.uuid:
-                    return self._stable(vg, lv, mapped)
+                if mapped is not None and self._state.chain(mapped)[-1].below == lv.uuid:
+                    return self._mapped(vg, lv, mapped)
                 if f"/dev/{vg.name}/{lv.name}" == path and lv.active and lv.kind != "thin-pool":
                     return self._volume(vg, lv)
         return None
 
     def content(self, device: Device) -> Content:
         """Return what lies on the device; blank if nothing was ever written."""
-        return self._state.contents.get(device.at, Content())
+        content = self._state.contents.get(device.at, Content())
+        return (content.inner or Content()) if device.inside else content
 
-    def _stable(self, vg: Vg, lv: Lv, mapped: Mapped) -> Device:
+    def put(self, device: Device, content: Content | None) -> None:
+        """Leave *content* on the device, or nothing."""
+        if device.inside:
+            self._state.contents[device.at].inner = content
+        elif content is None:
+            self._state.contents.pop(device.at, None)
+        else:
+            self._state.contents[device.at] = content
+
+    def _mapped(self, vg: Vg, lv: Lv, mapped: Mapped) -> Device:
         below = self._volume(vg, lv)
         return replace(
             below,
             name=mapped.name,
             use=mapped.uuid,
             size_bytes=mapped.size_bytes,
-            held=mapped.held_open,
+            held=mapped.held_open or self._state.on_top_of(mapped.uuid) is not None,
+            inside=any(one.is_crypt for one in self._state.chain(mapped)),
         )
 
     def _volume(self, vg: Vg, lv: Lv) -> Device:

@@ -8,7 +8,7 @@ import msgspec
 _TOOLS_THAT_ONLY_LOOK = frozenset(
     {"lsblk", "lvm", "findmnt", "dumpe2fs", "xfs_db", "cat", "realpath"}
 )
-TEARABLE = frozenset({"lvcreate", "mkfs.ext4", "mkfs.xfs"})
+TEARABLE = frozenset({"lvcreate", "mkfs.ext4", "mkfs.xfs", "cryptsetup"})
 
 
 class SimulatedCrash(BaseException):

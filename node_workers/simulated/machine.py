@@ -14,6 +14,7 @@ from node_workers.ports import BlockFacts
 from node_workers.simulated.arguments import ToolRefusal, UnknownToolUseError
 from node_workers.simulated.block_tools import BlockTools
 from node_workers.simulated.copying_tools import CopyingTools
+from node_workers.simulated.crypt_tools import LUKS, CryptTools
 from node_workers.simulated.lvm_tools import LvmTools
 from node_workers.simulated.mapping_tools import MappingTools
 from node_workers.simulated.model import (
@@ -62,6 +63,7 @@ class SimulatedMachine:
         self._moving = MovingTools(state)
         self._mappings = MappingTools(state)
         self._copying = CopyingTools(state)
+        self._crypt = CryptTools(state)
 
     @classmethod
     def with_disks(cls, name: str, sizes_bytes: Sequence[int]) -> Self:
@@ -82,7 +84,9 @@ class SimulatedMachine:
         machine.save()
         return machine
 
-    def execute(self, argv: Sequence[str], *, torn: bool = False) -> tuple[int, str, str]:
+    def execute(
+        self, argv: Sequence[str], *, torn: bool = False, stdin: bytes = b""
+    ) -> tuple[int, str, str]:
         """Run a tool; returns exit status, standard output and standard error.
 
         *torn*: it dies in the middle. Raises ``UnknownToolUseError`` for what the model does not
@@ -96,17 +100,21 @@ class SimulatedMachine:
             **self._copying.commands,
         }
         tool, rest = argv[0], argv[1:]
+        torn = torn and (tool != "cryptsetup" or rest[0] == "luksFormat")
         before = copy.deepcopy(self.state.contents) if torn else {}
         try:
             if tool == "lvm" and rest[0] != "fullreport":
                 tool, rest = rest[0], rest[1:]
             if tool == "lvm":
                 return 0, full_report(self.state, rest), ""
-            if tool not in commands:
+            if tool == "cryptsetup":
+                output = self._crypt.run(rest, stdin)
+            elif tool not in commands:
                 raise UnknownToolUseError(f"the model knows no tool {tool}")
-            if torn and tool in _NOTHING_HALF_DONE:
+            elif torn and tool in _NOTHING_HALF_DONE:
                 return -9, "", ""
-            output = commands[tool](rest)
+            else:
+                output = commands[tool](rest)
         except ToolRefusal as refusal:
             return refusal.exit_status, refusal.stdout, refusal.stderr
         if torn:
@@ -228,15 +236,23 @@ class SimulatedMachine:
     def write(self, path: str, data: str) -> None:
         """Leave a mark on a volume "group/name" that only destroying its data removes."""
         content = self.state.contents.setdefault(self._content_key(path), Content())
+        if content.kind == LUKS:
+            content.inner = content.inner or Content()
+            content = content.inner
         content.data = data
         self.save()
 
     def read(self, path: str) -> str:
         """Return the mark on a volume, or nothing if its data is gone."""
-        return self.state.contents.get(self._content_key(path), Content()).data
+        return self.content(path).data
 
     def content(self, path: str) -> Content:
-        """Return what lies on the volume "group/name"."""
+        """Return what lies on the volume "group/name", or behind its encryption."""
+        content = self.header(path)
+        return (content.inner or Content()) if content.kind == LUKS else content
+
+    def header(self, path: str) -> Content:
+        """Return what lies on the volume "group/name" for whoever has no key."""
         return self.state.contents.get(self._content_key(path), Content())
 
     def mount(self, path: str, target: str) -> None:
@@ -288,8 +304,20 @@ class SimulatedMachine:
         return self.state.content_key(self.volume(path))
 
     def _tear(self, before: dict[str, Content]) -> None:
-        """Undo what the tool did last: wiping (lvcreate), or clearing the mark of mkfs.xfs."""
+        """Undo what the tool did last: wiping, clearing the mark of mkfs.xfs, filling a slot."""
         contents = self.state.contents
         for key, content in contents.items():
-            content.finished = content.finished and before.get(key) == content
+            _tear(content, before.get(key))
         contents.update({key: one for key, one in before.items() if key not in contents})
+
+
+def _tear(content: Content, before: Content | None) -> None:
+    """Leave half of what the tool did: of LUKS the header without a key, or what lies behind it."""
+    header = (content.kind, content.uuid, content.slots)
+    if content.kind == LUKS and before and header == (before.kind, before.uuid, before.slots):
+        if content.inner is not None:
+            _tear(content.inner, before.inner)
+        return
+    content.finished = content.finished and before == content
+    if content.kind == LUKS:
+        content.slots = []

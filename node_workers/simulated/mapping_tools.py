@@ -23,6 +23,7 @@ class MappingTools:
             "realpath": self._realpath,
             "cat": self._cat,
             "sh": self._sh,
+            "modprobe": self._modprobe,
         }
         self._verbs: Mapping[str, Callable[[Sequence[str]], str]] = {
             "info": self._info,
@@ -31,6 +32,7 @@ class MappingTools:
             "load": self._load,
             "resume": self._resume,
             "remove": self._remove,
+            "targets": self._targets,
         }
 
     def _dmsetup(self, argv: Sequence[str]) -> str:
@@ -47,8 +49,21 @@ class MappingTools:
 
     def _table(self, argv: Sequence[str]) -> str:
         found = self._mapped(read_arguments(argv, flags=frozenset()).word())
-        below = next(lv for vg in self._state.vgs for lv in vg.lvs if lv.uuid == found.below)
-        return f"0 {found.sectors} linear 254:{below.minor} 0\n"
+        things: list[Lv | Mapped] = [lv for vg in self._state.vgs for lv in vg.lvs]
+        things += self._state.mapped
+        below = f"254:{next(one.minor for one in things if one.uuid == found.below)}"
+        if found.is_crypt:
+            key = f":64:logon:cryptsetup:{found.uuid}"
+            return f"0 {found.sectors} crypt aes-xts-plain64 {key} 0 {below} 32768\n"
+        return f"0 {found.sectors} linear {below} 0\n"
+
+    def _targets(self, argv: Sequence[str]) -> str:
+        read_arguments(argv, flags=frozenset())
+        return "crypt            v1.24.0\nlinear           v1.4.0\n"
+
+    def _modprobe(self, argv: Sequence[str]) -> str:
+        read_arguments(argv, flags=frozenset({"--quiet"})).word()
+        return ""
 
     def _create(self, argv: Sequence[str]) -> str:
         given = read_arguments(
@@ -100,10 +115,11 @@ class MappingTools:
             raise ToolRefusal(_FAILED, "Device does not exist.\nCommand failed.\n")
         return found
 
-    def _line(self, table: str) -> tuple[int, Lv]:
+    def _line(self, table: str) -> tuple[int, Lv | Mapped]:
         start, sectors, kind, number, offset = table.split()
-        below = (lv for vg in self._state.vgs for lv in vg.lvs if lv.active)
-        found = next((lv for lv in below if f"254:{lv.minor}" == number), None)
+        below: list[Lv | Mapped] = [lv for vg in self._state.vgs for lv in vg.lvs if lv.active]
+        below += self._state.mapped
+        found = next((one for one in below if f"254:{one.minor}" == number), None)
         if (start, kind, offset) != ("0", "linear", "0") or found is None:
             raise UnknownToolUseError(f"a table like {table}")
         return int(sectors), found

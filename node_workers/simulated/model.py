@@ -15,13 +15,18 @@ _METADATA_BYTES_A_GROUP = 2048
 
 
 class Content(msgspec.Struct, kw_only=True):
-    """What lies at the start of a device: a signature (or none), and a marker of user data."""
+    """What lies at the start of a device: a signature (or none), and a marker of user data.
+
+    Of LUKS: ``slots`` are digests of the keys that open it, ``inner`` is what lies behind it.
+    """
 
     kind: str = ""
     uuid: str = ""
     size_bytes: int = 0
     finished: bool = True
     data: str = ""
+    slots: list[str] = []
+    inner: "Content | None" = None
 
 
 class Disk(msgspec.Struct, kw_only=True):
@@ -130,7 +135,10 @@ class Vg(msgspec.Struct, kw_only=True):
 
 
 class Mapped(msgspec.Struct, kw_only=True):
-    """A dm-linear device over all of the logical volume ``below`` (a uuid)."""
+    """A device over all of ``below``, the uuid of a logical volume or of another such device.
+
+    One of dm-crypt, which ``path`` leads to from below, else of dm-linear.
+    """
 
     name: str
     uuid: str
@@ -141,6 +149,12 @@ class Mapped(msgspec.Struct, kw_only=True):
     read_only: bool = False
     suspended: bool = False
     held_open: bool = False
+    path: str = ""
+
+    @property
+    def is_crypt(self) -> bool:
+        """Whether it is the plain side of what is below."""
+        return bool(self.path)
 
     @property
     def size_bytes(self) -> int:
@@ -197,9 +211,14 @@ class State(msgspec.Struct, kw_only=True):
         """Return the stable device of that name."""
         return next((one for one in self.mapped if one.name == name), None)
 
-    def on_top_of(self, lv: str) -> Mapped | None:
-        """Return the stable device over a logical volume (uuid)."""
-        return next((one for one in self.mapped if one.below == lv), None)
+    def on_top_of(self, below: str) -> Mapped | None:
+        """Return the device over a logical volume or over another device (uuid)."""
+        return next((one for one in self.mapped if one.below == below), None)
+
+    def chain(self, mapped: Mapped) -> list[Mapped]:
+        """Return a device and those below it, down to the one on the logical volume."""
+        below = next((one for one in self.mapped if one.uuid == mapped.below), None)
+        return [mapped] if below is None else [mapped, *self.chain(below)]
 
     def vg(self, name: str) -> Vg | None:
         """Return the volume group of that name."""

@@ -41,7 +41,6 @@ class SimulatedRunner:
         self, argv: Sequence[str], *, cause: str, timeout_s: float, stdin: bytes = b""
     ) -> Execution:
         """Run *argv* as ``Runner.run`` promises, or suffer a fault."""
-        del stdin
         refuse_without_cause(argv, cause)
         if self._dead:
             raise SimulatedCrash("this worker is dead")
@@ -49,7 +48,7 @@ class SimulatedRunner:
         slow_s = self._weather.faults.slow_s if fault is Fault.SLOW else 0.0
         started_at = self._now()
         await asyncio.sleep(self._latency_s + slow_s)
-        execution = self._execute(argv, cause, started_at, fault)
+        execution = self._execute(argv, cause, started_at, fault, stdin)
         self.executions += 1
         if self.executions == self._crash_after or fault in {Fault.CRASH_AFTER, Fault.TORN}:
             self._die(f"after {argv[0]}")
@@ -58,14 +57,20 @@ class SimulatedRunner:
         return execution
 
     def _execute(
-        self, argv: Sequence[str], cause: str, started_at: datetime, fault: Fault | None
+        self,
+        argv: Sequence[str],
+        cause: str,
+        started_at: datetime,
+        fault: Fault | None,
+        stdin: bytes,
     ) -> Execution:
         if fault is Fault.CRASH_BEFORE:
             self._die(f"before {argv[0]}")
         if fault is Fault.FAIL_BEFORE:
             status, stdout, stderr = _REFUSED, "", f"  {argv[0]}: Input/output error (simulated)\n"
         else:
-            status, stdout, stderr = self._machine.execute(argv, torn=fault is Fault.TORN)
+            torn = fault is Fault.TORN
+            status, stdout, stderr = self._machine.execute(argv, torn=torn, stdin=stdin)
         if fault is Fault.FAIL_AFTER:
             status, stderr = _REFUSED, f"  {argv[0]}: Failed to commit (simulated)\n"
         if fault is Fault.TIME_OUT:

@@ -10,6 +10,7 @@ from node_workers.simulated.runner import SimulatedRunner
 from tests.support.attachment_contract import AttachmentContract
 from tests.support.clock import ManualClock
 from tests.support.copy_contract import CopyContract
+from tests.support.encryption_contract import EncryptionContract
 from tests.support.hold_contract import HoldContract
 from tests.support.pool_contract import PoolContract
 from tests.support.snapshot_contract import SnapshotContract
@@ -49,10 +50,13 @@ class SimulatedBench:
         self._disk(disk, "linux_raid_member")
 
     async def write(self, volume: str, data: str) -> None:
-        self.machine.write(volume, data)
+        self.machine.write(_lv(volume), data)
 
     async def read(self, volume: str) -> str:
-        return self.machine.read(volume)
+        return self.machine.read(_lv(volume))
+
+    async def finds(self, volume: str, text: str) -> bool:
+        return self.machine.header(volume).data == text
 
     async def change(self, volume: str, mib: int) -> None:
         self.machine.change(volume, mib << 20)
@@ -67,7 +71,8 @@ class SimulatedBench:
         state = self.machine.state
         device = next(mount.device for mount in state.mounts if mount.target == target)
         names = {lv.uuid: f"{vg.name}/{lv.name}" for vg in state.vgs for lv in vg.lvs}
-        names |= {one.uuid: names[one.below] for one in state.mapped}
+        for one in state.mapped:
+            names[one.uuid] = names[one.below]
         return self.machine.content(names[device]).size_bytes
 
     async def reboot(self) -> None:
@@ -88,8 +93,20 @@ class SimulatedBench:
         self.machine.state.contents[disk.key] = Content(kind=kind)
 
 
+def _lv(volume: str) -> str:
+    """Return the logical volume of an attached one: there is one pool in these stories."""
+    group, _, name = volume.partition("/")
+    return f"{POOL if group == 'hwbus' else group}/{name}"
+
+
 class TestStorageOnASimulatedMachine(
-    PoolContract, VolumeContract, HoldContract, AttachmentContract, SnapshotContract, CopyContract
+    PoolContract,
+    VolumeContract,
+    HoldContract,
+    AttachmentContract,
+    SnapshotContract,
+    EncryptionContract,
+    CopyContract,
 ):
     @pytest.fixture
     def play(self) -> Play:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from hwbus.lab.client import LabClient
 from node_workers.inventory import observe
@@ -17,10 +18,12 @@ from node_workers.observation import ContentKind
 from node_workers.ports import BlockFacts, Execution, Filesystem, Runner, ToolFailedError
 from node_workers.simulated.faults import SimulatedCrash
 from tests.lab.conftest import LabFactory
-from tests.support.attachment_contract import AttachmentContract
+from tests.support.attachment_contract import AttachmentContract, attach, detach
 from tests.support.clock import NOON
 from tests.support.copy_contract import CopyContract
+from tests.support.encryption_contract import DEVICE, NEW, OLD, EncryptionContract, locked, use
 from tests.support.hold_contract import HoldContract
+from tests.support.keys import HeldKeys
 from tests.support.pool_contract import PoolContract
 from tests.support.snapshot_contract import SnapshotContract, snapshot
 from tests.support.storage_bench import (
@@ -72,7 +75,9 @@ _CLEAN = """
 export LVM_SUPPRESS_FD_WARNINGS=1
 test ! -f $HOLDER || kill $(cat $HOLDER) 2>/dev/null || true
 for target in /mnt/mine /mnt/v1; do umount "$target" 2>/dev/null || true; done
-for device in /dev/mapper/hwbus:*; do [ ! -b "$device" ] || dmsetup remove "$device"; done
+for device in /dev/mapper/hwbus:* /dev/mapper/hwbus-crypt:*; do
+    [ ! -b "$device" ] || dmsetup remove "$device"
+done
 rm -rf /dev/hwbus
 for group in $(vgs --noheadings -o vg_name); do
     vgchange -q -an "$group" >/dev/null; vgremove -q -ff -y "$group" >/dev/null
@@ -147,6 +152,10 @@ class LabBench:
         script = "d = open(f'/dev/{v}', 'rb', 0); d.seek(at); print(d.read(512).decode())"
         return (await self._python(script, volume)).stdout.strip().strip("\x00")
 
+    async def finds(self, volume: str, text: str) -> bool:
+        script = f"sync; echo 3 > /proc/sys/vm/drop_caches; grep -c '{text}' /dev/{volume} || true"
+        return (await self.lab.shell(self.node, script)).strip() != "0"
+
     async def change(self, volume: str, mib: int) -> None:
         where = (f"of=/dev/{volume}", "bs=1M", f"count={mib}", "seek=50")
         await self.console("dd", "if=/dev/zero", *where, "oflag=direct", "status=none")
@@ -204,7 +213,13 @@ def bench(machine: LabBench) -> LabBench:
 
 
 class TestStorageOnARealKernel(
-    PoolContract, VolumeContract, HoldContract, AttachmentContract, SnapshotContract, CopyContract
+    PoolContract,
+    VolumeContract,
+    HoldContract,
+    AttachmentContract,
+    SnapshotContract,
+    EncryptionContract,
+    CopyContract,
 ):
     @pytest.fixture
     def play(self, bench: LabBench) -> Play:
@@ -310,6 +325,39 @@ def test_a_crash_between_any_two_tools_of_a_rollback_ends_well_on_a_real_kernel(
     play_on(bench)(story)
 
 
+@pytest.mark.slow
+def test_a_crash_between_any_two_tools_of_encryption_ends_well_on_a_real_kernel(
+    bench: LabBench,
+) -> None:
+    wanted, grown = locked(), locked(140)
+    rekeyed, dropped = locked(100, NEW), (OLD,)
+
+    async def story(on: Story) -> None:
+        await on.pool()
+        await _until_it_ends(on.bench, lambda s: s.ensure_volume(UID, wanted, cause=CAUSE))
+        assert (await on.seen() or wanted).size_bytes == 116 * MIB
+        await _until_it_ends(on.bench, lambda s: s.ensure_attached(UID, use(), cause=CAUSE))
+        await on.bench.write(DEVICE, "precious")
+        await _until_it_ends(
+            on.bench, lambda s: s.ensure_volume_keys(UID, rekeyed, dropped, cause=CAUSE)
+        )
+        await _until_it_ends(on.bench, lambda s: s.ensure_detached(use(), cause=CAUSE))
+        await _until_it_ends(
+            on.bench,
+            lambda s: s.ensure_volume_size(UID, replace(grown, keys=(OLD, NEW)), cause=CAUSE),
+            30,
+        )
+        await attach(on, use(NEW))
+        assert await on.bench.read(DEVICE) == "precious"
+        await detach(on, use(NEW))
+        await _until_it_ends(
+            on.bench, lambda s: s.ensure_volume_removed(UID, POOL, "uid-v1", "v1", cause=CAUSE)
+        )
+        assert await on.seen() is None
+
+    play_on(bench)(story)
+
+
 async def _until_it_ends(
     bench: Bench, step: Callable[[LvmStorage], Awaitable[object]], attempts_max: int = 20
 ) -> None:
@@ -318,7 +366,8 @@ async def _until_it_ends(
     What one life has done the next one finds done, so this passes through every state there is.
     """
     for executions in range(1, attempts_max):
-        storage = LvmStorage(DyingRunner(bench.runner, executions), bench.sysfs, node=NODE)
+        runner, keys = DyingRunner(bench.runner, executions), HeldKeys(OLD, NEW)
+        storage = LvmStorage(runner, bench.sysfs, node=NODE, keys=keys)
         try:
             await step(storage)
         except SimulatedCrash:

@@ -18,6 +18,7 @@ from schemas.answers import Refused
 from schemas.attaching import AttachVolume, DetachVolume, LimitVolume
 from schemas.attachment import Limits
 from schemas.copying import CloneVolume, RestoreVolume
+from schemas.encrypting import RekeyVolume
 from schemas.grammar import Event, Request
 from schemas.operation import CancelOperation, OperationEnded, OperationStarted
 from schemas.pool import GrowPool, PoolFormingBegan, RemovePool
@@ -141,7 +142,14 @@ class Day:
     def _volume_wish(self) -> Request:
         volume = f"v{self.chance.randrange(8)}"
         size_bytes = self.chance.randrange(1, 9) * GIB
-        match self.chance.randrange(8):
+        key_ref = f"file:k{self.chance.randrange(3)}"
+        match self.chance.randrange(10):
+            case 8:
+                return RekeyVolume(volume=volume, key_ref=key_ref, deadline_s=DEADLINE_S)
+            case 9:
+                return ProvisionVolume(
+                    volume=volume, size_bytes=size_bytes, key_ref=key_ref, deadline_s=DEADLINE_S
+                )
             case 0:
                 return GrowVolume(volume=volume, size_bytes=size_bytes, deadline_s=DEADLINE_S)
             case 1 | 2:
@@ -206,12 +214,26 @@ class Day:
                 for name, volume in world.volumes.items()
                 if volume.node == node.name and volume.use.attachment is not None
             }
-            if attached != node.attachments.made:
+            if attached != node.attachments.made or not self._can_be_opened(world, node):
                 return False
         kept = {(s.volume, name) for name, s in world.snapshots.items()}
         known = {(name, one) for name, v in world.volumes.items() for one in v.snapshots}
         claimed = {(d.owner.node, d.owner.pool) for d in world.disks.values() if d.owner}
         return claimed == set(world.pools) and kept == known
+
+    def _can_be_opened(self, world: World, node: ScriptedNode) -> bool:
+        """Whether the log knows every key that opens a leg, and its volume one of them."""
+        for name, spec in node.volumes.items():
+            leg = world.replicas.get((node.name, name))
+            if spec.encryption is None or leg is None or leg.spec is None:
+                continue
+            now = leg.spec.encryption
+            if now is None or not set(spec.encryption.keys) <= set(now.known):
+                return False
+            volume = world.volumes.get(name)
+            if volume is not None and volume.key_ref not in now.known:
+                return False
+        return True
 
 
 def _nothing_is_held(world: World) -> bool:

@@ -22,7 +22,8 @@ from schemas.answers import Accepted, Answer, Refused, Undecided
 from schemas.attachment import ReportAttachmentTrouble
 from schemas.disk import Content, DiskClass, ReportDiskSeen, Sighting
 from schemas.grammar import Event, Message, kind_and_verb
-from schemas.node import ReportNodeJoined
+from schemas.keys import Encryption
+from schemas.node import Capability, ReportNodeJoined
 from schemas.place import place_of
 from schemas.pool import (
     FormPool,
@@ -40,6 +41,7 @@ from schemas.replica import (
     Consistency,
     ReplicaHoldWanted,
     ReplicaMergeWanted,
+    ReplicaRekeyWanted,
     ReplicaRemovalWanted,
     ReplicaRemovalWithdrawn,
     ReplicaResizeWanted,
@@ -48,6 +50,7 @@ from schemas.replica import (
     ReportReplicaAbsent,
     ReportReplicaHeld,
     ReportReplicaPresent,
+    ReportReplicaRekeyed,
     ReportReplicaTrouble,
 )
 from schemas.shrinking import PoolShrinkAbandoned, PoolShrinkWanted
@@ -197,7 +200,8 @@ class ScriptedNode:
 
     async def join(self, disks: int = 2, size_bytes: int = 20 * GIB) -> None:
         """Join with blank disks."""
-        await self._stage.accepted(ReportNodeJoined(node=self.name))
+        can = (Capability.LVM, Capability.ENCRYPTION)
+        await self._stage.accepted(ReportNodeJoined(node=self.name, capabilities=can))
         seen = Sighting(
             path="/dev/sdb", size_bytes=size_bytes, media=DiskClass.SSD, content=Content.BLANK
         )
@@ -280,6 +284,8 @@ class ScriptedNode:
                         spec, size_bytes=size_bytes
                     )
                 return self._said(event.volume, event.uid, trouble)
+            case ReplicaRekeyWanted() if event.volume in self.volumes:
+                return self._rekeyed(event, trouble)
             case ReplicaRemovalWanted() | ReplicaMergeWanted():
                 was_there = trouble is None and self.volumes.pop(event.volume, None) is not None
                 if was_there and isinstance(event, ReplicaMergeWanted):
@@ -290,6 +296,16 @@ class ScriptedNode:
                 return self._said(event.volume, event.uid, trouble if held else None, held=held)
             case _:
                 return self.attachments.do(event, trouble)
+
+    def _rekeyed(self, event: ReplicaRekeyWanted, trouble: Refusal | None) -> Message:
+        if trouble is not None:
+            return self._said(event.volume, event.uid, trouble)
+        now = event.encryption
+        spec, keys = self.volumes[event.volume], Encryption(keys=now.keys)
+        self.volumes[event.volume] = msgspec.structs.replace(spec, encryption=keys)
+        return ReportReplicaRekeyed(
+            volume=event.volume, node=self.name, uid=event.uid, generation=now.generation
+        )
 
     def _said(
         self, volume: str, uid: str, trouble: Refusal | None, *, held: bool = False

@@ -18,6 +18,7 @@ from node_workers.ports import (
     Sysfs,
     VolumeSpec,
 )
+from tests.support.keys import HeldKeys
 
 T = TypeVar("T")
 
@@ -49,7 +50,10 @@ class Bench(Protocol):
     async def put_raid(self, disk: str) -> None: ...
 
     async def write(self, volume: str, data: str) -> None:
-        """Write beyond the reach of signatures, straight on the device of "pool/name"."""
+        """Write beyond the reach of signatures, straight on the device of "pool/name".
+
+        "hwbus/name" is what its consumer sees of an attached one.
+        """
         ...
 
     async def read(self, volume: str) -> str: ...
@@ -63,6 +67,10 @@ class Bench(Protocol):
         ...
 
     async def let_go(self, volume: str) -> None: ...
+
+    async def finds(self, volume: str, text: str) -> bool:
+        """Return whether *text* is anywhere on the device of "pool/name", as it lies there."""
+        ...
 
     async def mounted_bytes(self, target: str) -> int:
         """Return the size of the filesystem mounted at *target*."""
@@ -93,7 +101,8 @@ class Story:
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
-        self.storage = LvmStorage(bench.runner, bench.sysfs, node=NODE)
+        self.keys = HeldKeys("file:old", "file:new")
+        self.storage = LvmStorage(bench.runner, bench.sysfs, node=NODE, keys=self.keys)
 
     async def look(self) -> Observation:
         return await observe(self.bench.runner, self.bench.sysfs, node=NODE, cause=CAUSE)

@@ -21,6 +21,7 @@ from node_workers.store import Change, Record, Store, open_store
 from node_workers.worker import Worker
 from schemas.node import NODES
 from tests.simulation.node.desk import Desk
+from tests.support.keys import HeldKeys
 from tests.support.nats import until_async
 
 NODE = "n1"
@@ -120,6 +121,7 @@ class Node:
         self.name = name
         self.machine = SimulatedMachine.with_disks(name, [disk_bytes] * disks)
         self.desk = Desk()
+        self.keys = HeldKeys("file:old", "file:new")
         folder.mkdir(parents=True, exist_ok=True)
         self.file = folder / f"{name}.sqlite"
         self.begun: list[str] = []
@@ -164,6 +166,7 @@ class Node:
                     runner=FatedRunner(self.wrap(runner), fate, self.begun, self.executed),
                     sysfs=self.machine,
                     capabilities=SIMULATED,
+                    keys=self.keys,
                 ),
                 FatedStore(store, fate, self._check),
                 clock=self.desk.clock,

@@ -15,6 +15,7 @@ from schemas.attachment import (
     Limits,
 )
 from schemas.grammar import type_name
+from schemas.keys import Encryption
 from schemas.node import NodeJoined
 from schemas.pool import (
     PoolBuildWanted,
@@ -31,6 +32,7 @@ from schemas.refusals import Refusal
 from schemas.replica import (
     ReplicaHoldWanted,
     ReplicaMergeWanted,
+    ReplicaRekeyWanted,
     ReplicaRemovalWanted,
     ReplicaRemovalWithdrawn,
     ReplicaResizeWanted,
@@ -316,6 +318,17 @@ def keep_attached(name: str = "pg") -> Wish:
     return wish
 
 
+def rekey(*keys: str, dropped: tuple[str, ...] = (), generation: int, name: str = "pg") -> Wish:
+    async def wish(node: Node) -> None:
+        now = Encryption(keys=keys, dropped=dropped, generation=generation)
+        about: dict[str, Any] = {"volume": name, "node": node.name, "uid": uid(name)}
+        await node.desk.happen(
+            ReplicaRekeyWanted(**about, operation=OP, encryption=now), operation=OP
+        )
+
+    return wish
+
+
 async def recorded(node: Node, kind: str, name: str) -> list[str]:
     """Names of the events about one object of the node."""
     return await node.desk.names(kind, node.name, name)
@@ -336,12 +349,14 @@ CREATED, RESIZED, KEPT = "replica.created.v1", "replica.resized.v1", "replica.ke
 SHRUNK = "pool.disks-dropped.v1"
 DISKS_KEPT = "pool.disks-kept.v1"
 POOL_GONE, GONE, HELD = "pool.removed.v1", "replica.removed.v1", "replica.held.v1"
+REKEYED = "replica.rekeyed.v1"
 MADE, FREE = "attachment.made.v1", "attachment.removed.v1"
 MOUNTED: dict[str, Any] = {"filesystem": Filesystem.EXT4, "mount_point": "/mnt/pg"}
 EXT4: dict[str, Any] = {"filesystem": Filesystem.EXT4}
 XFS: dict[str, Any] = {"filesystem": Filesystem.XFS}
 STRIPED: dict[str, Any] = {"layout": Layout.STRIPED, "stripes": 2}
 THIN: dict[str, Any] = {"layout": Layout.THIN}
+LOCKED: dict[str, Any] = {"encryption": Encryption(keys=("file:old",))}
 
 
 async def have(node: Node, *done: tuple[Wish, str, str, str]) -> None:

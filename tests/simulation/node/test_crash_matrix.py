@@ -19,9 +19,11 @@ from tests.simulation.node.stories import (
     GROWN,
     HELD,
     KEPT,
+    LOCKED,
     MADE,
     POOL,
     POOL_GONE,
+    REKEYED,
     RESIZED,
     SHRUNK,
     STRIPED,
@@ -40,6 +42,7 @@ from tests.simulation.node.stories import (
     keep,
     limit,
     provisioned,
+    rekey,
     remove_pool,
     roll_back,
     shown,
@@ -148,6 +151,30 @@ CASES: dict[str, tuple[tuple[Done, ...], Done]] = {
         ),
         (roll_back(), "replica", "s1", GONE),
     ),
+    "make an encrypted volume with ext4": ((formed(),), provisioned(**LOCKED, **EXT4)),
+    "grow an attached encrypted volume": (
+        (formed(), provisioned(**LOCKED, **EXT4), written("now"), attached()),
+        (grow(), "replica", "pg", RESIZED),
+    ),
+    "detach an encrypted volume": (
+        (formed(), provisioned(**LOCKED, **EXT4), written("now"), attached()),
+        (detach(), "attachment", "pg", FREE),
+    ),
+    "add a key": (
+        (formed(), provisioned("kept"), provisioned(**LOCKED, **EXT4), written("now")),
+        (rekey("file:new", "file:old", generation=2), "replica", "pg", REKEYED),
+    ),
+    "drop a key": (
+        (
+            *(formed(), provisioned(**LOCKED), written("now")),
+            (rekey("file:new", "file:old", generation=2), "replica", "pg", REKEYED),
+        ),
+        (rekey("file:new", dropped=("file:old",), generation=3), "replica", "pg", REKEYED),
+    ),
+    "remove an encrypted volume": (
+        (formed(), provisioned("kept", **EXT4), provisioned(**LOCKED, **EXT4)),
+        (delete(), "replica", "pg", GONE),
+    ),
     "remove a pool": ((formed(thin_bytes=GIB),), (remove_pool, "pool", POOL, POOL_GONE)),
 }
 
@@ -203,6 +230,8 @@ async def picture(node: Node, done: Done) -> dict[str, Any]:
         "limits": node.machine.state.cgroups,
         "events": events,
         "data": {v["name"]: node.machine.read(f"fast/{v['name']}") for v in thick_or_thin},
+        "slots": [one.slots for one in node.machine.state.contents.values() if one.slots],
+        "mapped": node.machine.state.mapped,
         "precious": node.machine.read("fast/kept") if kept else "",
         "made": sorted(argv for argv in made if argv[0].startswith("mkfs")),
         "created": sorted(argv for argv in made if argv[0] in {"lvcreate", "vgcreate"}),

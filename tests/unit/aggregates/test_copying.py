@@ -142,6 +142,16 @@ def test_what_cannot_be_is_refused(word: Message, code: Refusal, names: str) -> 
     given(*PAST).when(word).refused(code, names)
 
 
+def test_what_is_encrypted_is_not_copied() -> None:
+    locked = past(key_ref="file:pg")
+    given(*locked).when(CLONE).refused(Refusal.ENCRYPTED_SOURCE, "pg")
+    began = (
+        replace(event, header_bytes=16 * MIB) if isinstance(event, SnapshotCreationBegan) else event
+        for event in locked
+    )
+    given(*began).when(RESTORE).refused(Refusal.ENCRYPTED_SOURCE, "s")
+
+
 def test_a_lost_snapshot_is_of_no_use() -> None:
     lost = SnapshotFailed(
         snapshot="s", uid=SNAPSHOT_UID, code=Refusal.SNAPSHOT_LOST, because="full"

@@ -1,9 +1,11 @@
 """Crash after every execution, start anew: the end is the same, and no data is lost."""
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +28,7 @@ from node_workers.simulated.faults import Faults, SimulatedCrash
 from node_workers.simulated.machine import SimulatedMachine
 from node_workers.simulated.runner import SimulatedRunner
 from tests.support.clock import ManualClock
+from tests.support.keys import HeldKeys, secret
 
 GIB, MIB = 1 << 30, 1 << 20
 NODE, UID, POOL, CAUSE = "n1", "01pool", "fast", "01command"
@@ -97,6 +100,15 @@ def kept_or_merged(storage: LvmStorage, _: list[PoolDisk]) -> Awaitable[object]:
     return storage.ensure_snapshot_kept(UID, snapshot(), cause=CAUSE)
 
 
+def rekeyed(*keys: str, dropped: tuple[str, ...] = ()) -> Step:
+    wanted = volume("v1", keys=keys)
+    return lambda storage, _: storage.ensure_volume_keys(UID, wanted, dropped, cause=CAUSE)
+
+
+def unused(wanted: VolumeSpec) -> Step:
+    return lambda storage, _: storage.ensure_volume_unused(UID, wanted, cause=CAUSE)
+
+
 class Write:
     """Something is written on the volume v1."""
 
@@ -130,8 +142,11 @@ EXT4: dict[str, Any] = {"filesystem": Filesystem.EXT4}
 XFS: dict[str, Any] = {"filesystem": Filesystem.XFS}
 STRIPED: dict[str, Any] = {"layout": Layout.STRIPED, "stripes": 2}
 THIN: dict[str, Any] = {"layout": Layout.THIN}
+LOCKED: dict[str, Any] = {"keys": ("file:old",)}
+BOTH = ("file:new", "file:old")
 KEPT = made(volume("kept", 40, **EXT4))
 MOUNTED: dict[str, Any] = {"mount_point": "/mnt/v1", "cgroup": "web"}
+LOCKED_IN_USE = use("v1", **MOUNTED, **EXT4, **LOCKED)
 IN_USE = use("v1", **MOUNTED, **EXT4, limits=Limits(read_iops=100))
 
 # What was there before, what is done; every case keeps the data of the volume "kept", if any.
@@ -214,6 +229,60 @@ CASES: dict[str, tuple[list[Step | Write], Step]] = {
         [pool(2), KEPT, thin_pool(200), made(volume("v1", **THIN, **XFS)), taken(thin=True)],
         copied(volume("v2", 400, **THIN, **XFS), thin=True),
     ),
+    "make an encrypted volume": ([pool(2), KEPT], made(volume("v1", **LOCKED))),
+    "make an encrypted ext4 volume": ([pool(2), KEPT], made(volume("v1", **LOCKED, **EXT4))),
+    "make a thin encrypted xfs volume": (
+        [pool(2), KEPT, thin_pool(400)],
+        made(volume("v1", **LOCKED, **THIN, **XFS)),
+    ),
+    "grow an encrypted xfs volume": (
+        [pool(2), KEPT, made(volume("v1", **LOCKED, **XFS)), Write("now")],
+        sized(volume("v1", 400, **LOCKED, **XFS)),
+    ),
+    "attach an encrypted volume": (
+        [pool(2), KEPT, made(volume("v1", **LOCKED, **EXT4)), Write("now")],
+        attached(LOCKED_IN_USE),
+    ),
+    "attach an encrypted volume again after a reboot": (
+        [pool(2), KEPT, made(volume("v1", **LOCKED, **EXT4)), attached(LOCKED_IN_USE)],
+        attached(LOCKED_IN_USE),
+    ),
+    "detach an encrypted volume": (
+        [pool(2), KEPT, made(volume("v1", **LOCKED, **EXT4)), attached(LOCKED_IN_USE)],
+        detached(LOCKED_IN_USE),
+    ),
+    "grow an attached encrypted volume": (
+        [pool(2), KEPT, made(volume("v1", **LOCKED, **EXT4)), attached(LOCKED_IN_USE)],
+        sized(volume("v1", 400, **LOCKED, **EXT4)),
+    ),
+    "hold an encrypted volume": (
+        [pool(2), KEPT, made(volume("v1", **LOCKED)), Write("now")],
+        unused(volume("v1", **LOCKED)),
+    ),
+    "roll an encrypted volume back": (
+        [pool(2), KEPT, made(volume("v1", **LOCKED)), Write("then"), taken(), Write("now")],
+        rolled_back(),
+    ),
+    "add a key": (
+        [pool(2), KEPT, made(volume("v1", **LOCKED)), Write("now")],
+        rekeyed(*BOTH),
+    ),
+    "drop a key": (
+        [pool(2), KEPT, made(volume("v1", **LOCKED)), Write("now"), rekeyed(*BOTH)],
+        rekeyed("file:new", dropped=("file:old",)),
+    ),
+    "add and drop a key at once": (
+        [pool(2), KEPT, made(volume("v1", **LOCKED, **EXT4)), attached(LOCKED_IN_USE)],
+        rekeyed("file:new", dropped=("file:old",)),
+    ),
+    "remove an encrypted volume": (
+        [pool(2), KEPT, made(volume("v1", **LOCKED, **EXT4)), Write("now")],
+        removed("v1"),
+    ),
+    "remove a thin encrypted volume": (
+        [pool(2), KEPT, thin_pool(400), made(volume("v1", **LOCKED, **THIN)), Write("now")],
+        removed("v1"),
+    ),
     "activate": ([pool(2), KEPT, made(volume("v1"))], active),
 }
 
@@ -268,14 +337,18 @@ class Run:
         ]
         state = self.machine.state
         in_use = (state.mounts, state.mapped, state.links, state.cgroups)
-        return disks, pools, volumes, data, filesystems, in_use
+        slots = sorted((key, one.slots) for key, one in state.contents.items() if one.slots)
+        written = msgspec.json.encode(state)
+        assert not any(secret(name)[:20] in written for name in BOTH)
+        return slots, disks, pools, volumes, data, filesystems, in_use
 
     async def _disks(self) -> list[PoolDisk]:
         seen = await observe(self.fresh(), self.machine, node=NODE, cause=CAUSE)
         return [PoolDisk(disk=one.identity, path=one.path) for one in seen.disks[1:]]
 
     async def _do(self, step: Step, runner: SimulatedRunner) -> None:
-        await step(LvmStorage(runner, self.machine, node=NODE), self.disks)
+        keys = HeldKeys(*BOTH)
+        await step(LvmStorage(runner, self.machine, node=NODE, keys=keys), self.disks)
 
 
 def undisturbed(name: str) -> tuple[object, int]:
@@ -389,6 +462,39 @@ def test_a_filesystem_that_was_half_made_is_made_again() -> None:
     assert not run.machine.content("fast/v1").finished
     run.act(run.fresh())
     assert run.end() == expected
+
+
+def test_a_header_that_was_half_made_is_made_again() -> None:
+    expected, _ = undisturbed("make an encrypted ext4 volume")
+    run = Run("make an encrypted ext4 volume")
+    for torn in ("lvcreate", "cryptsetup"):
+        with pytest.raises(SimulatedCrash, match=torn):
+            run.act(run.fresh(Faults(seed=1, torn=1.0, faults_max=1)))
+    header = run.machine.header("fast/v1")
+    assert (header.kind, header.slots) == ("crypto_LUKS", [])
+    run.act(run.fresh())
+    assert run.end() == expected
+
+
+@pytest.mark.parametrize("name", ["add a key", "drop a key", "add and drop a key at once"])
+def test_whenever_a_worker_dies_a_known_key_opens_the_volume(name: str) -> None:
+    _, executions = undisturbed(name)
+    known = {hashlib.sha256(secret(reference)).hexdigest() for reference in BOTH}
+    for count in range(1, executions + 1):
+        run = Run(name)
+        dying = run.fresh()
+        dying.crash_after_execution(count)
+        with pytest.raises(SimulatedCrash):
+            run.act(dying)
+        assert known & set(run.machine.header("fast/v1").slots)
+
+
+@pytest.mark.parametrize("name", ["remove an encrypted volume", "remove a thin encrypted volume"])
+def test_nothing_that_a_key_could_open_outlives_a_volume(name: str) -> None:
+    run = Run(name)
+    assert run.machine.read("fast/v1") == "now"
+    run.act(run.fresh())
+    assert not any(one.slots or one.inner for one in run.machine.state.contents.values())
 
 
 def test_what_an_earlier_volume_left_behind_is_never_taken_for_ours() -> None:

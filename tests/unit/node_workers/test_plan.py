@@ -7,7 +7,10 @@ import pytest
 
 from node_workers.observation import Observation, ObservedPool, ObservedVolume, PoolMember
 from node_workers.plan import (
+    HaveAttachment,
+    HaveKeys,
     HaveMerged,
+    HaveNoAttachment,
     HaveNoPool,
     HaveNoReplica,
     HavePool,
@@ -22,7 +25,9 @@ from node_workers.plan import (
     step_for,
     volumes_at_rest,
 )
-from node_workers.wanted import Origin, Wanted, WantedPool, WantedReplica
+from node_workers.wanted import Origin, Wanted, WantedAttachment, WantedPool, WantedReplica
+from schemas.attachment import AttachmentSpec
+from schemas.keys import Encryption
 from schemas.pool import PoolFacts
 from schemas.replica import ReplicaSpec
 
@@ -104,6 +109,39 @@ def test_an_open_wish_is_one_step(wanted: Wanted, step: type[Step]) -> None:
     assert found.group == "fast"
     assert found.alone is isinstance(wanted, WantedPool)
     assert found.destructive is not wanted.present
+
+
+@pytest.mark.parametrize(("dropped", "destructive"), [((), False), (("file:a",), True)])
+def test_other_keys_are_one_step_and_a_key_that_goes_is_asked_for_twice(
+    dropped: tuple[str, ...],
+    destructive: bool,
+) -> None:
+    now = Encryption(keys=("file:b",), dropped=dropped, generation=4)
+    spec = ReplicaSpec(uid=VOLUME, pool="fast", size_bytes=40, encryption=now)
+    found = step_for(a_replica(spec=spec, rekeying=True), all_of(a_pool()))
+    assert isinstance(found, HaveKeys)
+    assert (found.encryption, found.pool_uid, found.destructive) == (now, UID, destructive)
+
+
+@pytest.mark.parametrize(("present", "step"), [(True, HaveAttachment), (False, HaveNoAttachment)])
+def test_an_attachment_knows_every_key_that_may_open_its_volume(
+    present: bool,
+    step: type[HaveAttachment | HaveNoAttachment],
+) -> None:
+    about = AttachmentSpec(uid="3" * 26, volume_uid=VOLUME, pool="fast", consumer="host/a")
+    use = WantedAttachment(
+        volume="pg", uid="3" * 26, spec=about, origin=Origin(seq=3), folded_seq=3, present=present
+    )
+    now = Encryption(keys=("file:b",), dropped=("file:a",))
+    spec = ReplicaSpec(uid=VOLUME, pool="fast", size_bytes=40, encryption=now)
+    for leg, keys in (
+        (a_replica(spec=spec), ("file:b", "file:a")),
+        (a_replica(), ()),
+        (a_replica(spec=spec, uid="4" * 26), ()),
+    ):
+        found = step_for(use, all_of(a_pool(), leg, use))
+        assert isinstance(found, step)
+        assert found.keys == keys
 
 
 @pytest.mark.parametrize("ended", [{"answered_seq": 1}, {"given_up_seq": 1}])

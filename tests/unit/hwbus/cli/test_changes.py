@@ -53,6 +53,16 @@ CHANGES = [
         {"volume": "pg", "size_bytes": 5 * GIB, "layout": "striped", "stripes": 2,
          "filesystem": "xfs", "pool": "fast", "node": "n1", "deadline_s": 120},
     ),
+    (
+        ("volume", "create", "pg", "5GiB", "--key-ref", "file:pg"),
+        "volume.provision",
+        {"volume": "pg", "size_bytes": 5 * GIB, "key_ref": "file:pg"},
+    ),
+    (
+        ("volume", "rekey", "pg", "--key-ref", "vault:secret/data/pg#key"),
+        "volume.rekey",
+        {"volume": "pg", "key_ref": "vault:secret/data/pg#key"},
+    ),
     (("vol", "grow", "pg", "6G"), "volume.grow", {"volume": "pg", "size_bytes": 6 * 10**9}),
     (
         ("volume", "delete", "pg", "--yes"),
@@ -108,6 +118,22 @@ def test_every_change_says_one_word(
         k: v for k, v in fields.items() if k != "deadline_s"
     }
     assert "accepted  seq 1" in done.out
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("volume", "create", "pg", "5GiB", "--key-ref", "hunter2-hunter2"),
+        ("volume", "rekey", "pg", "--key-ref", "hunter2-hunter2"),
+        ("--show-call", "volume", "rekey", "pg", "--key-ref", "hunter2-hunter2"),
+    ],
+)
+def test_what_may_be_a_key_is_neither_sent_nor_shown(stage: Stage, argv: tuple[str, ...]) -> None:
+    done = stage.run(*argv)
+    assert done.code == 2
+    assert "HW-K001" in done.err
+    assert "hunter2" not in done.err + done.out
+    assert stage.heard == []
 
 
 @pytest.mark.parametrize("more", [(), ("--none", "--read-iops", "5")])
