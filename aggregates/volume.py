@@ -6,7 +6,7 @@ from typing import assert_never
 
 import msgspec
 
-from aggregates import attaching, concluding
+from aggregates import attaching, concluding, filling
 from aggregates.decision import Decision, Facts
 from aggregates.health import ailing
 from aggregates.ledger import short_of
@@ -20,6 +20,7 @@ from schemas.attaching import (
     DetachVolume,
     LimitVolume,
 )
+from schemas.filling import FillingCommand, FillingEvent, ReportVolumeFill
 from schemas.pool import Reserve
 from schemas.refusals import Refusal
 from schemas.units import readable
@@ -72,7 +73,8 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     """One volume. ``size_bytes`` is what was asked for until the node says what it is.
 
     ``until`` is when the hold on it is over; None: it is not held. ``locked_for`` is the snapshot
-    that is worked on, ``snapshots`` are those that may be there.
+    that is worked on, ``snapshots`` are those that may be there. ``fill_percent`` is how full its
+    filesystem was when that was last told; 0: not since it has grown.
     """
 
     phase: VolumePhase = VolumePhase.ABSENT
@@ -89,11 +91,12 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     use: attaching.Use = attaching.Use()
     locked_for: str = ""
     snapshots: frozenset[str] = frozenset()
+    fill_percent: int = 0
 
 
 def decide(
-    volume: Volume, command: VolumeCommand | AttachingCommand, facts: Facts
-) -> Decision[VolumeEvent | AttachingEvent]:
+    volume: Volume, command: VolumeCommand | AttachingCommand | FillingCommand, facts: Facts
+) -> Decision[VolumeEvent | AttachingEvent | FillingEvent]:
     """Say what shall happen. May refuse a request; never refuses a report."""
     match command:
         case ProvisionVolume():
@@ -114,6 +117,8 @@ def decide(
             at_rest = volume.phase in {VolumePhase.READY, VolumePhase.HELD}
             gone = at_rest and volume.uid == command.uid
             return (VolumeGone(volume=command.volume, uid=command.uid),) if gone else ()
+        case ReportVolumeFill():
+            return filling.note(volume, command)
         case ReportVolumeSnapshotGone():
             known = volume.uid == command.uid and command.snapshot in volume.snapshots
             gone_one = VolumeSnapshotGone(volume=command.volume, snapshot=command.snapshot)

@@ -12,6 +12,7 @@ from schemas.attaching import (
     VolumeDetachingBegan,
     VolumeLimitingBegan,
 )
+from schemas.filling import FillingEvent, VolumeFilled
 from schemas.volume import (
     VolumeDeleted,
     VolumeDeletionBegan,
@@ -41,7 +42,7 @@ _PHASES = {
 }
 
 
-def evolve(volume: Volume, event: VolumeEvent | AttachingEvent) -> Volume:
+def evolve(volume: Volume, event: VolumeEvent | AttachingEvent | FillingEvent) -> Volume:
     """Apply what happened. Never refuses: the past cannot be wrong."""
     if isinstance(event, AttachingEvent):
         return _used(volume, event)
@@ -60,9 +61,16 @@ def evolve(volume: Volume, event: VolumeEvent | AttachingEvent) -> Volume:
         case VolumeGrowthBegan():
             return replace(volume, phase=VolumePhase.GROWING, operation=event.operation)
         case VolumeGrown() | VolumeGrowthFailed():
+            same = event.size_bytes == volume.size_bytes
             return replace(
-                volume, phase=VolumePhase.READY, operation="", size_bytes=event.size_bytes
+                volume,
+                phase=VolumePhase.READY,
+                operation="",
+                size_bytes=event.size_bytes,
+                fill_percent=volume.fill_percent if same else 0,
             )
+        case VolumeFilled():
+            return replace(volume, fill_percent=event.data_percent)
         case VolumeDeletionBegan():
             return replace(volume, phase=VolumePhase.DELETING, operation=event.operation)
         case (

@@ -8,6 +8,7 @@ from aggregates import (
     disk,
     node,
     operation,
+    policy,
     pool,
     pool_past,
     replica,
@@ -83,6 +84,7 @@ class World:
         operations: Table[str, operation.Operation] = Table(
             operation.Operation(), operation.decide, operation.evolve
         )
+        policies: Table[str, policy.Policy] = Table(policy.Policy(), policy.decide, policy.evolve)
         self.nodes = nodes.rows
         self.disks = disks.rows
         self.pools = pools.rows
@@ -91,6 +93,7 @@ class World:
         self.attachments = attachments.rows
         self.snapshots = snapshots.rows
         self.operations = operations.rows
+        self.policies = policies.rows
         self.provisioning: set[str] = set()
         self._tables: dict[str, Table[Any, Any]] = {
             "node": nodes,
@@ -101,6 +104,7 @@ class World:
             "attachment": attachments,
             "snapshot": snapshots,
             "operation": operations,
+            "policy": policies,
         }
 
     def decide(self, command: Message, facts: Facts) -> tuple[Event, ...] | Refused:

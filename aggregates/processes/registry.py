@@ -9,6 +9,8 @@ from aggregates.processes import (
     detach_volume,
     end_snapshot,
     form_pool,
+    grow_snapshot,
+    grow_thin_pool,
     grow_volume,
     hold_volume,
     limit_volume,
@@ -20,6 +22,7 @@ from aggregates.processes import (
 from aggregates.processes.process import Process
 from schemas.attaching import VolumeAttachingBegan, VolumeDetachingBegan, VolumeLimitingBegan
 from schemas.grammar import Event
+from schemas.growing import SnapshotGrowthBegan, ThinPoolGrowthBegan
 from schemas.node import NodeRemovalBegan
 from schemas.pool import PoolFormingBegan, PoolGrowthBegan, PoolRemovalBegan
 from schemas.shrinking import PoolShrinkBegan
@@ -49,6 +52,8 @@ _BEGINNINGS: dict[type[Event], Callable[[Any], Process]] = {
     SnapshotCreationBegan: snapshot.begin,
     SnapshotDeletionBegan: end_snapshot.begin_deletion,
     SnapshotRollbackBegan: end_snapshot.begin_rollback,
+    SnapshotGrowthBegan: grow_snapshot.begin,
+    ThinPoolGrowthBegan: grow_thin_pool.begin,
 }
 
 

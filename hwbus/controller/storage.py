@@ -13,10 +13,11 @@ from schemas.answers import Refused
 from schemas.grammar import Event, Message
 from schemas.operation import ReportExpired, ReportStepRefused
 from schemas.place import place_of
+from schemas.policy import SetPolicy
 from schemas.words import command_for
 
 _DEADLINE = "deadline_s"
-NAMES = frozenset({"node", "disk", "disks", "pool", "volume", "snapshot"})
+NAMES = frozenset({"node", "disk", "disks", "pool", "volume", "snapshot", "policy"})
 
 
 class StorageDomain:
@@ -36,8 +37,8 @@ class StorageDomain:
     def decide(
         self, command: Message, *, at: datetime, mint: Callable[[], str]
     ) -> tuple[Event, ...] | Refused:
-        """Decide; identities are made for what has a deadline, for only that begins something."""
-        fresh = _DEADLINE in command.__struct_fields__
+        """Decide; identities are made for what has a deadline, or begins a life without one."""
+        fresh = _DEADLINE in command.__struct_fields__ or isinstance(command, SetPolicy)
         facts = Facts(
             at=at,
             operation=mint() if fresh else "",
