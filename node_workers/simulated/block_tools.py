@@ -67,16 +67,25 @@ class BlockTools:
         name = f"{vg.name.replace('-', '--')}-{lv.name.replace('-', '--')}"
         size_bytes = lv.extents * EXTENT_BYTES
         row = _row(name, f"dm-{lv.minor}", f"/dev/mapper/{name}", "lvm", size_bytes, _number(lv))
-        row |= {"mountpoints": self._mount_points(lv.uuid)}
+        row |= self._use(lv.uuid, lv)
         top = self._state.on_top_of(lv.uuid)
-        return row if top is None else row | {"children": [self._mapped_row(top)]}
+        return row if top is None else row | {"children": [self._mapped_row(top, lv)]}
 
-    def _mapped_row(self, mapped: Mapped) -> dict[str, Any]:
+    def _mapped_row(self, mapped: Mapped, below: Lv) -> dict[str, Any]:
         path, number = f"/dev/mapper/{mapped.name}", f"254:{mapped.minor}"
         kind = mapped.uuid.partition("-")[0].lower()
         size_bytes = mapped.size_bytes
         row = _row(mapped.name, f"dm-{mapped.minor}", path, kind, size_bytes, number)
-        return row | {"mountpoints": self._mount_points(mapped.uuid)}
+        return row | self._use(mapped.uuid, below)
+
+    def _use(self, device: str, lv: Lv) -> dict[str, Any]:
+        """Say where a filesystem is mounted, and how full it is if it is."""
+        mounts = self._mount_points(device)
+        if mounts == [None]:
+            return {}
+        content = self._state.contents.get(self._state.content_key(lv), Content())
+        free = content.size_bytes - content.used_bytes
+        return {"mountpoints": mounts, "fsused": content.used_bytes, "fsavail": free}
 
     def _mount_points(self, use: str) -> list[str | None]:
         return [*self._state.mounts_of(use)] or [None]
@@ -257,7 +266,7 @@ def _row(
     row: dict[str, Any] = {"name": name, "kname": kernel_name, "path": path, "type": kind}
     row |= {"size": size_bytes, "rota": False, "rm": False, "ro": False}
     row |= {"serial": None, "wwn": None, "model": None}
-    return row | {"mountpoints": [None], "maj:min": device}
+    return row | {"mountpoints": [None], "maj:min": device, "fsused": None, "fsavail": None}
 
 
 def _lies_on(vg: Vg, lv: Lv, pv: str) -> bool:
