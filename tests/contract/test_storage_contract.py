@@ -9,6 +9,7 @@ from node_workers.simulated.model import Content
 from node_workers.simulated.runner import SimulatedRunner
 from tests.support.attachment_contract import AttachmentContract
 from tests.support.clock import ManualClock
+from tests.support.growth_contract import GrowthContract
 from tests.support.hold_contract import HoldContract
 from tests.support.pool_contract import PoolContract
 from tests.support.snapshot_contract import SnapshotContract
@@ -88,7 +89,7 @@ class SimulatedBench:
 
 
 class TestStorageOnASimulatedMachine(
-    PoolContract, VolumeContract, HoldContract, AttachmentContract, SnapshotContract
+    PoolContract, VolumeContract, HoldContract, AttachmentContract, SnapshotContract, GrowthContract
 ):
     @pytest.fixture
     def play(self) -> Play:

@@ -19,6 +19,7 @@ from node_workers.simulated.faults import SimulatedCrash
 from tests.lab.conftest import LabFactory
 from tests.support.attachment_contract import AttachmentContract
 from tests.support.clock import NOON
+from tests.support.growth_contract import GrowthContract
 from tests.support.hold_contract import HoldContract
 from tests.support.pool_contract import PoolContract
 from tests.support.snapshot_contract import SnapshotContract, snapshot
@@ -203,7 +204,7 @@ def bench(machine: LabBench) -> LabBench:
 
 
 class TestStorageOnARealKernel(
-    PoolContract, VolumeContract, HoldContract, AttachmentContract, SnapshotContract
+    PoolContract, VolumeContract, HoldContract, AttachmentContract, SnapshotContract, GrowthContract
 ):
     @pytest.fixture
     def play(self, bench: LabBench) -> Play:

@@ -26,6 +26,7 @@ from tests.simulation.node.stories import (
     SHRUNK,
     STRIPED,
     THIN,
+    THIN_GROWN,
     XFS,
     Wish,
     attached,
@@ -34,6 +35,7 @@ from tests.simulation.node.stories import (
     extend,
     formed,
     grow,
+    grow_thin,
     have,
     hold,
     keep,
@@ -123,6 +125,14 @@ CASES: dict[str, tuple[tuple[Done, ...], Done]] = {
     "take a thin snapshot": (
         (formed(thin_bytes=GIB), provisioned(**THIN), written("now")),
         (take(mib=320, **THIN), "replica", "s1", CREATED),
+    ),
+    "extend a snapshot": (
+        (formed(), provisioned(**EXT4), written("then"), taken(), written("now")),
+        (grow("s1", 80), "replica", "s1", RESIZED),
+    ),
+    "grow a thin pool and its metadata": (
+        (formed(thin_bytes=GIB), provisioned(**THIN)),
+        (grow_thin(1200, 40), "pool", POOL, THIN_GROWN),
     ),
     "remove a snapshot": (
         (formed(), provisioned(**EXT4), taken()),
