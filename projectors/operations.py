@@ -12,6 +12,7 @@ from projectors.tables import OPERATIONS, ORIGINS, OriginRow
 from schemas.attaching import VolumeAttachingBegan, VolumeDetachingBegan, VolumeLimitingBegan
 from schemas.attachment import AttachmentTroubled
 from schemas.grammar import Event, type_name
+from schemas.growing import SnapshotGrowthBegan, ThinPoolGrowthBegan
 from schemas.node import NodeRemovalBegan
 from schemas.operation import (
     CancelWanted,
@@ -22,6 +23,7 @@ from schemas.operation import (
 )
 from schemas.pool import PoolFormingBegan, PoolGrowthBegan, PoolRemovalBegan, PoolTroubled
 from schemas.replica import ReplicaTroubled
+from schemas.shrinking import PoolShrinkBegan
 from schemas.snapshot import SnapshotCreationBegan, SnapshotDeletionBegan, SnapshotRollbackBegan
 from schemas.views import OperationRow, OperationState
 from schemas.volume import VolumeDeletionBegan, VolumeGrowthBegan, VolumeProvisioningBegan
@@ -40,10 +42,13 @@ def operations(rows: Rows, seen: Seen, event: Event) -> Changes:
             | PoolFormingBegan()
             | PoolGrowthBegan()
             | PoolRemovalBegan()
+            | PoolShrinkBegan()
+            | ThinPoolGrowthBegan()
             | NodeRemovalBegan()
             | SnapshotCreationBegan()
             | SnapshotDeletionBegan()
             | SnapshotRollbackBegan()
+            | SnapshotGrowthBegan()
         ):
             origin = OriginRow(actor=seen.commit.actor, at=seen.at)
             yield put(ORIGINS, event.operation, origin)
