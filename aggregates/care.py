@@ -6,6 +6,7 @@ by name, paused or not. What would be refused is not begun: the deciders themsel
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import assert_never
 
 import msgspec
 
@@ -14,16 +15,21 @@ from aggregates.decision import Facts
 from aggregates.policy import Act, Policy
 from aggregates.world import World
 from schemas.answers import Accepted, Refused
+from schemas.growing import GrowSnapshot, GrowThinPool
 from schemas.operation import Outcome
 from schemas.policy import (
     PolicyKind,
     PolicySpec,
+    PolicyWish,
     ReportPolicyAlarm,
     ReportPolicyAnswered,
     ReportPolicyCalm,
     ReportPolicyDue,
 )
+from schemas.pool import GrowPool
 from schemas.refusals import Refusal
+from schemas.shrinking import ShrinkPool
+from schemas.volume import GrowVolume
 
 Told = ReportPolicyDue | ReportPolicyAlarm | ReportPolicyCalm
 
@@ -98,17 +104,37 @@ def pending(world: World) -> tuple[Pending, ...]:
 def due(world: World, now: datetime, seqs: Mapping[str, int]) -> tuple[Told, ...]:
     """Return what the policies are to be told: needs, alarms, and that an alarm is over.
 
-    *seqs* are the sequences of the events that told of each object last, by its address.
+    *seqs* are the sequences of the events that told of each object last, by its address. What would
+    only stand in the way of something that is about to be done, waits.
     """
     policies = {
         kind: [(n, p) for n, p in world.policies.items() if p.spec and p.spec.kind is kind]
         for kind in PolicyKind
     }
+    taken = {_works_on(one.act.wish, world) for one in pending(world)}
     reports: list[Told] = []
     for kind, some in policies.items():
-        if some:
-            reports += _of_kind(kind, _narrowest_first(some), world, now, seqs)
+        for report in _of_kind(kind, _narrowest_first(some), world, now, seqs) if some else ():
+            place = _works_on(report.wish, world) if isinstance(report, ReportPolicyDue) else ""
+            if place not in taken:
+                reports.append(report)
+            if place:
+                taken.add(place)
     return tuple(reports)
+
+
+def _works_on(wish: PolicyWish, world: World) -> str:
+    """Return the address of what can have one operation at a time, and has it for that wish."""
+    match wish:
+        case GrowPool() | ShrinkPool() | GrowThinPool():
+            return f"pool/{wish.node}/{wish.pool}"
+        case GrowSnapshot():
+            snapshot = world.snapshots.get(wish.snapshot)
+            return "volume/" if snapshot is None else f"volume/{snapshot.volume}"
+        case GrowVolume():
+            return f"volume/{wish.volume}"
+        case _:
+            assert_never(wish)
 
 
 def _narrowest_first(policies: list[tuple[str, Policy]]) -> list[tuple[str, Policy]]:

@@ -202,22 +202,26 @@ def within_bounds(world: World, event: PolicyActed, last: dict[tuple[str, str], 
         assert event.wish.thin_bytes <= CEILING
 
 
-acts: list[int] = []
-
-
 @pytest.mark.parametrize("seed", SEEDS)
 def test_whatever_dies_policies_keep_to_their_bounds(seed: int) -> None:
     async def tale() -> None:
         day = PolicyDay(seed)
         await day.play()
         await the_laws_hold(day)
-        acts.append(await policies_keep_to_their_bounds(day))
+        await policies_keep_to_their_bounds(day)
         assert pending(day.stage.world) == ()
 
     run_virtually(tale)
 
 
-def test_policies_had_something_to_do() -> None:
-    if "HWBUS_SEED" in os.environ or len(acts) < len(SEEDS):
-        return
+def test_policies_have_something_to_do_on_such_days() -> None:
+    acts: list[int] = []
+
+    async def tale() -> None:
+        day = PolicyDay(len(acts))
+        await day.play()
+        acts.append(await policies_keep_to_their_bounds(day))
+
+    for _ in range(8):
+        run_virtually(tale)
     assert sum(acts) > 2 * len(acts)

@@ -260,6 +260,14 @@ def test_blank_disks_of_the_class_join_and_no_others() -> None:
     assert told(*past, blank("new"), grows) == ()
 
 
+def test_disks_join_a_pool_one_after_another() -> None:
+    past = (*pool_ready("n1"), policy(ADD), blank("new"), blank("other"))
+    (first,) = wishes(*past)
+    assert first == GrowPool(pool="fast", node="n1", disks=("new",))
+    decided = PolicyActed(**ABOUT, object="disk/new", number=1, wish=first, at=NOON)
+    assert wishes(*past, decided) == []
+
+
 def test_a_disk_that_was_taken_out_is_not_put_back_until_it_is_plugged_in_anew() -> None:
     past = (*pool_ready("n1"), policy(ADD))
     out = DiskReleased(disk="n1-d1", node="n1", pool="fast")
