@@ -20,7 +20,7 @@ from schemas.refusals import Refusal
 from schemas.snapshot import CreateSnapshot, DeleteSnapshot
 from schemas.volume import Filesystem, Layout
 from tests.lab.test_health import _LIES, _TOOL, _let
-from tests.support.house import MIB, House, Row, Scene
+from tests.support.house import MIB, House, Plugged, Row, Scene
 from tests.support.smart import ata
 
 pytestmark = pytest.mark.lab
@@ -168,66 +168,90 @@ def test_what_fills_up_grows_by_itself_and_stops_at_the_ceiling_with_an_alarm(
     play(scene)
 
 
+class Spare:
+    """A pool with a volume on one disk, and two policies: disks join it, failing ones leave."""
+
+    def __init__(self, house: House, unique: Unique) -> None:
+        self.care = Care(house, "n3", unique)
+        self.house, self.pool = house, self.care.pool
+        self.join, self.drain = unique("join"), unique("drain")
+        self.others: list[Row] = []
+
+    async def make(self, first: Plugged) -> str:
+        """Make pool and volume; return the checksum of what is on it."""
+        # What else is blank on that node is kept out of it as people keep it out.
+        self.others = await self.house.rows("disks", node="n3", state="free")
+        for row in self.others:
+            if row["id"] != first.id:
+                await self.house.say(ReserveDisk(disk=row["id"]))
+        await self.house.form(self.pool, [first])
+        await self.house.make(self.care.volume, first, self.pool, 64)
+        await self.care.sh("dd if=/dev/urandom of=$v bs=1M count=64 oflag=direct status=none")
+        here = Selector(node="n3", pool=self.pool)
+        add = PolicySpec(kind=PolicyKind.ADD_DISKS, selector=here, media=DiskClass.SSD)
+        out = PolicySpec(kind=PolicyKind.DRAIN_DISKS, selector=here)
+        await self.house.say(SetPolicy(policy=self.join, spec=add))
+        await self.house.say(SetPolicy(policy=self.drain, spec=out))
+        return await self.care.sh("sha256sum <$v")
+
+    async def stranger(self) -> Plugged:
+        """Plug a disk in on which there is a filesystem before the policy may have it."""
+        await self.house.say(PausePolicy(policy=self.join))
+        used = await self.house.plug("n3", "256M")
+        await self.house.sh("n3", f"mkfs.ext4 -q {used.device}")
+        await self.care.comes("disks", "content", "filesystem", id=used.id)
+        await self.house.say(ResumePolicy(policy=self.join))
+        return used
+
+    async def members(self) -> list[str]:
+        return [*(await self.house.row("pools", name=self.pool))["disks"]]
+
+    async def did(self, kind: str, policy: str) -> None:
+        """Exactly one operation of that kind was begun in the name of the policy."""
+        (row,) = await self.house.rows("operations", kind=kind, actor=f"policy:{policy}")
+        assert (row["object"], row["state"]) == (f"pool/n3/{self.pool}", "completed")
+
+    async def clear(self, *disks: Plugged) -> None:
+        for policy in (self.join, self.drain):
+            await self.house.say(RemovePolicy(policy=policy))
+        for row in await self.house.rows("disks", node="n3", state="reserved"):
+            await self.house.say(UnreserveDisk(disk=row["id"]))
+        await self.house.settled(self.pool, "n3")
+        await self.house.sh("n3", f"rm -r /run/smart && mv {_TOOL}.real {_TOOL}")
+        await self.house.clear(self.pool, "n3", *disks)
+
+
 def test_a_blank_disk_that_is_plugged_in_joins_and_a_failing_one_is_drained(
     play: Play, unique: Unique
 ) -> None:
-    join, drain = unique("join"), unique("drain")
-
     async def scene(house: House) -> None:
-        care = Care(house, "n3", unique)
         await house.sh("n3", _LIES)
-        others = await house.rows("disks", node="n3", state="free")
-        for row in others:
-            await house.say(ReserveDisk(disk=row["id"], because="the policy is not to have it"))
-        first = await house.plug("n3", "512M")
-        await house.form(care.pool, [first])
-        await house.make(care.volume, first, care.pool, 64)
-        await care.sh("dd if=/dev/urandom of=$v bs=1M count=64 oflag=direct status=none")
-        before = await care.sh("sha256sum <$v")
-        here = Selector(node="n3", pool=care.pool)
-        add = PolicySpec(kind=PolicyKind.ADD_DISKS, selector=here, media=DiskClass.SSD)
-        out = PolicySpec(kind=PolicyKind.DRAIN_DISKS, selector=here)
-        await house.say(SetPolicy(policy=join, spec=add))
-        await house.say(PausePolicy(policy=join))
-        used = await house.plug("n3", "256M")
-        await house.sh("n3", f"mkfs.ext4 -q {used.device}")
-        await care.comes("disks", "content", "filesystem", id=used.id)
-        await house.say(ResumePolicy(policy=join))
-
+        spare, first = Spare(house, unique), await house.plug("n3", "512M")
+        before = await spare.make(first)
+        used = await spare.stranger()
         new = await house.lab.add_disk("n3", "512M")
 
         async def joined() -> bool:
-            return len((await house.row("pools", name=care.pool))["disks"]) == 2
+            return len(await spare.members()) == 2
 
-        took_s = await house.until(joined, 60, what="the new disk has joined")
-        print(f"joined after {took_s:.1f} s")
-        (member,) = await house.rows("disks", node="n3", path=new.device)
-        assert member["pool"] == f"n3/{care.pool}"
-        (grown,) = await house.rows("operations", kind="pool-grow", actor=f"policy:{join}")
-        assert grown["object"] == f"pool/n3/{care.pool}"
-
-        await house.say(SetPolicy(policy=drain, spec=out))
+        await house.until(joined, 60, what="the new disk has joined")
+        (row,) = await house.rows("disks", node="n3", path=new.device)
+        assert row["pool"] == f"n3/{spare.pool}"
         await _let(house, first.device, ata(passed=False, id5="24"), 1 << 3)
         await house.lab.service_kill("worker", "n3")
         await house.lab.service_start("worker", "n3")
 
         async def drained() -> bool:
-            return [*(await house.row("pools", name=care.pool))["disks"]] == [member["id"]]
+            return await spare.members() == [row["id"]]
 
         await house.until(drained, 60, what="the failing disk is out")
-        await care.comes("disks", "pool", "", id=first.id)
-        assert await care.sh("sha256sum <$v") == before
-        (shrunk,) = await house.rows("operations", kind="pool-shrink", actor=f"policy:{drain}")
-        assert shrunk["object"] == f"pool/n3/{care.pool}"
+        await spare.care.comes("disks", "pool", "", id=first.id)
+        assert await spare.care.sh("echo 3 >/proc/sys/vm/drop_caches; sha256sum <$v") == before
+        await spare.did("pool-grow", spare.join)
+        await spare.did("pool-shrink", spare.drain)
         stranger = await house.row("disks", id=used.id)
         assert (stranger["content"], stranger["pool"]) == ("filesystem", "")
-        for policy in (join, drain):
-            await house.say(RemovePolicy(policy=policy))
-        for row in others:
-            await house.say(UnreserveDisk(disk=row["id"]))
-        await house.settled(care.pool, "n3")
-        await house.sh("n3", f"rm -r /run/smart && mv {_TOOL}.real {_TOOL}")
-        await house.clear(care.pool, "n3", first, used)
+        await spare.clear(first, used)
         await house.lab.remove_disk("n3", new.letter)
 
     play(scene)
