@@ -207,9 +207,11 @@ class Spare:
         return [*(await self.house.row("pools", name=self.pool))["disks"]]
 
     async def did(self, kind: str, policy: str) -> None:
-        """Exactly one operation of that kind was begun in the name of the policy."""
-        (row,) = await self.house.rows("operations", kind=kind, actor=f"policy:{policy}")
-        assert (row["object"], row["state"]) == (f"pool/n3/{self.pool}", "completed")
+        """Exactly one operation of that kind was begun in the name of the policy, and is done."""
+        where = {"kind": kind, "actor": f"policy:{policy}"}
+        row = await self.care.comes("operations", "state", "completed", **where)
+        assert row["object"] == f"pool/n3/{self.pool}"
+        assert len(await self.house.rows("operations", **where)) == 1
 
     async def clear(self, *disks: Plugged) -> None:
         for policy in (self.join, self.drain):
