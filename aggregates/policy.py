@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from aggregates.decision import Decision, Facts
 from schemas.answers import Refused, refuse
+from schemas.growing import GrowSnapshot, GrowThinPool
 from schemas.policy import (
     THRESHOLD_MAX,
     THRESHOLD_MIN,
@@ -33,11 +34,21 @@ from schemas.policy import (
     ResumePolicy,
     SetPolicy,
 )
+from schemas.pool import GrowPool
 from schemas.refusals import Refusal
+from schemas.shrinking import ShrinkPool
 from schemas.units import readable
+from schemas.volume import GrowVolume
 
 STEP_PERCENT_MAX = 1000
 REFUSED_AGAIN_S = 30
+_WISHES: dict[PolicyKind, type[PolicyWish]] = {
+    PolicyKind.GROW_VOLUMES: GrowVolume,
+    PolicyKind.GROW_THIN_POOLS: GrowThinPool,
+    PolicyKind.GROW_SNAPSHOTS: GrowSnapshot,
+    PolicyKind.ADD_DISKS: GrowPool,
+    PolicyKind.DRAIN_DISKS: ShrinkPool,
+}
 _OF_DISKS = frozenset({PolicyKind.ADD_DISKS, PolicyKind.DRAIN_DISKS})
 _OF_VOLUMES = frozenset({PolicyKind.GROW_VOLUMES, PolicyKind.GROW_SNAPSHOTS})
 
@@ -181,7 +192,9 @@ def _note(
     about = {"policy": report.policy, "uid": report.uid, "object": report.object}
     match report:
         case ReportPolicyDue():
-            if policy.paused or not policy.cool(report.object, facts.at):
+            # Whoever says that something is due, a policy does nothing but what is its own.
+            own = policy.spec is not None and isinstance(report.wish, _WISHES[policy.spec.kind])
+            if policy.paused or not own or not policy.cool(report.object, facts.at):
                 return ()
             number = policy.acts_made + 1
             acted = PolicyActed(

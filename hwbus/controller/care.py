@@ -19,7 +19,7 @@ from hwbus.ports import Clock
 from schemas.answers import Accepted, Answer, Refused, Undecided
 from schemas.disk import DiskChanged, DiskFound, DiskHealthChanged
 from schemas.filling import VolumeFilled
-from schemas.grammar import Message, kind_and_verb
+from schemas.grammar import Event, Message, kind_and_verb
 from schemas.pool import ThinPoolFilled
 from schemas.snapshot import SnapshotFilled
 
@@ -27,13 +27,9 @@ LOOK_EVERY_S = 1.0
 _SEQS_MAX = 20_000
 
 _LOG = structlog.get_logger("hwbus.care")
-_TELLING = (
-    VolumeFilled,
-    SnapshotFilled,
-    ThinPoolFilled,
-    DiskFound,
-    DiskChanged,
-    DiskHealthChanged,
+# A look into a set: every event of the past comes by here.
+_TELLING: frozenset[type[Event]] = frozenset(
+    {VolumeFilled, SnapshotFilled, ThinPoolFilled, DiskFound, DiskChanged, DiskHealthChanged}
 )
 
 
@@ -52,11 +48,15 @@ class Care:
     def take(self, seen: Sequence[Seen]) -> None:
         """Note which event told of each object last: it is the cause of what is done about it."""
         for one in seen:
-            if any(isinstance(event, _TELLING) for event in one.commit.events):
-                self._seqs.pop(str(one.address), None)
-                self._seqs[str(one.address)] = one.seq
-                if len(self._seqs) > _SEQS_MAX:
-                    del self._seqs[next(iter(self._seqs))]
+            for event in one.commit.events:
+                if type(event) in _TELLING:
+                    self._note(str(one.address), one.seq)
+
+    def _note(self, object_: str, seq: int) -> None:
+        self._seqs.pop(object_, None)
+        self._seqs[object_] = seq
+        if len(self._seqs) > _SEQS_MAX:
+            del self._seqs[next(iter(self._seqs))]
 
     async def run(self) -> None:
         """Look until cancelled."""

@@ -30,6 +30,7 @@ from schemas.policy import (
     SetPolicy,
 )
 from schemas.refusals import Refusal
+from schemas.shrinking import ShrinkPool
 from schemas.volume import GrowVolume
 from tests.support.given import GIB, NOON, OPERATION, OTHER, UID, given
 
@@ -151,6 +152,11 @@ def test_there_is_one_act_for_each_object_and_cool_down() -> None:
     assert at_once == (other,)
     changed = replace(SET, spec=replace(SPEC, threshold_percent=90))
     assert later(599, DUE, SET, ACTED, ANSWERED, changed) == ()
+
+
+def test_a_policy_does_nothing_but_what_is_its_own() -> None:
+    drain = ShrinkPool(pool="fast", node="n1", disks=("d1",))
+    given(SET).when(replace(DUE, wish=drain)).nothing()
 
 
 def test_an_act_that_was_refused_did_nothing_and_is_tried_again_soon() -> None:
