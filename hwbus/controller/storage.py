@@ -10,6 +10,7 @@ from aggregates.world import World
 from hwbus.driver import Step
 from hwbus.subjects import Address
 from schemas.answers import Refused
+from schemas.disk import ReportDiskReleased
 from schemas.grammar import Event, Message
 from schemas.operation import ReportExpired, ReportStepRefused
 from schemas.place import place_of
@@ -93,6 +94,13 @@ class StorageScript:
     def owed(self) -> Sequence[Message]:
         """Return the reports that commits of the past still owe."""
         return settlements.owed(self._world)
+
+    def waiting_for(self, report: Message) -> str:
+        """Return the operation on a pool that waits for one of its disks to be released."""
+        if not isinstance(report, ReportDiskReleased):
+            return ""
+        pool = self._world.pools.get((report.node, report.pool))
+        return "" if pool is None else pool.operation
 
     def refused(self, operation: str, step: Step, refused: Refused) -> Message:
         """Return how an operation is told that its step was refused."""

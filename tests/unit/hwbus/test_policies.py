@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from random import Random
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
 from aggregates.volume import VolumePhase
 from aggregates.world import World
+from hwbus.controller.storage import StorageScript
 from schemas.answers import Accepted
 from schemas.disk import Content, DiskClass, Health, ReportDiskHealth, ReportDiskSeen, Sighting
 from schemas.filling import ReportVolumeFill
@@ -31,11 +34,12 @@ from schemas.policy import (
 from schemas.pool import ReportThinFill
 from schemas.refusals import Refusal
 from schemas.replica import ReplicaResizeWanted
+from schemas.shrinking import ShrinkPool
 from schemas.snapshot import CreateSnapshot, ReportSnapshotFill
 from schemas.volume import GrowVolume, ProvisionVolume, VolumeGrowthBegan
 from tests.support.given import GIB, MIB
-from tests.support.stage import CODEC
-from tests.support.virtual_time import run_virtually
+from tests.support.stage import CODEC, ScriptedNode, Stage
+from tests.support.virtual_time import VirtualClock, run_virtually
 from tests.unit.hwbus.test_driver import Play, play
 
 COOL_S = 60
@@ -336,5 +340,31 @@ def test_a_blank_disk_joins_and_a_failing_one_leaves_by_policy() -> None:
             done = Outcome.COMPLETED
             assert ends == [(OperationKind.POOL_GROW, done), (OperationKind.POOL_SHRINK, done)]
             assert here.stage.world.disks["strange"].owner is None
+
+    tale(told)
+
+
+def test_a_drain_ends_though_the_word_it_waits_for_died_with_a_control_plane(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def told() -> None:
+        stage = Stage(VirtualClock())
+        node = ScriptedNode(stage, "n1", Random(1))
+        worker = asyncio.create_task(node.work())
+        shrink = ShrinkPool(pool="fast", node="n1", disks=("n1-d0",))
+        async with stage.control_plane():
+            await node.join(2)
+            await stage.accepted(node.form(2))
+            await stage.settled()
+            with monkeypatch.context() as patched:
+                patched.setattr(StorageScript, "follows", lambda _, __: ())
+                begun = await stage.accepted(shrink)
+                await stage.until(lambda w: w.pools["n1", "fast"].disks == ("n1-d1",), 60)
+        async with stage.control_plane():
+            await stage.settled(within_s=60)
+            assert stage.world.operations[begun.operation].outcome is Outcome.COMPLETED
+            assert stage.world.disks["n1-d0"].owner is None
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
 
     tale(told)
