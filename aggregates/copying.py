@@ -17,6 +17,7 @@ from schemas.copying import (
     VolumeCloneBegan,
 )
 from schemas.encrypting import EncryptingEvent, RekeyVolume
+from schemas.filling import FillingCommand, FillingEvent
 from schemas.refusals import Refusal
 from schemas.units import readable
 from schemas.volume import (
@@ -32,8 +33,8 @@ from schemas.volume import (
 OWN_SNAPSHOT_CHARACTERS = 8
 
 
-Command = VolumeCommand | AttachingCommand | RekeyVolume | CopyingCommand
-Happened = VolumeEvent | AttachingEvent | EncryptingEvent | CopyingEvent
+Command = VolumeCommand | AttachingCommand | RekeyVolume | FillingCommand | CopyingCommand
+Happened = VolumeEvent | AttachingEvent | EncryptingEvent | FillingEvent | CopyingEvent
 
 
 def decide(volume: Volume, command: Command, facts: Facts) -> Decision[Happened]:
@@ -56,7 +57,7 @@ def _restore(command: RestoreVolume, facts: Facts) -> Decision[Happened]:
     if no is not None or snapshot is None:
         return no or refuse(Refusal.UNKNOWN_SNAPSHOT, f"there is no snapshot {command.snapshot}")
     no = _unsuitable(command, command.snapshot, snapshot.size_bytes, snapshot.node)
-    no = no or _unopened(command.snapshot, encrypted=snapshot.encrypted)
+    no = no or _unopened(command.snapshot, encrypted=bool(snapshot.header_bytes))
     if no is not None:
         return no
     wish = _wish(command, snapshot, facts)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from aggregates.disk import Disk
     from aggregates.node import Node
     from aggregates.operation import Operation
+    from aggregates.policy import Policy
     from aggregates.pool import Pool
     from aggregates.replica import Replica
     from aggregates.snapshot import Snapshot
@@ -62,6 +63,11 @@ class World(Protocol):
     @property
     def operations(self) -> "Mapping[str, Operation]":
         """All operations by id."""
+        ...
+
+    @property
+    def policies(self) -> "Mapping[str, Policy]":
+        """All policies by name."""
         ...
 
     @property

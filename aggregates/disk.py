@@ -46,7 +46,10 @@ class Owner(msgspec.Struct, frozen=True):
 
 
 class Disk(msgspec.Struct, frozen=True, kw_only=True):
-    """One physical disk. ``sightings`` has an entry for each node that sees it now."""
+    """One physical disk. ``sightings`` has an entry for each node that sees it now.
+
+    ``was_used``: it was in a pool since it was plugged in, so somebody took it out on purpose.
+    """
 
     known: bool = False
     sightings: dict[str, Sighting] = {}
@@ -54,6 +57,7 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
     reserved: bool = False
     override: DiskClass | None = None
     owner: Owner | None = None
+    was_used: bool = False
     health: Health = Health.UNKNOWN
     reasons: tuple[str, ...] = ()
 
@@ -184,7 +188,9 @@ def evolve(disk: Disk, event: DiskEvent) -> Disk:
     match event:
         case DiskFound() | DiskChanged() | DiskSeenTwice():
             sightings = {**disk.sightings, event.node: event.sighting}
-            return replace(disk, known=True, sightings=sightings, last_node=event.node)
+            used = disk.was_used and not isinstance(event, DiskFound)
+            seen = replace(disk, known=True, sightings=sightings, last_node=event.node)
+            return replace(seen, was_used=used)
         case DiskGone():
             return _unseen(disk, event.node)
         case DiskReserved():
@@ -196,7 +202,7 @@ def evolve(disk: Disk, event: DiskEvent) -> Disk:
         case DiskClaimed():
             return replace(disk, owner=Owner(event.node, event.pool))
         case DiskReleased():
-            return replace(disk, owner=None)
+            return replace(disk, owner=None, was_used=True)
         case DiskHealthChanged():
             return replace(disk, health=event.health, reasons=event.reasons)
         case DiskForgotten():

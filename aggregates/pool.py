@@ -7,12 +7,14 @@ from typing import TypeVar, assert_never
 import msgspec
 from msgspec.structs import replace
 
-from aggregates import forming, shrinking
+from aggregates import forming, shrinking, thin_growth
 from aggregates.decision import Decision, Facts
 from aggregates.health import ailing
 from aggregates.ledger import Ledger, Posting, rounded_bytes, short_of
 from aggregates.node import unfit, unheard
+from aggregates.thin_growth import ThinGrowth
 from schemas.answers import Refused, refuse
+from schemas.growing import ExtendThinPool, GrowThinPool, ThinGrowthCommand, ThinGrowthEvent
 from schemas.pool import (
     AbandonPool,
     BuildPool,
@@ -51,7 +53,6 @@ from schemas.pool import (
     RoomSettled,
     RoomUnreserved,
     TearDownPool,
-    ThinPoolFilled,
 )
 from schemas.refusals import Refusal
 from schemas.shrinking import (
@@ -62,6 +63,8 @@ from schemas.shrinking import (
     ShrinkEvent,
     ShrinkPool,
 )
+
+_Event = PoolEvent | ShrinkEvent | ThinGrowthEvent
 
 
 class PoolPhase(StrEnum):
@@ -79,7 +82,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
 
     ``adding`` are disks on their way in, ``dropping`` those on their way out again; ``leaving``
     are being emptied, and ``leaving_bytes`` of room go with them; ``keeping`` were, and stay.
-    ``asked`` says that the node has been asked for what the running operation wants.
+    ``asked``: the node has been asked for what the running operation wants.
     """
 
     phase: PoolPhase = PoolPhase.ABSENT
@@ -98,6 +101,8 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     volumes_max: int = 0
     ledger: Ledger = Ledger()
     thin_percent: int = 0
+    thin_metadata_percent: int = 0
+    thin_growth: ThinGrowth | None = None
     trouble: tuple[Refusal, str] | None = None
 
     @property
@@ -107,12 +112,13 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def usable(self) -> PoolFacts | None:
-        """The pool as far as anything may be promised of it: without what is leaving."""
-        if self.facts is None or not self.leaving:
+        """The pool as far as anything may be promised of it: without what is taken for good."""
+        growing = 0 if self.thin_growth is None else self.thin_growth.reserved_bytes
+        if self.facts is None or not (self.leaving or growing):
             return self.facts
         return replace(
             self.facts,
-            size_bytes=max(1, self.facts.size_bytes - self.leaving_bytes),
+            size_bytes=max(1, self.facts.size_bytes - self.leaving_bytes - growing),
             disks=tuple(disk for disk in self.facts.disks if disk not in self.leaving),
         )
 
@@ -130,8 +136,8 @@ Entry = ReportUnreserved | ReportSettled | ReportReleased
 
 
 def decide(
-    pool: Pool, command: PoolCommand | ShrinkCommand, facts: Facts
-) -> Decision[PoolEvent | ShrinkEvent]:
+    pool: Pool, command: PoolCommand | ShrinkCommand | ThinGrowthCommand, facts: Facts
+) -> Decision[_Event]:
     """Say what shall happen. May refuse a request; never refuses a report."""
     match command:
         case Reserve():
@@ -143,7 +149,7 @@ def decide(
                 return forming.begin(command, facts)
             here = f"{command.node} has a pool {command.pool} ({pool.phase.value})"
             return refuse(Refusal.POOL_EXISTS, here)
-        case GrowPool() | RemovePool() | ShrinkPool():
+        case GrowPool() | RemovePool() | ShrinkPool() | GrowThinPool():
             if pool.phase is PoolPhase.ABSENT:
                 return _unknown(command.node, command.pool)
             return _begin(pool, command, facts)
@@ -151,6 +157,8 @@ def decide(
             return _ask_node(pool, command)
         case DrainDisks():
             return shrinking.ask_node(pool, command)
+        case ExtendThinPool():
+            return thin_growth.ask_node(pool, command)
         case ReportPoolBuilt():
             return _note_built(pool, command)
         case ReportPoolAbsent():
@@ -164,7 +172,7 @@ def decide(
         case ReportPoolTrouble():
             return _note_trouble(pool, command)
         case ReportThinFill():
-            return _note_fill(pool, command)
+            return thin_growth.note_fill(pool, command)
         case _:
             assert_never(command)
 
@@ -174,15 +182,18 @@ def _unknown(node: str, pool: str) -> Refused:
 
 
 def _begin(
-    pool: Pool, command: GrowPool | RemovePool | ShrinkPool, facts: Facts
-) -> Decision[PoolEvent | ShrinkEvent]:
+    pool: Pool, command: GrowPool | RemovePool | ShrinkPool | GrowThinPool, facts: Facts
+) -> Decision[_Event]:
     name = f"{command.node}/{command.pool}"
     if pool.operation:
         return refuse(Refusal.POOL_BUSY, f"operation {pool.operation} runs on {name}")
-    if pool.phase is not PoolPhase.READY or pool.dropping or pool.keeping:
+    unsettled = pool.dropping or pool.keeping or pool.thin_growth
+    if pool.phase is not PoolPhase.READY or unsettled:
         return refuse(Refusal.POOL_NOT_READY, f"{name} is {pool.phase.value}")
     if isinstance(command, ShrinkPool):
         return shrinking.begin(pool, command, facts)
+    if isinstance(command, GrowThinPool):
+        return thin_growth.begin(pool, command, facts)
     deadline = facts.at + timedelta(seconds=command.deadline_s)
     if isinstance(command, GrowPool):
         no = unfit(facts.world.nodes.get(command.node), command.node)
@@ -244,13 +255,15 @@ def _ask_node(pool: Pool, step: Step) -> Decision[PoolEvent]:
             assert_never(step)
 
 
-def _note_built(pool: Pool, report: ReportPoolBuilt) -> Decision[PoolEvent | ShrinkEvent]:
+def _note_built(pool: Pool, report: ReportPoolBuilt) -> Decision[_Event]:
     if pool.uid != report.uid:
         return ()
     if pool.phase is PoolPhase.FORMING:
         return (_observed(PoolFormed, report),) if pool.asked else ()
     if pool.phase is not PoolPhase.READY:
         return ()
+    if pool.thin_growth is not None:
+        return thin_growth.note(pool, pool.thin_growth, report)
     if pool.adding and pool.asked and set(pool.adding) <= set(report.facts.disks):
         return (_observed(PoolGrown, report),)
     about, there = {"pool": report.pool, "node": report.node}, set(report.facts.disks)
@@ -271,7 +284,7 @@ def _observed(word: type[Observed], report: ReportPoolBuilt) -> Observed:
     return word(pool=report.pool, node=report.node, uid=report.uid, facts=report.facts)
 
 
-def _abandon(pool: Pool, report: AbandonPool) -> Decision[PoolEvent | ShrinkEvent]:
+def _abandon(pool: Pool, report: AbandonPool) -> Decision[_Event]:
     match pool.phase:
         case PoolPhase.FORMING if not pool.asked:
             return (_removed(pool, report.node, report.pool),)
@@ -289,6 +302,8 @@ def _abandon(pool: Pool, report: AbandonPool) -> Decision[PoolEvent | ShrinkEven
             return _abandon_growth(pool, report)
         case PoolPhase.READY if pool.leaving:
             return shrinking.abandon(pool, report)
+        case PoolPhase.READY if pool.thin_growth is not None:
+            return thin_growth.abandon(pool, pool.thin_growth, report)
         case PoolPhase.REMOVING:
             return (
                 PoolRemovalAbandoned(
@@ -391,9 +406,3 @@ def _note_trouble(pool: Pool, report: ReportPoolTrouble) -> Decision[PoolEvent]:
             permanent=report.permanent,
         ),
     )
-
-
-def _note_fill(pool: Pool, report: ReportThinFill) -> Decision[PoolEvent]:
-    if pool.thin_percent == report.data_percent or not pool.thin_bytes:
-        return ()
-    return (ThinPoolFilled(pool=report.pool, node=report.node, data_percent=report.data_percent),)

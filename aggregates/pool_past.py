@@ -6,6 +6,15 @@ from msgspec.structs import replace
 
 from aggregates.ledger import Ledger, Posting
 from aggregates.pool import Pool, PoolPhase
+from aggregates.thin_growth import ThinGrowth
+from schemas.growing import (
+    ThinGrowthEvent,
+    ThinPoolGrown,
+    ThinPoolGrowthAbandoned,
+    ThinPoolGrowthBegan,
+    ThinPoolGrowthWanted,
+    ThinPoolKept,
+)
 from schemas.pool import (
     PoolBuildWanted,
     PoolDisksDropped,
@@ -40,8 +49,10 @@ from schemas.shrinking import (
 )
 
 
-def evolve(pool: Pool, event: PoolEvent | ShrinkEvent) -> Pool:
+def evolve(pool: Pool, event: PoolEvent | ShrinkEvent | ThinGrowthEvent) -> Pool:
     """Apply what happened. Never refuses: the past cannot be wrong."""
+    if isinstance(event, ThinGrowthEvent | ThinPoolFilled):
+        return _thin(pool, event)
     match event:
         case RoomReserved() | RoomUnreserved() | RoomSettled() | RoomReleased():
             return replace(pool, ledger=_posted(pool.ledger, event))
@@ -82,8 +93,6 @@ def evolve(pool: Pool, event: PoolEvent | ShrinkEvent) -> Pool:
             return replace(pool, operation="", asked=False)
         case PoolTroubled():
             return replace(pool, trouble=(event.code, event.because))
-        case ThinPoolFilled():
-            return replace(pool, thin_percent=event.data_percent)
         case _:
             assert_never(event)
 
@@ -116,6 +125,39 @@ def _shrinking(pool: Pool, event: ShrinkEvent) -> Pool:
         case PoolDisksKept():
             left = tuple(disk for disk in pool.keeping if disk not in event.disks)
             return replace(pool, keeping=left)
+        case _:
+            assert_never(event)
+
+
+def _thin(pool: Pool, event: ThinGrowthEvent | ThinPoolFilled) -> Pool:
+    match event:
+        case ThinPoolFilled():
+            metadata_percent = event.metadata_percent
+            filled = replace(pool, thin_percent=event.data_percent)
+            return replace(filled, thin_metadata_percent=metadata_percent)
+        case ThinPoolGrowthBegan():
+            growth = ThinGrowth(
+                from_bytes=event.from_bytes,
+                thin_bytes=event.thin_bytes,
+                metadata_bytes=event.metadata_bytes,
+                reserved_bytes=event.reserved_bytes,
+            )
+            began = replace(pool, operation=event.operation, asked=False, trouble=None)
+            return replace(began, thin_growth=growth)
+        case ThinPoolGrowthWanted():
+            return replace(pool, asked=True, trouble=None)
+        case ThinPoolGrowthAbandoned():
+            growth_ = pool.thin_growth
+            given_up = None if growth_ is None else replace(growth_, given_up=True)
+            return replace(pool, thin_growth=given_up, trouble=None)
+        case ThinPoolGrown() | ThinPoolKept():
+            had = 0 if pool.facts is None else pool.facts.thin_bytes
+            has = replace(pool, facts=event.facts, thin_growth=None)
+            has = replace(has, thin_bytes=event.facts.thin_bytes or pool.thin_bytes)
+            if isinstance(event, ThinPoolKept) and event.facts.thin_bytes == had:
+                return has
+            # How full it was says nothing of what it has now: that is told anew.
+            return replace(has, thin_percent=0, thin_metadata_percent=0, trouble=None)
         case _:
             assert_never(event)
 

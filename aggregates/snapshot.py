@@ -7,12 +7,20 @@ from typing import assert_never
 import msgspec
 from msgspec.structs import replace
 
-from aggregates import attaching
+from aggregates import attaching, snapshot_growth
 from aggregates.decision import Decision, Facts
 from aggregates.ledger import short_of
 from aggregates.node import unheard
 from aggregates.volume import Volume, VolumePhase
 from schemas.answers import Refused, refuse
+from schemas.growing import (
+    GrowSnapshot,
+    SnapshotGrown,
+    SnapshotGrowthBegan,
+    SnapshotGrowthCommand,
+    SnapshotGrowthEvent,
+    SnapshotGrowthFailed,
+)
 from schemas.pool import Reserve
 from schemas.refusals import Refusal
 from schemas.replica import Consistency
@@ -46,9 +54,6 @@ from schemas.units import readable
 from schemas.volume import Layout
 
 _RESERVE_SHARE = 5
-_CHUNK_BYTES = 4096
-_CHUNKS_A_TABLE = 256
-_CHUNKS_OF_HEAD = 2
 
 
 class SnapshotPhase(StrEnum):
@@ -59,12 +64,14 @@ class SnapshotPhase(StrEnum):
     READY = "ready"
     DELETING = "deleting"
     ROLLING_BACK = "rolling-back"
+    GROWING = "growing"
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """One snapshot; ``size_bytes`` is how large its volume was, ``lost`` why it is of no use.
 
     ``readers`` are the operations that copy it, ``of_operation`` the one it is taken for.
+    ``reserve_bytes`` is what a thick one has for what changes, as LVM counts.
     """
 
     phase: SnapshotPhase = SnapshotPhase.ABSENT
@@ -75,15 +82,18 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     node: str = ""
     pool: str = ""
     size_bytes: int = 0
+    reserve_bytes: int = 0
     layout: Layout = Layout.LINEAR
     fill_percent: int = 0
     lost: str = ""
     readers: frozenset[str] = frozenset()
     of_operation: str = ""
-    encrypted: bool = False
+    header_bytes: int = 0
 
 
-def decide(snapshot: Snapshot, command: SnapshotCommand, facts: Facts) -> Decision[SnapshotEvent]:
+def decide(
+    snapshot: Snapshot, command: SnapshotCommand | SnapshotGrowthCommand, facts: Facts
+) -> Decision[SnapshotEvent | SnapshotGrowthEvent]:
     """Say what shall happen. May refuse a request; never refuses a report."""
     match command:
         case CreateSnapshot():
@@ -97,6 +107,9 @@ def decide(snapshot: Snapshot, command: SnapshotCommand, facts: Facts) -> Decisi
         case ReportSnapshotRead():
             known = snapshot.uid == command.uid and command.operation in snapshot.readers
             return (_reading(SnapshotReadingEnded, command),) if known else ()
+        case GrowSnapshot():
+            no = _unready(snapshot, command, facts)
+            return no or snapshot_growth.begin(snapshot, command, facts)
         case ConcludeSnapshot():
             return _conclude(snapshot, command) if snapshot.operation == command.operation else ()
         case ReportSnapshotLegRemoved():
@@ -148,14 +161,8 @@ def _create(snapshot: Snapshot, command: CreateSnapshot, facts: Facts) -> Decisi
 
 
 def _reserve_bytes(volume: Volume, asked: int | None) -> int:
-    """Return the room for what changes: device mapper can use no more than all of it, with tables.
-
-    It counts chunks of 4 KiB, one more for the addresses of each 256, and two at the head.
-    """
     leg_bytes = volume.size_bytes + volume.header_bytes
-    chunks = -(-leg_bytes // _CHUNK_BYTES)
-    tables = (chunks + _CHUNKS_A_TABLE) // _CHUNKS_A_TABLE
-    most = (_CHUNKS_OF_HEAD + chunks + tables) * _CHUNK_BYTES
+    most = snapshot_growth.most_bytes(leg_bytes)
     return min(asked or -(-leg_bytes // _RESERVE_SHARE), most)
 
 
@@ -189,7 +196,7 @@ def _busy(volume: Volume, name: str) -> Refused | None:
 
 
 def _unready(
-    snapshot: Snapshot, command: DeleteSnapshot | RollBackSnapshot, facts: Facts
+    snapshot: Snapshot, command: DeleteSnapshot | RollBackSnapshot | GrowSnapshot, facts: Facts
 ) -> Refused | None:
     name = command.snapshot
     if snapshot.phase is SnapshotPhase.ABSENT:
@@ -272,7 +279,9 @@ def _began(
     )
 
 
-def _conclude(snapshot: Snapshot, report: ConcludeSnapshot) -> Decision[SnapshotEvent]:
+def _conclude(
+    snapshot: Snapshot, report: ConcludeSnapshot
+) -> Decision[SnapshotEvent | SnapshotGrowthEvent]:
     match snapshot.phase:
         case SnapshotPhase.CREATING:
             return (_created(snapshot, report),)
@@ -280,6 +289,8 @@ def _conclude(snapshot: Snapshot, report: ConcludeSnapshot) -> Decision[Snapshot
             return (_deleted(snapshot, report),)
         case SnapshotPhase.ROLLING_BACK:
             return _rolled_back(snapshot, report)
+        case SnapshotPhase.GROWING:
+            return (snapshot_growth.conclude(report),)
         case SnapshotPhase.ABSENT | SnapshotPhase.READY:
             return ()
         case _:
@@ -347,7 +358,8 @@ def _gone(snapshot: Snapshot, name: str) -> SnapshotGone:
 
 def _note_fill(snapshot: Snapshot, report: ReportSnapshotFill) -> Decision[SnapshotEvent]:
     events: list[SnapshotEvent] = []
-    if snapshot.fill_percent != report.data_percent:
+    late = 0 < report.reserve_bytes < snapshot.reserve_bytes  # from before it has grown
+    if snapshot.fill_percent != report.data_percent and not late:
         events.append(SnapshotFilled(snapshot=report.snapshot, data_percent=report.data_percent))
     if report.overflowed and not snapshot.lost:
         full = f"more has changed in {snapshot.volume} than the snapshot had room for"
@@ -362,13 +374,19 @@ def _note_fill(snapshot: Snapshot, report: ReportSnapshotFill) -> Decision[Snaps
     return tuple(events)
 
 
-def evolve(snapshot: Snapshot, event: SnapshotEvent) -> Snapshot:
+def evolve(snapshot: Snapshot, event: SnapshotEvent | SnapshotGrowthEvent) -> Snapshot:
     """Apply what happened. Never refuses: the past cannot be wrong."""
     match event:
         case SnapshotCreationBegan():
             return _creating(event)
-        case SnapshotCreated() | SnapshotDeletionFailed() | SnapshotRollbackFailed():
+        case SnapshotCreated():
+            reserve_bytes = event.reserve_bytes
+            ready = replace(snapshot, phase=SnapshotPhase.READY, operation="")
+            return replace(ready, reserve_bytes=reserve_bytes)
+        case SnapshotDeletionFailed() | SnapshotRollbackFailed():
             return replace(snapshot, phase=SnapshotPhase.READY, operation="")
+        case SnapshotGrowthBegan() | SnapshotGrown() | SnapshotGrowthFailed():
+            return _grown(snapshot, event)
         case SnapshotDeletionBegan():
             return replace(snapshot, phase=SnapshotPhase.DELETING, operation=event.operation)
         case SnapshotRollbackBegan():
@@ -387,6 +405,16 @@ def evolve(snapshot: Snapshot, event: SnapshotEvent) -> Snapshot:
             assert_never(event)
 
 
+def _grown(snapshot: Snapshot, event: SnapshotGrowthEvent) -> Snapshot:
+    if isinstance(event, SnapshotGrowthBegan):
+        return replace(snapshot, phase=SnapshotPhase.GROWING, operation=event.operation)
+    ready = replace(snapshot, phase=SnapshotPhase.READY, operation="")
+    if event.reserve_bytes in {0, snapshot.reserve_bytes}:
+        return ready
+    # How full it was says nothing of what it has now: that is told anew.
+    return replace(ready, reserve_bytes=event.reserve_bytes, fill_percent=0)
+
+
 def _creating(event: SnapshotCreationBegan) -> Snapshot:
     return Snapshot(
         phase=SnapshotPhase.CREATING,
@@ -399,5 +427,5 @@ def _creating(event: SnapshotCreationBegan) -> Snapshot:
         size_bytes=event.size_bytes,
         layout=event.layout,
         of_operation=event.of_operation or "",
-        encrypted=bool(event.header_bytes),
+        header_bytes=event.header_bytes,
     )

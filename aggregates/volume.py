@@ -6,7 +6,7 @@ from typing import assert_never
 
 import msgspec
 
-from aggregates import attaching, concluding, encrypting
+from aggregates import attaching, concluding, encrypting, filling
 from aggregates.decision import Decision, Facts
 from aggregates.health import ailing
 from aggregates.ledger import short_of
@@ -22,6 +22,7 @@ from schemas.attaching import (
 )
 from schemas.copying import CopyingEvent
 from schemas.encrypting import EncryptingEvent, RekeyVolume
+from schemas.filling import FillingCommand, FillingEvent, ReportVolumeFill
 from schemas.keys import header_bytes
 from schemas.pool import Reserve
 from schemas.refusals import Refusal
@@ -80,6 +81,8 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     ``until`` is when the hold on it is over; None: it is not held. ``locked_for`` is the snapshot
     that is worked on, ``snapshots`` are those that may be there. ``key_ref`` says where the key
     of an encrypted one is, ``rekeying`` the one that an operation is putting in its place.
+    ``fill_percent`` is how full its filesystem was when that was last told; 0: not since it has
+    grown.
     """
 
     phase: VolumePhase = VolumePhase.ABSENT
@@ -104,10 +107,14 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
         """By how much its leg is larger than it."""
         return header_bytes(self.key_ref)
 
+    fill_percent: int = 0
+
 
 def decide(
-    volume: Volume, command: VolumeCommand | AttachingCommand | RekeyVolume, facts: Facts
-) -> Decision[VolumeEvent | AttachingEvent | EncryptingEvent | CopyingEvent]:
+    volume: Volume,
+    command: VolumeCommand | AttachingCommand | RekeyVolume | FillingCommand,
+    facts: Facts,
+) -> Decision[VolumeEvent | AttachingEvent | EncryptingEvent | CopyingEvent | FillingEvent]:
     """Say what shall happen. May refuse a request; never refuses a report."""
     match command:
         case ProvisionVolume():
@@ -131,6 +138,8 @@ def decide(
             at_rest = volume.phase in {VolumePhase.READY, VolumePhase.HELD}
             gone = at_rest and volume.uid == command.uid
             return (VolumeGone(volume=command.volume, uid=command.uid),) if gone else ()
+        case ReportVolumeFill():
+            return filling.note(volume, command)
         case ReportVolumeSnapshotGone():
             known = volume.uid == command.uid and command.snapshot in volume.snapshots
             gone_one = VolumeSnapshotGone(volume=command.volume, snapshot=command.snapshot)

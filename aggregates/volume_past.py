@@ -19,6 +19,7 @@ from schemas.encrypting import (
     VolumeRekeyingBegan,
     VolumeRekeyingFailed,
 )
+from schemas.filling import FillingEvent, VolumeFilled
 from schemas.volume import (
     VolumeDeleted,
     VolumeDeletionBegan,
@@ -49,7 +50,8 @@ _PHASES = {
 
 
 def evolve(
-    volume: Volume, event: VolumeEvent | AttachingEvent | EncryptingEvent | CopyingEvent
+    volume: Volume,
+    event: VolumeEvent | AttachingEvent | EncryptingEvent | CopyingEvent | FillingEvent,
 ) -> Volume:
     """Apply what happened. Never refuses: the past cannot be wrong."""
     if isinstance(event, CopyingEvent):
@@ -73,9 +75,16 @@ def evolve(
         case VolumeGrowthBegan():
             return replace(volume, phase=VolumePhase.GROWING, operation=event.operation)
         case VolumeGrown() | VolumeGrowthFailed():
+            same = event.size_bytes == volume.size_bytes
             return replace(
-                volume, phase=VolumePhase.READY, operation="", size_bytes=event.size_bytes
+                volume,
+                phase=VolumePhase.READY,
+                operation="",
+                size_bytes=event.size_bytes,
+                fill_percent=volume.fill_percent if same else 0,
             )
+        case VolumeFilled():
+            return replace(volume, fill_percent=event.data_percent)
         case VolumeDeletionBegan():
             return replace(volume, phase=VolumePhase.DELETING, operation=event.operation)
         case (

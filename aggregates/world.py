@@ -9,6 +9,7 @@ from aggregates import (
     disk,
     node,
     operation,
+    policy,
     pool,
     pool_past,
     replica,
@@ -84,6 +85,7 @@ class World:
         operations: Table[str, operation.Operation] = Table(
             operation.Operation(), operation.decide, operation.evolve
         )
+        policies: Table[str, policy.Policy] = Table(policy.Policy(), policy.decide, policy.evolve)
         self.nodes = nodes.rows
         self.disks = disks.rows
         self.pools = pools.rows
@@ -92,6 +94,7 @@ class World:
         self.attachments = attachments.rows
         self.snapshots = snapshots.rows
         self.operations = operations.rows
+        self.policies = policies.rows
         self.provisioning: set[str] = set()
         self._tables: dict[str, Table[Any, Any]] = {
             "node": nodes,
@@ -102,6 +105,7 @@ class World:
             "attachment": attachments,
             "snapshot": snapshots,
             "operation": operations,
+            "policy": policies,
         }
 
     def decide(self, command: Message, facts: Facts) -> tuple[Event, ...] | Refused:

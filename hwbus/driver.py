@@ -98,6 +98,10 @@ class Script(Protocol):
         """Return the reports that commits of the past still owe."""
         ...
 
+    def waiting_for(self, report: Message) -> str:
+        """Return the operation that waits for what *report* tells, or an empty string."""
+        ...
+
     def refused(self, operation: str, step: Step, refused: Refused) -> Message:
         """Return how an operation is told that its step was refused."""
         ...
@@ -288,7 +292,8 @@ class Driver:
         while True:
             for report in self._script.owed():
                 id_ = f"owed.{self._position}.{msgspec.json.encode(report).hex()[-32:]}"
-                await self._see_through(self._wish(report, id_=id_), report)
+                waiting = self._script.waiting_for(report)
+                await self._see_through(self._wish(report, id_=id_, correlation=waiting), report)
             await asyncio.sleep(OWED_EVERY_S)
 
     def _wish(

@@ -26,6 +26,7 @@ from node_workers.ports import (
     NotThereError,
     PoolDisk,
     SnapshotSpec,
+    ThinPoolState,
     VolumeSpec,
     VolumeState,
 )
@@ -145,11 +146,7 @@ class Hands(msgspec.Struct, frozen=True):
             state = await self.storage.ensure_pool_disks_removed(
                 step.uid, step.group, self._disks(gone), cause=cause
             )
-        thin = None
-        if step.thin_bytes and (step.may_create_thin or step.facts is None):
-            thin = await self.storage.ensure_thin_pool(
-                step.uid, step.group, step.thin_bytes, cause=cause
-            )
+        thin = await self._thin_pool(step, cause)
         facts = pool_facts(state, thin)
         if thin is None and step.facts is not None:
             facts = replace(
@@ -165,6 +162,18 @@ class Hands(msgspec.Struct, frozen=True):
         if step.copied is not None:
             return await self._copy(step, step.copied, cause)
         return await self._replica(step, cause)
+
+    async def _thin_pool(self, step: HavePool, cause: str) -> ThinPoolState | None:
+        """Have the thin pool; None: it is not looked at, and is what it was."""
+        if step.thin_growing:
+            return await self.storage.ensure_thin_pool_size(
+                step.uid, step.group, step.thin_bytes, step.metadata_bytes, cause=cause
+            )
+        if step.thin_bytes and (step.may_create_thin or step.facts is None):
+            return await self.storage.ensure_thin_pool(
+                step.uid, step.group, step.thin_bytes, cause=cause
+            )
+        return None
 
     async def _replica(
         self, step: HaveReplica, cause: str

@@ -21,13 +21,14 @@ from node_workers.observation import (
     ObservedPool,
     ObservedVolume,
     PoolMember,
+    Room,
 )
 from node_workers.ports import BlockFacts, Execution, Runner, Sysfs, ToolFailedError
 from node_workers.tools import Tools
 
 LSBLK = (
     *("lsblk", "-J", "-b", "-o"),
-    "NAME,KNAME,PATH,TYPE,SIZE,ROTA,RM,RO,SERIAL,WWN,MODEL,MOUNTPOINTS,MAJ:MIN",
+    "NAME,KNAME,PATH,TYPE,SIZE,ROTA,RM,RO,SERIAL,WWN,MODEL,MOUNTPOINTS,MAJ:MIN,FSUSED,FSAVAIL",
 )
 _TIMEOUT_S = 30.0
 
@@ -85,6 +86,16 @@ class _Seen(msgspec.Struct, frozen=True, kw_only=True):
     holders: tuple[str, ...]
 
 
+class _Use(msgspec.Struct, frozen=True):
+    """Where a device is mounted, and how full that is."""
+
+    mount_points: tuple[str, ...] = ()
+    room: Room | None = None
+
+
+_UNUSED = _Use()
+
+
 async def observe(runner: Runner, sysfs: Sysfs, *, node: str, cause: str) -> Observation:
     """Return what is on the machine now: one run each of lsblk, LVM and (if needed) wipefs.
 
@@ -102,12 +113,12 @@ async def observe(runner: Runner, sysfs: Sysfs, *, node: str, cause: str) -> Obs
     contents = {
         disk.name: _content(disk, facts[disk.name], members, signatures) for disk in present
     }
-    mounts = dict(_mounts(rows))
+    uses = dict(_uses(rows))
     return Observation(
         disks=_identified(present, facts, contents, members, node),
         pools=tuple(_pool(group) for group in report.groups),
         volumes=tuple(
-            _volume(group, lv, mounts.get(lv.device, ()))
+            _volume(group, lv, uses.get(lv.device, _UNUSED))
             for group in report.groups
             for lv in group.logical
         ),
@@ -156,10 +167,18 @@ def _mount_points(row: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(filter(None, row["mountpoints"]))
 
 
-def _mounts(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _room(row: Mapping[str, Any]) -> Room | None:
+    """Return what lsblk says of the filesystem, which it can only while that is mounted here."""
+    used, free = row.get("fsused"), row.get("fsavail")
+    if used is None or free is None:
+        return None
+    return Room(used_bytes=int(used), free_bytes=int(free))
+
+
+def _uses(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, _Use]]:
     for row in rows:
-        yield row["maj:min"], _mount_points(row)
-        yield from _mounts(row.get("children", ()))
+        yield row["maj:min"], _Use(_mount_points(row), _room(row))
+        yield from _uses(row.get("children", ()))
 
 
 def _devices(rows: Sequence[Mapping[str, Any]]) -> tuple[ObservedDevice, ...]:
@@ -171,6 +190,7 @@ def _devices(rows: Sequence[Mapping[str, Any]]) -> tuple[ObservedDevice, ...]:
             size_bytes=int(one["size"]),
             number=one["maj:min"],
             mount_points=_mount_points(one),
+            room=_room(one),
         )
         for one in below
     }
@@ -346,7 +366,7 @@ def _pool(group: lvm_report.VolumeGroup) -> ObservedPool:
 
 
 def _volume(
-    group: lvm_report.VolumeGroup, lv: lvm_report.LogicalVolume, mounts: tuple[str, ...]
+    group: lvm_report.VolumeGroup, lv: lvm_report.LogicalVolume, use: _Use
 ) -> ObservedVolume:
     return ObservedVolume(
         pool=group.name,
@@ -365,7 +385,8 @@ def _volume(
         open=lv.open,
         health=lv.health,
         path=lv.path,
-        mount_points=mounts,
+        mount_points=use.mount_points,
+        room=use.room,
         origin=lv.origin,
         invalid=lv.invalid,
     )

@@ -108,6 +108,16 @@ class LvmStorage:
         self._volumes.note(group)
         return state
 
+    async def ensure_thin_pool_size(
+        self, uid: str, pool: str, size_bytes: int, metadata_bytes: int, *, cause: str
+    ) -> ThinPoolState:
+        """Have the thin pool that is there at least so large."""
+        state, group = await self._thin_pools.ensure(
+            uid, pool, size_bytes, metadata_bytes, must_exist=True, cause=cause
+        )
+        self._volumes.note(group)
+        return state
+
     async def ensure_volume(self, pool_uid: str, spec: VolumeSpec, *, cause: str) -> VolumeState:
         """Have the volume with its filesystem."""
         async with self._alone(spec.uid):
@@ -163,7 +173,7 @@ class LvmStorage:
     async def ensure_snapshot_kept(
         self, pool_uid: str, spec: SnapshotSpec, *, cause: str
     ) -> SnapshotState | None:
-        """Have the snapshot as it is, or its merge done."""
+        """Have the snapshot with its room, or its merge done."""
         async with self._alone(spec.volume_uid):
             return await self._snapshots.ensure_kept(pool_uid, spec, cause=cause)
 

@@ -67,7 +67,8 @@ class Snapshots:
     ) -> SnapshotState | None:
         """Have the snapshot as it is, as ``Storage.ensure_snapshot_kept`` promises.
 
-        The mark of a merge that was wanted and not begun goes: it must not be believed later.
+        The mark of a merge that was wanted and not begun goes: it must not be believed later. Room
+        is added under running writes; what has overflowed already is not brought back by it.
         """
         group = await our_group(self._runner, pool_uid, spec.pool, cause=cause)
         found = ours(group, spec.uid, spec.name)
@@ -80,7 +81,21 @@ class Snapshots:
             raise NotThereError("volume-missing", f"there is no snapshot {spec.pool}/{spec.name}")
         if origin is not None and marked:
             await self._change(origin, spec.pool, ("--deltag", _mark(spec)), cause=cause)
-        return await self._kept(spec, found, cause=cause)
+        grown = await self._extended(group, spec, found, cause=cause)
+        return await self._kept(spec, grown, cause=cause)
+
+    async def _extended(
+        self, group: VolumeGroup, spec: SnapshotSpec, found: LogicalVolume, *, cause: str
+    ) -> LogicalVolume:
+        extents = -(-spec.size_bytes // group.extent_bytes)
+        if spec.thin or extents * group.extent_bytes <= found.size_bytes:
+            return found
+        if found.invalid:
+            raise UnsuitableError("snapshot-lost", f"{spec.pool}/{spec.name} has overflowed")
+        await self._tools.must(
+            "lvextend", "--extents", str(extents), f"{spec.pool}/{spec.name}", cause=cause
+        )
+        return replace(found, size_bytes=extents * group.extent_bytes)
 
     async def ensure_rolled_back(self, pool_uid: str, spec: SnapshotSpec, *, cause: str) -> None:
         """Have the volume as the snapshot has it, as ``Storage.ensure_rolled_back`` promises.

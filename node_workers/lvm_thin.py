@@ -4,6 +4,7 @@ from node_workers.lvm_pools import our_group
 from node_workers.lvm_report import POOL_TAG, LogicalVolume, VolumeGroup, tag_value
 from node_workers.ports import (
     THIN_POOL_NAME,
+    NotThereError,
     Refusal,
     RefusedToTouchError,
     Runner,
@@ -26,9 +27,18 @@ class ThinPools:
         self._tools = Tools(runner)
 
     async def ensure(
-        self, uid: str, pool: str, size_bytes: int, *, cause: str
+        self,
+        uid: str,
+        pool: str,
+        size_bytes: int,
+        metadata_bytes: int = 0,
+        *,
+        must_exist: bool = False,
+        cause: str,
     ) -> tuple[ThinPoolState, VolumeGroup]:
         """Have the thin pool, and return it with the group as it was before.
+
+        Raises ``NotThereError`` if it *must_exist* and does not.
 
         A full thin pool answers writes with errors at once: hanging for a minute and then
         failing (LVM's default) only hides from people what is wrong.
@@ -37,7 +47,12 @@ class ThinPools:
         extent_bytes = group.extent_bytes
         extents = -(-size_bytes // extent_bytes)
         found = group.volume(THIN_POOL_NAME)
-        metadata_extents = _metadata_extents(max(size_bytes, _size(found)), extent_bytes)
+        metadata_extents = max(
+            _metadata_extents(max(size_bytes, _size(found)), extent_bytes),
+            -(-min(metadata_bytes, _METADATA_BYTES_MAX) // extent_bytes),
+        )
+        if found is None and must_exist:
+            raise NotThereError("thin-pool-missing", f"there is no {pool}/{THIN_POOL_NAME}")
         if found is None:
             await self._create(uid, pool, extents, metadata_extents, extent_bytes, cause=cause)
         else:

@@ -85,12 +85,20 @@ class ObservedPool(msgspec.Struct, frozen=True, kw_only=True):
     members: tuple[PoolMember, ...]
 
 
+class Room(msgspec.Struct, frozen=True, kw_only=True):
+    """What is used of a mounted filesystem, and what an ordinary user may still write."""
+
+    used_bytes: Bytes
+    free_bytes: Bytes
+
+
 class ObservedVolume(msgspec.Struct, frozen=True, kw_only=True):
     """A logical volume, ours when ``uid`` is not empty; ``layout`` is as LVM names it.
 
     ``data_percent`` is None except for thin pools, thin volumes and thick snapshots; ``origin`` is
     what it is a snapshot of, ``invalid`` that it overflowed. ``mount_points`` are those
-    that this machine's own mount namespace shows; ``open`` knows of the others too.
+    that this machine's own mount namespace shows; ``open`` knows of the others too. ``room`` is
+    known while it is mounted there.
     """
 
     pool: str
@@ -112,6 +120,7 @@ class ObservedVolume(msgspec.Struct, frozen=True, kw_only=True):
     mount_points: tuple[str, ...] = ()
     origin: str = ""
     invalid: bool = False
+    room: Room | None = None
 
 
 class ObservedDevice(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +130,7 @@ class ObservedDevice(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: Bytes
     number: str
     mount_points: tuple[str, ...] = ()
+    room: Room | None = None
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):

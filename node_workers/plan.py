@@ -48,7 +48,7 @@ class HavePool(Step, frozen=True, kw_only=True):
     ``leaving`` shall be emptied and then go too; ``kept`` shall stay, and be used again.
 
     ``may_create`` is false for a group that was there once: it is not made anew; the same holds
-    for its thin pool, of which ``facts`` tell the figures then.
+    for its thin pool, of which ``facts`` tell the figures then, unless it is ``thin_growing``.
     """
 
     disks: tuple[str, ...]
@@ -59,6 +59,8 @@ class HavePool(Step, frozen=True, kw_only=True):
     may_create: bool
     may_create_thin: bool
     facts: PoolFacts | None
+    thin_growing: bool = False
+    metadata_bytes: int = 0
 
 
 class HaveNoPool(Step, frozen=True, kw_only=True):
@@ -292,6 +294,8 @@ def _pool_step(pool: WantedPool) -> HavePool:
         may_create=pool.may_create,
         may_create_thin=pool.may_create_thin,
         facts=pool.facts,
+        thin_growing=pool.thin_growing,
+        metadata_bytes=pool.metadata_bytes,
     )
 
 

@@ -10,21 +10,18 @@ import structlog
 
 from node_workers.drift import drift, merge
 from node_workers.figures import Figures
-from node_workers.observation import Observation, ObservedVolume
-from node_workers.ports import THIN_POOL_NAME, StorageError
+from node_workers.fills import fills, forgotten
+from node_workers.observation import Observation
+from node_workers.ports import StorageError
 from node_workers.reports import Letter, command_id, letter, sighting
 from node_workers.state import State
-from node_workers.wanted import WantedPool, WantedReplica
 from schemas.disk import ReportDiskGone, ReportDiskSeen
 from schemas.grammar import Report, kind_and_verb
 from schemas.node import Finding, ReportDrift
-from schemas.pool import ReportThinFill
-from schemas.snapshot import ReportSnapshotFill
 
 _LOG = structlog.get_logger("node_workers.scans")
 _FINDINGS: msgspec.json.Decoder[tuple[Finding, ...]] = msgspec.json.Decoder(tuple[Finding, ...])
-_MARKS_PERCENT = (100, 95, 90, 80)
-_DISK, _THIN, _SNAPSHOT, _DRIFT = "disk/", "thin/", "snapshot/", "drift"
+_DISK, _DRIFT = "disk/", "drift"
 _NOTHING = b"[]"
 _NODE_LANE = "node"
 
@@ -135,8 +132,7 @@ class Scans:
         drifted = [self._drift(seen, unsure)] if self._knows_all() else []
         for key, value, report in (
             *self._disks(seen),
-            *self._fills(seen),
-            *self._snapshot_fills(seen),
+            *fills(self._node, self._state.wanted, seen, self._state.said, unsure),
             *drifted,
         ):
             known = self._state.said.get(key, _NOTHING if key == _DRIFT else b"")
@@ -144,9 +140,8 @@ class Scans:
                 continue
             said[key] = value
             letters.append(self._letter(report, key, cause))
-        fills = {_SNAPSHOT + key.partition("/")[2] for key in self._state.wanted}
-        told = {key for key in self._state.said if key.startswith(_SNAPSHOT)}
-        await self._state.say(letters, {**said, **dict.fromkeys(told - fills)})
+        gone = forgotten(self._state.wanted, self._state.said)
+        await self._state.say(letters, {**said, **gone})
         self._repeat = self._repeat and not drifted
 
     def _disks(self, seen: Observation) -> list[tuple[str, bytes | None, Report]]:
@@ -166,36 +161,6 @@ class Scans:
                 for disk in sorted(told - now.keys())
             ),
         ]
-
-    def _fills(self, seen: Observation) -> list[tuple[str, bytes | None, Report]]:
-        pools = [one for one in self._state.wanted.values() if isinstance(one, WantedPool)]
-        fills: list[tuple[str, bytes | None, Report]] = []
-        for pool in pools:
-            if not any(one.uid == pool.uid and one.name == pool.name for one in seen.pools):
-                continue
-            thin = next(
-                (v for v in seen.volumes if v.pool == pool.name and v.name == THIN_POOL_NAME), None
-            )
-            percent, mark = _fill(thin)
-            report = ReportThinFill(pool=pool.name, node=self._node, data_percent=percent)
-            value = str(mark).encode() if mark else None
-            fills.append((_THIN + pool.name, value, report))
-        return fills
-
-    def _snapshot_fills(self, seen: Observation) -> list[tuple[str, bytes | None, Report]]:
-        by_uid = {one.uid: one for one in seen.volumes if one.uid and one.origin}
-        fills: list[tuple[str, bytes | None, Report]] = []
-        for one in self._state.wanted.values():
-            found = by_uid.get(one.uid) if isinstance(one, WantedReplica) else None
-            if not isinstance(one, WantedReplica) or found is None or found.thin_pool:
-                continue
-            percent, mark = _fill(found)
-            report = ReportSnapshotFill(
-                snapshot=one.volume, uid=one.uid, data_percent=percent, overflowed=found.invalid
-            )
-            said = f"{one.uid} {mark}{' overflowed' if found.invalid else ''}"
-            fills.append((_SNAPSHOT + one.volume, said.encode() if mark else None, report))
-        return fills
 
     def _drift(
         self, seen: Observation, unsure: AbstractSet[str]
@@ -219,10 +184,3 @@ class Scans:
             cause=cause,
             newest_only=True,
         )
-
-
-def _fill(volume: ObservedVolume | None) -> tuple[int, int]:
-    """Return how full it is in whole per cent, and the last mark that it has passed."""
-    filled = volume.data_percent if volume is not None else None
-    percent = min(int(filled or 0), 100)
-    return percent, next((mark for mark in _MARKS_PERCENT if percent >= mark), 0)

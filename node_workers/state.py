@@ -19,6 +19,7 @@ from node_workers.store import Change, Kept, Record, Store
 from node_workers.wanted import Origin, Wanted, WantedPool, WantedReplica, fold, there
 from schemas.attachment import ATTACHMENTS, AttachmentEvent
 from schemas.grammar import Report, kind_and_verb
+from schemas.growing import ThinGrowthEvent
 from schemas.node import NODES, NodeAdmitted, NodeEvent, NodeRemoved
 from schemas.operation import ReportProgressed
 from schemas.pool import POOLS, PoolEvent, ReportPoolBuilt
@@ -28,7 +29,7 @@ from schemas.upcasts import UPCASTS
 
 _LOG = structlog.get_logger("node_workers.state")
 _COMMITS = commit_codec(
-    PoolEvent | ShrinkEvent | ReplicaEvent | AttachmentEvent | NodeEvent, UPCASTS
+    PoolEvent | ShrinkEvent | ThinGrowthEvent | ReplicaEvent | AttachmentEvent | NodeEvent, UPCASTS
 )
 _REMOVED = "removed"
 T = TypeVar("T")
@@ -222,7 +223,8 @@ class State:
             return {}
         now = replace(now, answered_seq=max(now.answered_seq, step.origin.seq))
         if isinstance(now, WantedPool) and isinstance(report, ReportPoolBuilt):
-            now = there(now, report.facts)
+            looked_at = now.origin == step.origin
+            now = replace(there(now, report.facts), thin_growing=now.thin_growing and not looked_at)
         if isinstance(now, WantedReplica) and isinstance(report, ReportReplicaPresent):
             now = replace(now, size_bytes=report.size_bytes, may_create=False)
         return {step.key: now}

@@ -81,6 +81,16 @@ class Storage(Protocol):
         """
         ...
 
+    async def ensure_thin_pool_size(
+        self, uid: str, pool: str, size_bytes: int, metadata_bytes: int, *, cause: str
+    ) -> ThinPoolState:
+        """Have the thin pool that is there at least so large, in use; it is never made.
+
+        Of metadata it has what its data needs, and at least *metadata_bytes*. Raises
+        ``NoSpaceError``, and ``NotThereError`` if there is no thin pool.
+        """
+        ...
+
     async def ensure_volume(self, pool_uid: str, spec: VolumeSpec, *, cause: str) -> VolumeState:
         """Have the volume, at least as large as asked, active, with its filesystem made.
 
@@ -143,9 +153,10 @@ class Storage(Protocol):
     async def ensure_snapshot_kept(
         self, pool_uid: str, spec: SnapshotSpec, *, cause: str
     ) -> SnapshotState | None:
-        """Have the snapshot as it is; None if its merge had begun, and is done now.
+        """Have the snapshot, with at least its room; None if its merge had begun, and is done now.
 
-        Raises ``NotThereError`` if there is no such snapshot and it was not merged.
+        Raises ``NotThereError`` if there is no such snapshot and it was not merged, and
+        ``NoSpaceError`` and ``UnsuitableError`` (it is lost) if it cannot have more room.
         """
         ...
 

@@ -17,6 +17,12 @@ from schemas.attachment import (
     AttachmentWanted,
 )
 from schemas.grammar import Event
+from schemas.growing import (
+    ThinPoolGrown,
+    ThinPoolGrowthAbandoned,
+    ThinPoolGrowthWanted,
+    ThinPoolKept,
+)
 from schemas.keys import Encryption
 from schemas.pool import (
     PoolBuildWanted,
@@ -94,7 +100,8 @@ class WantedPool(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag="po
     ``leaving`` are disks to be emptied before they leave, ``kept`` those that stay after all.
 
     ``may_create_thin``: its thin pool was never there, or had to go with an empty pool. One that
-    held volumes and is missing is never made again.
+    held volumes and is missing is never made again. ``thin_growing``: how large it is is to be
+    looked at and told; it shall have ``metadata_bytes`` at least.
     """
 
     name: str
@@ -105,6 +112,8 @@ class WantedPool(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag="po
     leaving: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     facts: PoolFacts | None = None
+    thin_growing: bool = False
+    metadata_bytes: int = 0
 
     @property
     def key(self) -> str:
@@ -158,6 +167,8 @@ PoolWish = (
     | PoolRemovalAbandoned
     | PoolShrinkWanted
     | PoolShrinkAbandoned
+    | ThinPoolGrowthWanted
+    | ThinPoolGrowthAbandoned
 )
 PoolNews = (
     PoolFormed
@@ -168,6 +179,8 @@ PoolNews = (
     | PoolDisksKept
     | PoolRemoved
     | PoolTroubled
+    | ThinPoolGrown
+    | ThinPoolKept
 )
 ReplicaWish = (
     ReplicaWanted
@@ -226,17 +239,10 @@ def _fold(wanted: Wanted | None, event: Event, origin: Origin, cause: str) -> Wa
     return wanted
 
 
-def _wish_pool(pool: WantedPool | None, event: PoolWish, origin: Origin) -> WantedPool:
-    if pool is None or pool.uid != event.uid:
-        pool = WantedPool(
-            name=event.pool,
-            uid=event.uid,
-            origin=origin,
-            folded_seq=0,
-            may_create=False,
-            may_create_thin=False,
-        )
-    pool = replace(pool, origin=origin, present=True)
+def _wish_pool(before: WantedPool | None, event: PoolWish, origin: Origin) -> WantedPool:
+    same = before is not None and before.uid == event.uid
+    known = before if before is not None and same else _unmade(event, origin)
+    pool = replace(known, origin=origin, present=True)
     match event:
         case PoolBuildWanted():
             return replace(
@@ -259,8 +265,24 @@ def _wish_pool(pool: WantedPool | None, event: PoolWish, origin: Origin) -> Want
             return replace(pool, present=False)
         case PoolRemovalAbandoned():
             return replace(pool, may_create_thin=True)
+        case ThinPoolGrowthWanted() | ThinPoolGrowthAbandoned():
+            wanted = event if isinstance(event, ThinPoolGrowthWanted) else None
+            metadata_bytes = 0 if wanted is None else wanted.metadata_bytes
+            grown = replace(pool, thin_bytes=event.thin_bytes, thin_growing=True)
+            return replace(grown, metadata_bytes=metadata_bytes)
         case _:
             assert_never(event)
+
+
+def _unmade(event: PoolWish, origin: Origin) -> WantedPool:
+    return WantedPool(
+        name=event.pool,
+        uid=event.uid,
+        origin=origin,
+        folded_seq=0,
+        may_create=False,
+        may_create_thin=False,
+    )
 
 
 def _note_pool(pool: WantedPool, event: PoolNews, cause: str) -> WantedPool | None:
@@ -269,10 +291,13 @@ def _note_pool(pool: WantedPool, event: PoolNews, cause: str) -> WantedPool | No
             if event.uid != pool.uid:
                 return pool
             return _answered_by(there(pool, event.facts), cause)
-        case PoolShrunk():
+        case PoolShrunk() | ThinPoolGrown() | ThinPoolKept():
             if event.uid != pool.uid:
                 return pool
-            return _answered_by(replace(there(pool, event.facts), leaving=()), cause)
+            known = there(pool, event.facts)
+            leaving = () if isinstance(event, PoolShrunk) else known.leaving
+            growing = known.thin_growing and isinstance(event, PoolShrunk)
+            return _answered_by(replace(known, leaving=leaving, thin_growing=growing), cause)
         case PoolDisksKept():
             # The answer to the wish, also when the figures are what they were.
             return _answered_by(replace(pool, kept=_without(pool.kept, event.disks)), cause)

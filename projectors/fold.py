@@ -10,6 +10,7 @@ from projectors.disks import disks
 from projectors.drift import drift
 from projectors.nodes import nodes
 from projectors.operations import operations
+from projectors.policies import policies
 from projectors.pools import pools
 from projectors.reading import DATA_MAX, Seen, UnreadableError, read_commit, read_record
 from projectors.replicas import replicas
@@ -20,6 +21,7 @@ from projectors.tables import (
     NODES,
     OPERATIONS,
     PARKED,
+    POLICIES,
     POOLS,
     REPLICAS,
     SNAPSHOTS,
@@ -33,6 +35,7 @@ from schemas.disk import DISKS as DISK
 from schemas.grammar import Event
 from schemas.node import NODES as NODE
 from schemas.operation import OPERATIONS as OPERATION
+from schemas.policy import POLICIES as POLICY
 from schemas.pool import POOLS as POOL
 from schemas.replica import REPLICAS as REPLICA
 from schemas.snapshot import SNAPSHOTS as SNAPSHOT
@@ -49,6 +52,7 @@ _VIEWS: dict[str, tuple[View, ...]] = {
     REPLICA: (replicas, of_leg, of_snapshot_leg, operations),
     ATTACHMENT: (of_attachment, operations),
     SNAPSHOT: (snapshots, operations),
+    POLICY: (policies,),
     OPERATION: (operations,),
 }
 _OWN: dict[str, Table[Row]] = {
@@ -58,6 +62,7 @@ _OWN: dict[str, Table[Row]] = {
     VOLUME: VOLUMES,
     REPLICA: REPLICAS,
     SNAPSHOT: SNAPSHOTS,
+    POLICY: POLICIES,
     OPERATION: OPERATIONS,
 }
 _USED = frozenset({"nodes", "pools", "volumes", "snapshots", "claims"})

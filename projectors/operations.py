@@ -13,6 +13,7 @@ from schemas.attaching import VolumeAttachingBegan, VolumeDetachingBegan, Volume
 from schemas.attachment import AttachmentTroubled
 from schemas.copying import VolumeCloneBegan
 from schemas.grammar import Event, type_name
+from schemas.growing import SnapshotGrowthBegan, ThinPoolGrowthBegan
 from schemas.node import NodeRemovalBegan
 from schemas.operation import (
     CancelWanted,
@@ -24,6 +25,7 @@ from schemas.operation import (
 )
 from schemas.pool import PoolFormingBegan, PoolGrowthBegan, PoolRemovalBegan, PoolTroubled
 from schemas.replica import ReplicaTroubled
+from schemas.shrinking import PoolShrinkBegan
 from schemas.snapshot import SnapshotCreationBegan, SnapshotDeletionBegan, SnapshotRollbackBegan
 from schemas.views import OperationRow, OperationState
 from schemas.volume import VolumeDeletionBegan, VolumeGrowthBegan, VolumeProvisioningBegan
@@ -42,10 +44,13 @@ def operations(rows: Rows, seen: Seen, event: Event) -> Changes:
             | PoolFormingBegan()
             | PoolGrowthBegan()
             | PoolRemovalBegan()
+            | PoolShrinkBegan()
+            | ThinPoolGrowthBegan()
             | NodeRemovalBegan()
             | SnapshotCreationBegan()
             | SnapshotDeletionBegan()
             | SnapshotRollbackBegan()
+            | SnapshotGrowthBegan()
             | VolumeCloneBegan()
         ) if rows.get(OPERATIONS, event.operation) is None:
             origin = OriginRow(actor=seen.commit.actor, at=seen.at)

@@ -6,6 +6,12 @@ from projectors.reading import Seen
 from projectors.rows import Changes, Rows, drop, put
 from projectors.tables import CLAIMS, OWNERS, POOLS, ClaimRow
 from schemas.grammar import Event
+from schemas.growing import (
+    ThinPoolGrown,
+    ThinPoolGrowthAbandoned,
+    ThinPoolGrowthBegan,
+    ThinPoolKept,
+)
 from schemas.pool import (
     PoolExtensionWanted,
     PoolFacts,
@@ -48,7 +54,7 @@ def pools(rows: Rows, seen: Seen, event: Event) -> Changes:
         case PoolRemoved():
             yield drop(POOLS, key)
         case _ if row is not None:
-            after = _observed(_worked_on(row, event), event)
+            after = _observed(_thin(_worked_on(row, event), event), event)
             yield put(POOLS, key, _stamped(after, seen))
         case _:
             return
@@ -111,8 +117,30 @@ def _worked_on(row: PoolRow, event: Event) -> PoolRow:
             return replace(row, operation="", deadline=None)
         case PoolTroubled():
             return replace(row, code=event.code, why=event.because)
+        case _:
+            return row
+
+
+def _thin(row: PoolRow, event: Event) -> PoolRow:
+    """Return the row as its thin pool fills up and grows."""
+    match event:
         case ThinPoolFilled():
-            return replace(row, thin_fill_percent=event.data_percent)
+            metadata_percent = event.metadata_percent
+            row = replace(row, thin_fill_percent=event.data_percent)
+            return replace(row, thin_metadata_percent=metadata_percent)
+        case ThinPoolGrowthBegan():
+            growing = replace(row, operation=event.operation, deadline=event.deadline)
+            growing = replace(growing, state=PoolState.GROWING, why="", code=None)
+            return _summed(replace(growing, thin_growing_bytes=event.reserved_bytes))
+        case ThinPoolGrowthAbandoned():
+            return replace(row, code=event.code, why=event.because)
+        case ThinPoolGrown():
+            empty = replace(row, thin_fill_percent=0, thin_metadata_percent=0, why="", code=None)
+            ready = replace(empty, state=PoolState.READY, thin_growing_bytes=0)
+            return _with_facts(ready, event.facts)
+        case ThinPoolKept():
+            ready = replace(row, state=PoolState.READY, thin_growing_bytes=0)
+            return _with_facts(ready, event.facts)
         case _:
             return row
 
@@ -192,7 +220,7 @@ def _summed(row: PoolRow) -> PoolRow:
     return replace(
         row,
         free_bytes=free,
-        available_bytes=free - row.reserved_bytes - row.leaving_bytes,
+        available_bytes=free - row.reserved_bytes - row.leaving_bytes - row.thin_growing_bytes,
         thin_committed_ratio=_ratio(row.thin_committed_bytes, row.thin_bytes),
         metadata_used_ratio=_ratio(text, row.metadata_bytes),
     )

@@ -6,7 +6,8 @@ from projectors.reading import Seen
 from projectors.rows import Changes, Rows, drop, put
 from projectors.tables import OWNERS, SNAPSHOTS, OwnerRow
 from schemas.grammar import Event
-from schemas.replica import ReplicaCreated, ReplicaTroubled
+from schemas.growing import SnapshotGrown, SnapshotGrowthBegan, SnapshotGrowthFailed
+from schemas.replica import ReplicaCreated, ReplicaResized, ReplicaTroubled
 from schemas.snapshot import (
     SnapshotCreated,
     SnapshotCreationBegan,
@@ -50,6 +51,8 @@ def of_snapshot_leg(rows: Rows, seen: Seen, event: Event) -> Changes:
         case ReplicaCreated() if event.uid == row.uid:
             taken = 0 if event.thin else event.size_bytes
             row = replace(row, device=event.device, reserve_bytes=taken, why="", code=None)
+        case ReplicaResized() if event.uid == row.uid and not event.thin:
+            row = replace(row, reserve_bytes=event.size_bytes, why="", code=None)
         case ReplicaTroubled() if event.uid == row.uid:
             row = replace(row, why=event.because, code=event.code)
         case _:
@@ -89,6 +92,13 @@ def _changed(row: SnapshotRow, event: Event) -> SnapshotRow:
             return _working(row, SnapshotState.DELETING, event)
         case SnapshotRollbackBegan():
             return _working(row, SnapshotState.ROLLING_BACK, event)
+        case SnapshotGrowthBegan():
+            return _working(row, SnapshotState.GROWING, event)
+        case SnapshotGrown():
+            reserve_bytes = event.reserve_bytes
+            return replace(_idle(row), reserve_bytes=reserve_bytes, fill_percent=0)
+        case SnapshotGrowthFailed():
+            return replace(_idle(row), why=event.because, code=event.code)
         case SnapshotFilled():
             return replace(row, fill_percent=event.data_percent)
         case SnapshotFailed():
@@ -107,7 +117,9 @@ def _idle(row: SnapshotRow) -> SnapshotRow:
 
 
 def _working(
-    row: SnapshotRow, state: SnapshotState, event: SnapshotDeletionBegan | SnapshotRollbackBegan
+    row: SnapshotRow,
+    state: SnapshotState,
+    event: SnapshotDeletionBegan | SnapshotRollbackBegan | SnapshotGrowthBegan,
 ) -> SnapshotRow:
     return replace(row, state=state, operation=event.operation, deadline=event.deadline)
 

@@ -5,6 +5,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from schemas.disk import Health, Sighting
+from schemas.policy_view import PolicyRow
 from schemas.snapshot_view import SnapshotRow
 from schemas.units import Moment
 from schemas.views import (
@@ -26,7 +27,7 @@ R_co = TypeVar("R_co", bound=Row, covariant=True)
 
 # Part of what a database is compared with: raise it when a view computes something else from the
 # same events, and every database is made anew from the log.
-FOLD_VERSION = 2
+FOLD_VERSION = 3
 
 
 class ClaimRow(Row, frozen=True, kw_only=True):
@@ -122,6 +123,7 @@ SNAPSHOTS = Table(
     SnapshotRow,
     ("name", "uid", "volume", "state", "pool", "node", "operation"),
 )
+POLICIES = Table("policies", PolicyRow, ("name", "kind", "state", "node", "pool", "volume"))
 OPERATIONS = Table(
     "operations",
     OperationRow,
@@ -164,6 +166,7 @@ TABLES: tuple[Table[Row], ...] = (
     VOLUMES,
     REPLICAS,
     SNAPSHOTS,
+    POLICIES,
     OPERATIONS,
     AUDIT,
     USAGE,

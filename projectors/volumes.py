@@ -9,6 +9,7 @@ from projectors.reading import Seen
 from projectors.rows import Changes, Rows, drop, put
 from projectors.tables import OWNERS, PLACEMENTS, VOLUMES, OwnerRow, PlacementRow
 from schemas.encrypting import VolumeRekeyed, VolumeRekeyingBegan, VolumeRekeyingFailed
+from schemas.filling import VolumeFilled
 from schemas.grammar import Event
 from schemas.keys import header_bytes
 from schemas.replica import (
@@ -112,7 +113,14 @@ def _changed(row: VolumeRow, event: Event) -> VolumeRow:
             size = event.size_bytes
             return replace(_ready(row, size), node=event.node, pool=event.pool)
         case VolumeGrown():
-            return _ready(row, event.size_bytes)
+            return replace(_ready(row, event.size_bytes), fill_percent=0)
+        case VolumeFilled():
+            return replace(
+                row,
+                fill_percent=event.data_percent,
+                used_bytes=event.used_bytes,
+                filesystem_bytes=event.filesystem_bytes,
+            )
         case VolumeGrowthFailed():
             size = event.size_bytes
             return replace(_ready(row, size), why=event.because, code=event.code)

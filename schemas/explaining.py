@@ -15,6 +15,7 @@ _TITLES = {
     "R": "Replicas",
     "S": "Snapshots",
     "K": "Keys",
+    "Y": "Policies",
     "O": "Operations",
     "W": "What a node could not do",
 }

@@ -30,6 +30,8 @@ class OperationKind(StrEnum):
     SNAPSHOT_CREATE = "snapshot-create"
     SNAPSHOT_DELETE = "snapshot-delete"
     SNAPSHOT_ROLL_BACK = "snapshot-roll-back"
+    SNAPSHOT_GROW = "snapshot-grow"
+    THIN_POOL_GROW = "thin-pool-grow"
 
 
 class Outcome(StrEnum):

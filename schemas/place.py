@@ -5,6 +5,7 @@ from schemas.disk import DISKS
 from schemas.grammar import Message, kind_and_verb
 from schemas.node import NODES
 from schemas.operation import OPERATIONS
+from schemas.policy import POLICIES
 from schemas.pool import POOLS
 from schemas.replica import REPLICAS
 from schemas.snapshot import SNAPSHOTS
@@ -20,6 +21,7 @@ _ID_FIELD = {
     ATTACHMENTS: "volume",
     OPERATIONS: "operation",
     SNAPSHOTS: "snapshot",
+    POLICIES: "policy",
 }
 _ON_A_NODE = frozenset({POOLS, REPLICAS, ATTACHMENTS})
 

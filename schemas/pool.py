@@ -175,11 +175,13 @@ class ReportPoolTrouble(Report, frozen=True, kw_only=True, tag="pool.report-trou
 
 
 class ReportThinFill(Report, frozen=True, kw_only=True, tag="pool.report-thin-fill.v1"):
-    """The thin pool has passed a mark (80, 90, 95, 100) on its way up, or fallen below it."""
+    """The thin pool, then of ``thin_bytes``, has passed a mark (50, 55, ... 100), up or down."""
 
     pool: Name
     node: Name
     data_percent: Annotated[int, msgspec.Meta(ge=0, le=100)]
+    metadata_percent: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
+    thin_bytes: SomeBytes = 0
 
 
 class PoolFormingBegan(Event, frozen=True, kw_only=True, tag="pool.forming-began.v1"):
@@ -368,11 +370,12 @@ class PoolTroubled(Event, frozen=True, kw_only=True, tag="pool.troubled.v1"):
 
 
 class ThinPoolFilled(Event, frozen=True, kw_only=True, tag="pool.thin-filled.v1"):
-    """The thin pool's data passed a mark, up or down: an alarm at 80 and more."""
+    """The thin pool's data or metadata passed a mark, up or down: an alarm at 80 and more."""
 
     pool: Name
     node: Name
     data_percent: int
+    metadata_percent: int = 0
 
 
 PoolCommand = (

@@ -10,6 +10,7 @@ from typing import Annotated, Generic, TypeVar
 import msgspec
 
 from schemas.answers import Refused
+from schemas.policy_view import PolicyRow
 from schemas.snapshot_view import SnapshotRow
 from schemas.views import (
     AuditRow,
@@ -90,6 +91,7 @@ ROWS: dict[str, type[Row]] = {
     "volume": VolumeRow,
     "replicas": ReplicaRow,
     "snapshots": SnapshotRow,
+    "policies": PolicyRow,
     "operations": OperationRow,
     "operation": OperationRow,
     "audit": AuditRow,
@@ -105,6 +107,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "volumes": ("name", "uid", "state", "layout", "filesystem", "pool", "node", "operation"),
     "volume": ("name",),
     "snapshots": ("name", "uid", "volume", "state", "pool", "node", "operation"),
+    "policies": ("name", "kind", "state", "node", "pool", "volume"),
     "replicas": ("volume", "node", "pool", "uid", "state", "operation"),
     "operations": ("id", "kind", "object", "state", "ended", "actor"),
     "operation": ("id",),

@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 
+from schemas.policy_advice import POLICY_ADVICE
 from schemas.refusals_of_keys import OF_KEYS
 
 
@@ -50,6 +51,7 @@ class Refusal(StrEnum):
     NO_DISKS_NAMED = "HW-P012"
     POOL_DISK_FAILING = "HW-P013"
     LAST_DISK = "HW-P014"
+    THIN_NOT_LARGER = "HW-P015"
 
     UNKNOWN_VOLUME = "HW-V001"
     VOLUME_EXISTS = "HW-V002"
@@ -95,6 +97,17 @@ class Refusal(StrEnum):
     GROWN_SINCE = "HW-S005"
     SNAPSHOT_MISSING = "HW-S006"
     NO_RESERVE = "HW-S007"
+    RESERVE_ENOUGH = "HW-S008"
+
+    UNKNOWN_POLICY = "HW-Y001"
+    BAD_THRESHOLD = "HW-Y002"
+    BAD_STEP = "HW-Y003"
+    BAD_CEILING = "HW-Y004"
+    UNFIT_FIELD = "HW-Y005"
+    OTHER_KIND = "HW-Y006"
+    SAME_SELECTION = "HW-Y007"
+    CEILING_REACHED = "HW-Y008"
+    ACTION_FAILED = "HW-Y009"
 
     UNKNOWN_OPERATION = "HW-O001"
     OPERATION_ENDED = "HW-O002"
@@ -271,6 +284,10 @@ _EXPLANATIONS: dict[Refusal, tuple[str, str]] = {
         "A pool keeps at least one disk; there would be nowhere to move its volumes to.",
         "Grow the pool by another disk first, or remove the empty pool: hwbus pool rm NAME.",
     ),
+    Refusal.THIN_NOT_LARGER: (
+        "A thin pool grows and never shrinks; what is asked for is not larger than what it has.",
+        "Ask for more than the present size: hwbus pool show NAME.",
+    ),
     Refusal.UNKNOWN_VOLUME: ("There is no such volume.", "hwbus volume ls shows the volumes."),
     Refusal.VOLUME_EXISTS: ("There is a volume of that name.", "Choose another name."),
     Refusal.NOT_LARGER: (
@@ -377,6 +394,13 @@ _EXPLANATIONS: dict[Refusal, tuple[str, str]] = {
         "A snapshot of a thin volume shares the thin pool and has no reserve of its own.",
         "Leave --reserve out.",
     ),
+    Refusal.RESERVE_ENOUGH: (
+        (
+            "The snapshot has that much room already, or has all that it can ever use: "
+            "then it cannot overflow."
+        ),
+        "Ask for more than it has, if that is not all: hwbus snapshot show NAME.",
+    ),
     Refusal.UNKNOWN_OPERATION: (
         "There is no such operation.",
         "hwbus op ls shows them; --all shows ended ones.",
@@ -414,4 +438,5 @@ _EXPLANATIONS: dict[Refusal, tuple[str, str]] = {
         "A tool on the node did not end in time and was stopped.",
         "Look at the node: a disk may hang. hwbus op show ID names the tool.",
     ),
+    **{Refusal(code): said for code, said in POLICY_ADVICE.items()},
 }

@@ -97,12 +97,16 @@ class ReportSnapshotLegRemoved(
 
 
 class ReportSnapshotFill(Report, frozen=True, kw_only=True, tag="snapshot.report-fill.v1"):
-    """So full is the reserve of a thick snapshot; ``overflowed``: it is no snapshot any more."""
+    """So full is the reserve of a thick snapshot; ``overflowed``: it is no snapshot any more.
+
+    ``reserve_bytes`` is how large the reserve was then; 0: not said.
+    """
 
     snapshot: Name
     uid: Id
     data_percent: Fill
     overflowed: bool = False
+    reserve_bytes: SomeBytes = 0
 
 
 class SnapshotCreationBegan(

@@ -17,6 +17,7 @@ class SnapshotState(StrEnum):
     FAILED = "failed"
     DELETING = "deleting"
     ROLLING_BACK = "rolling-back"
+    GROWING = "growing"
 
 
 class SnapshotRow(Tracked, frozen=True, kw_only=True):

@@ -123,7 +123,8 @@ class PoolRow(Tracked, frozen=True, kw_only=True):
     overhead; ``available = free - reserved`` is what a new thick volume may get, less
     ``leaving``, what goes with disks that are on their way out. The thin pool:
     ``thin_committed`` is the sum of what its volumes were promised, reservations included,
-    ``thin_fill_percent`` the last mark its data passed.
+    ``thin_fill_percent`` and ``thin_metadata_percent`` how full it was when a mark was passed last;
+    ``thin_growing`` is set aside while it is being made larger, and not ``available`` either.
     """
 
     name: str
@@ -145,6 +146,8 @@ class PoolRow(Tracked, frozen=True, kw_only=True):
     thin_committed_ratio: float = 0.0
     thin_ratio_percent: int = 100
     thin_fill_percent: int = 0
+    thin_metadata_percent: int = 0
+    thin_growing_bytes: int = 0
     volumes: int = 0
     volumes_max: int = 0
     metadata_bytes: int = 0
@@ -173,6 +176,9 @@ class VolumeState(StrEnum):
 
 class VolumeRow(Tracked, frozen=True, kw_only=True):
     """One volume. ``wanted_bytes`` is what a running operation is making of ``size_bytes``.
+
+    ``fill_percent`` is how full its mounted filesystem was when it passed a mark last, with
+    ``used_bytes`` of ``filesystem_bytes`` taken then; 0: nothing is known since it has grown.
 
     While a consumer has it, ``attached_device`` is what it uses, and ``limits`` hold in ``cgroup``.
     One that is deleted and ``held`` goes for good after ``held_until``. One that is ``encrypted``
@@ -203,6 +209,9 @@ class VolumeRow(Tracked, frozen=True, kw_only=True):
     read_only: bool = False
     cgroup: str = ""
     limits: Limits = Limits()
+    fill_percent: int = 0
+    used_bytes: int = 0
+    filesystem_bytes: int = 0
     operation: str = ""
     deadline: Moment | None = None
     held_until: Moment | None = None

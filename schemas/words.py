@@ -9,9 +9,17 @@ from schemas.commit import Commit
 from schemas.copying import CopyingCommand, CopyingEvent
 from schemas.disk import DISKS, DiskCommand, DiskEvent
 from schemas.encrypting import EncryptingCommand, EncryptingEvent
+from schemas.filling import FillingCommand, FillingEvent
 from schemas.grammar import Event, Message, Report, Request, kind_and_verb
+from schemas.growing import (
+    SnapshotGrowthCommand,
+    SnapshotGrowthEvent,
+    ThinGrowthCommand,
+    ThinGrowthEvent,
+)
 from schemas.node import NODES, NodeCommand, NodeEvent
 from schemas.operation import OPERATIONS, OperationCommand, OperationEvent
+from schemas.policy import POLICIES, PolicyCommand, PolicyEvent
 from schemas.pool import POOLS, PoolCommand, PoolEvent
 from schemas.replica import REPLICAS, ReplicaCommand, ReplicaEvent
 from schemas.shrinking import ShrinkCommand, ShrinkEvent
@@ -31,6 +39,10 @@ AnyCommand = (
     | AttachmentCommand
     | OperationCommand
     | SnapshotCommand
+    | FillingCommand
+    | SnapshotGrowthCommand
+    | ThinGrowthCommand
+    | PolicyCommand
 )
 AnyEvent = (
     NodeEvent
@@ -45,28 +57,36 @@ AnyEvent = (
     | AttachmentEvent
     | OperationEvent
     | SnapshotEvent
+    | FillingEvent
+    | SnapshotGrowthEvent
+    | ThinGrowthEvent
+    | PolicyEvent
 )
 AnyCommit = Commit[AnyEvent]
 
 COMMANDS: dict[str, tuple[type[Request | Report], ...]] = {
     NODES: get_args(NodeCommand),
     DISKS: get_args(DiskCommand),
-    POOLS: get_args(PoolCommand | ShrinkCommand),
-    VOLUMES: get_args(VolumeCommand | AttachingCommand | EncryptingCommand | CopyingCommand),
+    POOLS: get_args(PoolCommand | ShrinkCommand | ThinGrowthCommand),
+    VOLUMES: get_args(
+        VolumeCommand | AttachingCommand | EncryptingCommand | CopyingCommand | FillingCommand
+    ),
     REPLICAS: get_args(ReplicaCommand),
     ATTACHMENTS: get_args(AttachmentCommand),
     OPERATIONS: get_args(OperationCommand),
-    SNAPSHOTS: get_args(SnapshotCommand),
+    SNAPSHOTS: get_args(SnapshotCommand | SnapshotGrowthCommand),
+    POLICIES: get_args(PolicyCommand),
 }
 EVENTS: dict[str, tuple[type[Event], ...]] = {
     NODES: get_args(NodeEvent),
     DISKS: get_args(DiskEvent),
-    POOLS: get_args(PoolEvent | ShrinkEvent),
-    VOLUMES: get_args(VolumeEvent | AttachingEvent | EncryptingEvent | CopyingEvent),
+    POOLS: get_args(PoolEvent | ShrinkEvent | ThinGrowthEvent),
+    VOLUMES: get_args(VolumeEvent | AttachingEvent | EncryptingEvent | CopyingEvent | FillingEvent),
     REPLICAS: get_args(ReplicaEvent),
     ATTACHMENTS: get_args(AttachmentEvent),
     OPERATIONS: get_args(OperationEvent),
-    SNAPSHOTS: get_args(SnapshotEvent),
+    SNAPSHOTS: get_args(SnapshotEvent | SnapshotGrowthEvent),
+    POLICIES: get_args(PolicyEvent),
 }
 KINDS = tuple(COMMANDS)
 ANSWERS = (Accepted, Refused, Undecided)

@@ -10,6 +10,8 @@ from aggregates.processes import (
     detach_volume,
     end_snapshot,
     form_pool,
+    grow_snapshot,
+    grow_thin_pool,
     grow_volume,
     hold_volume,
     limit_volume,
@@ -24,6 +26,7 @@ from schemas.attaching import VolumeAttachingBegan, VolumeDetachingBegan, Volume
 from schemas.copying import VolumeCloneBegan
 from schemas.encrypting import VolumeRekeyingBegan
 from schemas.grammar import Event
+from schemas.growing import SnapshotGrowthBegan, ThinPoolGrowthBegan
 from schemas.node import NodeRemovalBegan
 from schemas.pool import PoolFormingBegan, PoolGrowthBegan, PoolRemovalBegan
 from schemas.shrinking import PoolShrinkBegan
@@ -55,6 +58,8 @@ _BEGINNINGS: dict[type[Event], Callable[[Any], Process]] = {
     SnapshotCreationBegan: snapshot.begin,
     SnapshotDeletionBegan: end_snapshot.begin_deletion,
     SnapshotRollbackBegan: end_snapshot.begin_rollback,
+    SnapshotGrowthBegan: grow_snapshot.begin,
+    ThinPoolGrowthBegan: grow_thin_pool.begin,
 }
 
 

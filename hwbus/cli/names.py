@@ -70,6 +70,11 @@ def snapshots(context: "CompletionContext") -> list[str]:
     return _names("snapshots", context)
 
 
+def policies(context: "CompletionContext") -> list[str]:
+    """Return the names of all policies."""
+    return _names("policies", context)
+
+
 def operations(context: "CompletionContext") -> list[str]:
     """Return the ids of operations, ended ones too."""
     return _names("operations", context)

@@ -44,6 +44,9 @@ SnapshotName = Annotated[
     str,
     Parameter(completer=names.snapshots, converter=_of("snapshot"), help="Name of a snapshot."),
 ]
+PolicyName = Annotated[
+    str, Parameter(completer=names.policies, converter=_of("policy"), help="Name of a policy.")
+]
 OperationId = Annotated[
     str,
     Parameter(completer=names.operations, converter=_of("operation"), help="Id of an operation."),

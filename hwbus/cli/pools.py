@@ -16,6 +16,7 @@ from hwbus.cli.reading import listing, node_of_pool, one, rest, show_row
 from hwbus.cli.session import conversation, print_call, run
 from hwbus.cli.tables import TABLES
 from hwbus.client import query_call
+from schemas.growing import GrowThinPool
 from schemas.pool import FormPool, GrowPool, RemovePool
 from schemas.shrinking import ShrinkPool
 
@@ -112,6 +113,29 @@ def grow(
     """Add blank disks of the same node to a pool."""
     node, name = node_of_pool(name, node, options)
     word = GrowPool(pool=name, node=node, disks=tuple(disk), deadline_s=deadline)
+    return change(word, options, how)
+
+
+@app.command(name="grow-thin")
+def grow_thin(
+    name: PoolName,
+    size: Annotated[Size, Parameter(help="How much to set aside for thin volumes, in all.")],
+    /,
+    *,
+    metadata: Annotated[
+        Size | None,
+        Parameter(help="Its metadata, in all. [default: what the data needs]"),
+    ] = None,
+    node: AtNode = None,
+    deadline: Deadline = 600,
+    options: Options = OPTIONS,
+    how: Change = CHANGE,
+) -> int:
+    """Give the thin pool more of its pool, data and metadata, while it is in use."""
+    node, name = node_of_pool(name, node, options)
+    word = GrowThinPool(
+        pool=name, node=node, thin_bytes=size, metadata_bytes=metadata or 0, deadline_s=deadline
+    )
     return change(word, options, how)
 
 

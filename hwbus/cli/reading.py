@@ -19,6 +19,7 @@ NAME_FIELDS = {
     "pools": "name",
     "volumes": "name",
     "snapshots": "name",
+    "policies": "name",
     "operations": "id",
 }
 

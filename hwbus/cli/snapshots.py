@@ -21,6 +21,7 @@ from hwbus.cli.options import (
 from hwbus.cli.reading import listing, one, show_row
 from hwbus.cli.session import conversation, print_call, run
 from hwbus.client import query_call
+from schemas.growing import GrowSnapshot
 from schemas.snapshot import ROLLBACK_S, CreateSnapshot, DeleteSnapshot, RollBackSnapshot
 
 app = noun("snapshot", "Volumes as they were.", alias="snap")
@@ -71,6 +72,21 @@ def create(
 ) -> int:
     """Keep a volume as it is now; it stays in use."""
     word = CreateSnapshot(snapshot=name, volume=volume, reserve_bytes=reserve, deadline_s=deadline)
+    return change(word, options, how)
+
+
+@app.command
+def grow(
+    name: SnapshotName,
+    reserve: Annotated[Size, Parameter(help="Room for what changes, in all.")],
+    /,
+    *,
+    deadline: Deadline = 600,
+    options: Options = OPTIONS,
+    how: Change = CHANGE,
+) -> int:
+    """Give a thick snapshot more room for what changes in its volume, while that is in use."""
+    word = GrowSnapshot(snapshot=name, reserve_bytes=reserve, deadline_s=deadline)
     return change(word, options, how)
 
 

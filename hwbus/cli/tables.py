@@ -139,6 +139,21 @@ _BOOKKEEPING = frozenset({"changed_at", "created_at", "seq", "version", "candida
 _KNOWN_FROM_ELSEWHERE = frozenset({"name", "uid", "operation"})
 
 
+def _selects(row: Row, _brush: Brush) -> str:
+    where = "/".join(filter(None, (row.get("node"), row.get("pool"))))
+    chosen = " ".join(filter(None, (row.get("media"), where, row.get("volume"))))
+    return clean(chosen) or "all"
+
+
+def _share(percent: int | None) -> str:
+    return f"{percent}%" if percent else "-"
+
+
+def _step(row: Row, _brush: Brush) -> str:
+    step_bytes = row.get("step_bytes")
+    return format_size(step_bytes) if step_bytes else _share(row.get("step_percent"))
+
+
 def _used(row: Row, _brush: Brush) -> str:
     capacity = row.get("capacity_bytes") or 0
     return f"{100 * (row.get('committed_bytes') or 0) / capacity:.0f}%" if capacity else "-"
@@ -278,6 +293,25 @@ TABLES: dict[str, Table] = {
         name=_of_cluster("snapshot"),
         none="no snapshots yet: hwbus snapshot create VOLUME NAME",
     ),
+    "policies": Table(
+        columns=(
+            _text("name"),
+            _text("kind"),
+            _state(),
+            Column("SELECTS", _selects),
+            Column("AT", lambda row, _brush: _share(row.get("threshold_percent")), right=True),
+            Column("STEP", _step, right=True),
+            _size("ceiling_bytes", "CEILING"),
+            _number("acts", "ACTS"),
+            _age("last_act_at", "LAST"),
+            _number("cool_down_s", "COOL-DOWN-S", wide=True),
+            _text("last_object", wide=True),
+            _text("last_operation", wide=True),
+            _text("why"),
+        ),
+        name=_of_cluster("policy"),
+        none="nothing is done by itself yet: hwbus policy set NAME --kind KIND",
+    ),
     "operations": Table(
         columns=(
             _text("id"),
@@ -358,3 +392,8 @@ TABLES: dict[str, Table] = {
         none="no stream is followed",
     ),
 }
+ALARMS = Table(
+    columns=(_text("object"), _text("code"), _age("since", "SINCE"), _text("because")),
+    name=lambda row: f"alarm/{row.get('object')}",
+    none="no alarms",
+)

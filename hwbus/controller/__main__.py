@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from hwbus import telemetry
 from hwbus.codec import commit_codec
+from hwbus.controller.care import Care
 from hwbus.controller.counter import Counter
 from hwbus.controller.figures import Figures
 from hwbus.controller.holds import Holds
@@ -48,7 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ControlPlane:
-    """Desk, driver, views, watch and holds on one set of wires."""
+    """Desk, driver, views, watch, holds and care on one set of wires."""
 
     def __init__(self, wires: Wires, projector: Projector) -> None:
         clock, self._mint = SystemClock(), Mint()
@@ -68,6 +69,7 @@ class ControlPlane:
         )
         self.watch = Watch(self.desk, self.domain.world, wires.bus, clock)
         self.holds = Holds(self.desk, self.domain.world, clock, self._mint)
+        self.care = Care(self.desk, self.domain.world, clock, self._mint)
         self.counter = Counter(self.desk, wires.bus, wires.inbox(), wires.outlet, clock)
         self._caught_up = asyncio.Event()
         self._open = False
@@ -97,10 +99,12 @@ class ControlPlane:
         self.driver.go_live()
         watcher = asyncio.create_task(self.watch.run())
         keeper = asyncio.create_task(self.holds.run())
+        carer = asyncio.create_task(self.care.run())
         stopping = asyncio.create_task(stop.wait())
         gone = asyncio.create_task(self._wires.until_gone())
         async with self.counter.open(version("hwbus")) as queue:
-            tasks: set[asyncio.Task[Any]] = {follower, watcher, keeper, stopping, gone, queue}
+            standing = {watcher, keeper, carer}
+            tasks: set[asyncio.Task[Any]] = {follower, *standing, stopping, gone, queue}
             self._open = True
             _LOG.info("serving", position=self.desk.position, open=self.driver.open_operations)
             try:
@@ -119,6 +123,7 @@ class ControlPlane:
         if head == 0:
             self._caught_up.set()
         async for seen in self.desk.follow():
+            self.care.take(seen)
             await self.driver.take(seen)
             if self.desk.position >= head:
                 self._caught_up.set()

@@ -33,6 +33,7 @@ class Figures(Collector):
         yield from self._pools()
         yield from self._volumes()
         yield from self._disks()
+        yield from self._policies()
         yield from self._work()
         yield from self._log()
         build = GaugeMetricFamily("hwbus_build_info", "What is running.", labels=("version",))
@@ -76,6 +77,14 @@ class Figures(Collector):
             if disk.known:
                 health.add_metric((name, disk.last_node, disk.health.value), 1)
         yield health
+
+    def _policies(self) -> Iterator[Metric]:
+        alarms = _gauge(
+            "hwbus_policy_alarms", "Objects that a policy cannot act on as it ought.", ("policy",)
+        )
+        for name, policy in self._world.policies.items():
+            alarms.add_metric((name,), len(policy.alarms))
+        yield alarms
 
     def _work(self) -> Iterator[Metric]:
         running = _gauge("hwbus_operations_open", "Operations that have not ended.")

@@ -10,13 +10,15 @@ from aggregates.world import World
 from hwbus.driver import Step
 from hwbus.subjects import Address
 from schemas.answers import Refused
+from schemas.disk import ReportDiskReleased
 from schemas.grammar import Event, Message
 from schemas.operation import ReportExpired, ReportStepRefused
 from schemas.place import place_of
+from schemas.policy import SetPolicy
 from schemas.words import command_for
 
 _DEADLINE = "deadline_s"
-NAMES = frozenset({"node", "disk", "disks", "pool", "volume", "snapshot"})
+NAMES = frozenset({"node", "disk", "disks", "pool", "volume", "snapshot", "policy"})
 
 
 class StorageDomain:
@@ -36,8 +38,8 @@ class StorageDomain:
     def decide(
         self, command: Message, *, at: datetime, mint: Callable[[], str]
     ) -> tuple[Event, ...] | Refused:
-        """Decide; identities are made for what has a deadline, for only that begins something."""
-        fresh = _DEADLINE in command.__struct_fields__
+        """Decide; identities are made for what has a deadline, or begins a life without one."""
+        fresh = _DEADLINE in command.__struct_fields__ or isinstance(command, SetPolicy)
         facts = Facts(
             at=at,
             operation=mint() if fresh else "",
@@ -92,6 +94,13 @@ class StorageScript:
     def owed(self) -> Sequence[Message]:
         """Return the reports that commits of the past still owe."""
         return settlements.owed(self._world)
+
+    def waiting_for(self, report: Message) -> str:
+        """Return the operation on a pool that waits for one of its disks to be released."""
+        if not isinstance(report, ReportDiskReleased):
+            return ""
+        pool = self._world.pools.get((report.node, report.pool))
+        return "" if pool is None else pool.operation
 
     def refused(self, operation: str, step: Step, refused: Refused) -> Message:
         """Return how an operation is told that its step was refused."""

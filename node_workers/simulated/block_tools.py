@@ -67,7 +67,7 @@ class BlockTools:
         name = f"{vg.name.replace('-', '--')}-{lv.name.replace('-', '--')}"
         size_bytes = lv.extents * EXTENT_BYTES
         row = _row(name, f"dm-{lv.minor}", f"/dev/mapper/{name}", "lvm", size_bytes, _number(lv))
-        return row | {"mountpoints": self._mount_points(lv.uuid)} | self._above(lv.uuid)
+        return row | self._use(lv.uuid) | self._above(lv.uuid)
 
     def _above(self, below: str) -> dict[str, Any]:
         top = self._state.on_top_of(below)
@@ -78,7 +78,16 @@ class BlockTools:
         kind = mapped.uuid.partition("-")[0].lower()
         size_bytes = mapped.size_bytes
         row = _row(mapped.name, f"dm-{mapped.minor}", path, kind, size_bytes, number)
-        return row | {"mountpoints": self._mount_points(mapped.uuid)} | self._above(mapped.uuid)
+        return row | self._use(mapped.uuid) | self._above(mapped.uuid)
+
+    def _use(self, use: str) -> dict[str, Any]:
+        """Say where a filesystem is mounted, and how full it is if it is."""
+        mounts, device = self._mount_points(use), self._device_in_use(use)
+        if mounts == [None] or device is None:
+            return {}
+        content = self._devices.content(device)
+        free = content.size_bytes - content.used_bytes
+        return {"mountpoints": mounts, "fsused": content.used_bytes, "fsavail": free}
 
     def _mount_points(self, use: str) -> list[str | None]:
         return [*self._state.mounts_of(use)] or [None]
@@ -259,7 +268,7 @@ def _row(
     row: dict[str, Any] = {"name": name, "kname": kernel_name, "path": path, "type": kind}
     row |= {"size": size_bytes, "rota": False, "rm": False, "ro": False}
     row |= {"serial": None, "wwn": None, "model": None}
-    return row | {"mountpoints": [None], "maj:min": device}
+    return row | {"mountpoints": [None], "maj:min": device, "fsused": None, "fsavail": None}
 
 
 def _lies_on(vg: Vg, lv: Lv, pv: str) -> bool:

@@ -216,7 +216,9 @@ class LvmTools:
         if given.all("--poolmetadatasize"):
             more = _bytes(given.one("--poolmetadatasize").removeprefix("+")) // EXTENT_BYTES
             self._require_room(vg, 2 * more)
-            self._grow_metadata(vg, lv, _count(lv.metadata) + more)
+            had = _count(lv.metadata)
+            self._grow_metadata(vg, lv, had + more)
+            lv.metadata_percent *= had / (had + more)
             return f"  Logical volume {vg.name}/{lv.name}_tmeta successfully resized.\n"
         more = int(given.one("--extents")) - lv.extents
         if more == 0:
@@ -235,6 +237,7 @@ class LvmTools:
                 sentence = f"  Insufficient free space: {more} extents needed, but only {free}"
                 raise ToolRefusal(_FAILED, f"{sentence} available\n")
             lv.pieces = [*lv.pieces, *self._allocate(vg, more, lv.stripes)]
+        lv.fill_percent *= lv.extents / (lv.extents + more)
         lv.extents += more
         return f"  Logical volume {vg.name}/{lv.name} successfully resized.\n"
 

@@ -246,6 +246,11 @@ class SimulatedMachine:
         """Return the mark on a volume, or nothing if its data is gone."""
         return self.content(path).data
 
+    def fill(self, path: str, used_bytes: int) -> None:
+        """Have files take so much of the filesystem on a volume."""
+        self.content(path).used_bytes = used_bytes
+        self.save()
+
     def content(self, path: str) -> Content:
         """Return what lies on the volume "group/name", or behind its encryption."""
         content = self.header(path)

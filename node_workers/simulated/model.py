@@ -17,12 +17,14 @@ _METADATA_BYTES_A_GROUP = 2048
 class Content(msgspec.Struct, kw_only=True):
     """What lies at the start of a device: a signature (or none), and a marker of user data.
 
-    Of LUKS: ``slots`` are digests of the keys that open it, ``inner`` is what lies behind it.
+    Of the ``size_bytes`` of a filesystem files take ``used_bytes``. Of LUKS: ``slots`` are digests
+    of the keys that open it, ``inner`` is what lies behind it.
     """
 
     kind: str = ""
     uuid: str = ""
     size_bytes: int = 0
+    used_bytes: int = 0
     finished: bool = True
     data: str = ""
     slots: list[str] = []
@@ -82,8 +84,8 @@ class Pv(msgspec.Struct, kw_only=True):
 class Lv(msgspec.Struct, kw_only=True):
     """A logical volume; ``kind`` is linear, striped, thin-pool, thin or snapshot (a thick one).
 
-    ``origin`` is what it is a snapshot of, ``fill_percent`` how full a thick snapshot is. LVM shows
-    one that is ``merging`` no more.
+    ``origin`` is what it is a snapshot of, ``fill_percent`` how full a thick snapshot is,
+    ``metadata_percent`` the metadata of a thin pool. LVM shows one that is ``merging`` no more.
     """
 
     uuid: str
@@ -101,6 +103,7 @@ class Lv(msgspec.Struct, kw_only=True):
     held_open: bool = False
     origin: str = ""
     fill_percent: float = 0.0
+    metadata_percent: float = 10.4
     merging: bool = False
 
 

@@ -85,7 +85,7 @@ def _lv(state: State, vg: Vg, lv: Lv) -> dict[str, str]:
     row = {"lv_name": lv.name, "lv_uuid": lv.uuid, "lv_tags": ",".join(lv.tags)}
     row |= {"lv_size": str(lv.extents * EXTENT_BYTES), "lv_attr": f"{attributes}----"}
     row |= {"lv_layout": layout, "pool_lv": lv.thin_pool, "data_percent": thin}
-    row |= {"metadata_percent": "10.40" if pool and lv.active else ""}
+    row |= {"metadata_percent": f"{lv.metadata_percent:.2f}" if pool and lv.active else ""}
     row |= {"lv_active": "active" if lv.active else "", "lv_path": _path(vg, lv)}
     row |= {"lv_health_status": "partial" if partial else ""}
     row |= {"lv_device_open": ("open" if is_open else "") if lv.active else "unknown"}

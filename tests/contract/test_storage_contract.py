@@ -11,6 +11,7 @@ from tests.support.attachment_contract import AttachmentContract
 from tests.support.clock import ManualClock
 from tests.support.copy_contract import CopyContract
 from tests.support.encryption_contract import EncryptionContract
+from tests.support.growth_contract import GrowthContract
 from tests.support.hold_contract import HoldContract
 from tests.support.pool_contract import PoolContract
 from tests.support.snapshot_contract import SnapshotContract
@@ -107,6 +108,7 @@ class TestStorageOnASimulatedMachine(
     SnapshotContract,
     EncryptionContract,
     CopyContract,
+    GrowthContract,
 ):
     @pytest.fixture
     def play(self) -> Play:

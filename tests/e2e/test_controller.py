@@ -22,8 +22,9 @@ from hwbus.ports import OutcomeUnknownError
 from hwbus.streams import AUDIT, SUBMIT
 from schemas.answers import Accepted
 from schemas.audit import AuditRecord, DecidedRecord, RefusedRecord
-from schemas.disk import Health, ReportDiskHealth, ReportDiskSeen
+from schemas.disk import ClaimDisk, Health, ReportDiskHealth, ReportDiskSeen
 from schemas.node import CordonNode, ReportNodeJoined
+from schemas.policy import PolicyKind, PolicySpec, SetPolicy
 from schemas.refusals import Refusal
 from tests.support.nats import fresh_broker, wires_to
 from tests.support.words import sighting
@@ -182,6 +183,33 @@ def test_the_http_door_tells_whether_it_lives_is_ready_and_how_much_there_is(
             assert 'hwbus_disk_health{disk="d1",health="failing",node="n1"} 1.0' in figures
             assert 'hwbus_node_silent{node="n1"} 0.0' in figures
             assert "hwbus_operations_overdue 0.0" in figures
+
+    asyncio.run(tale())
+
+
+def test_a_policy_that_cannot_act_is_a_figure_to_alarm_on(tmp_path: Path) -> None:
+    async def tale() -> None:
+        async with house(tmp_path) as here:
+            spec = PolicySpec(kind=PolicyKind.DRAIN_DISKS)
+            for word in (
+                ReportNodeJoined(node="n1"),
+                ReportDiskSeen(disk="d1", node="n1", sighting=sighting()),
+                ClaimDisk(disk="d1", node="n1", pool="fast", operation="0" * 26),
+                ReportDiskHealth(disk="d1", node="n1", health=Health.FAILING),
+                SetPolicy(policy="out", spec=spec),
+            ):
+                answer = await here.client.command(word)
+                assert isinstance(answer, Accepted)
+
+            async def alarmed() -> bool:
+                page = await here.client.query("policies", {"name": "out"})
+                return bool(page.items[0]["state"] == "alarm")
+
+            await here.until(alarmed)
+            page = await here.client.query("policies", {"name": "out"})
+            assert [one["code"] for one in page.items[0]["alarms"]] == [Refusal.UNKNOWN_POOL]
+            _, figures = await here.get("/metrics")
+            assert 'hwbus_policy_alarms{policy="out"} 1.0' in figures
 
     asyncio.run(tale())
 

@@ -22,6 +22,7 @@ from tests.support.attachment_contract import AttachmentContract, attach, detach
 from tests.support.clock import NOON
 from tests.support.copy_contract import CopyContract
 from tests.support.encryption_contract import DEVICE, NEW, OLD, EncryptionContract, locked, use
+from tests.support.growth_contract import GrowthContract
 from tests.support.hold_contract import HoldContract
 from tests.support.keys import HeldKeys
 from tests.support.pool_contract import PoolContract
@@ -220,6 +221,7 @@ class TestStorageOnARealKernel(
     SnapshotContract,
     EncryptionContract,
     CopyContract,
+    GrowthContract,
 ):
     @pytest.fixture
     def play(self, bench: LabBench) -> Play:

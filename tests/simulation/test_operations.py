@@ -254,6 +254,7 @@ def never_over_committed(world: World) -> None:
     for pool in world.pools.values():
         if pool.facts is not None:
             taken = pool.ledger.thick_settled_bytes + pool.ledger.thick_reserved_bytes
+            taken += pool.facts.thin_bytes + pool.facts.thin_overhead_bytes
             assert taken + room_bytes(pool.ledger, pool.facts) == pool.facts.size_bytes
 
 

@@ -11,6 +11,7 @@ import msgspec
 from aggregates.world import World
 from hwbus.asking import Asked
 from hwbus.codec import commit_codec
+from hwbus.controller.care import Care
 from hwbus.controller.holds import Holds
 from hwbus.controller.storage import StorageDomain, StorageScript
 from hwbus.desk import CommandDesk
@@ -22,6 +23,7 @@ from schemas.answers import Accepted, Answer, Refused, Undecided
 from schemas.attachment import ReportAttachmentTrouble
 from schemas.disk import Content, DiskClass, ReportDiskSeen, Sighting
 from schemas.grammar import Event, Message, kind_and_verb
+from schemas.growing import ThinPoolGrowthAbandoned, ThinPoolGrowthWanted
 from schemas.keys import Encryption
 from schemas.node import Capability, ReportNodeJoined
 from schemas.place import place_of
@@ -92,6 +94,7 @@ class Stage:
         desk = CommandDesk(domain, self.log, self.outlet, CODEC, self.clock, self.mint)
         encode = msgspec.json.Encoder().encode
         driver = Driver(desk, StorageScript(domain.world), self.clock, encode)
+        care = Care(desk, domain.world, self.clock, self.mint)
         caught_up = asyncio.Event()
         head = await self.log.head()
 
@@ -99,6 +102,7 @@ class Stage:
             if head == 0:
                 caught_up.set()
             async for seen in desk.follow():
+                care.take(seen)
                 await driver.take(seen)
                 if desk.position >= head:
                     caught_up.set()
@@ -107,17 +111,19 @@ class Stage:
         await caught_up.wait()
         driver.go_live()
         self.desk, self.world = desk, domain.world
-        holds = asyncio.create_task(Holds(desk, domain.world, self.clock, self.mint).run())
+        holds = Holds(desk, domain.world, self.clock, self.mint)
+        standing = [asyncio.create_task(work) for work in (holds.run(), care.run())]
         try:
             yield driver
-            if holds.done():
-                holds.result()
+            for task in standing:
+                if task.done():
+                    task.result()
         finally:
             self.desk = None
             await driver.close()
-            for task in (follower, holds):
+            for task in (follower, *standing):
                 task.cancel()
-            await asyncio.gather(follower, holds, return_exceptions=True)
+            await asyncio.gather(follower, *standing, return_exceptions=True)
 
     async def say(
         self, command: Message, *, id_: str = "", correlation: str = "", actor: str = "tester"
@@ -188,6 +194,7 @@ class ScriptedNode:
     ) -> None:
         self.name = name
         self.pools: dict[str, tuple[str, ...]] = {}
+        self.thin_bytes: dict[str, int] = {}
         self.volumes: dict[str, ReplicaSpec] = {}
         self.attachments = ScriptedAttachments(name)
         self.merged: set[str] = set()
@@ -255,6 +262,8 @@ class ScriptedNode:
                 | PoolGrowthAbandoned()
                 | PoolShrinkWanted()
                 | PoolShrinkAbandoned()
+                | ThinPoolGrowthWanted()
+                | ThinPoolGrowthAbandoned()
             ):
                 if trouble is not None:
                     return ReportPoolTrouble(
@@ -265,12 +274,13 @@ class ScriptedNode:
                         because="as the script has it",
                         permanent=True,
                     )
-                self.pools[event.pool] = event.disks
+                self._have_pool(event)
                 return ReportPoolBuilt(
                     pool=event.pool, node=self.name, uid=event.uid, facts=self._facts(event.pool)
                 )
             case PoolRemovalWanted():
                 self.pools.pop(event.pool, None)
+                self.thin_bytes.pop(event.pool, None)
                 return ReportPoolAbsent(pool=event.pool, node=self.name, uid=event.uid)
             case ReplicaWanted():
                 if trouble is None:
@@ -335,13 +345,21 @@ class ScriptedNode:
             consistency=Consistency.FILESYSTEM if spec.snapshot_of is not None else None,
         )
 
+    def _have_pool(self, event: Event) -> None:
+        pool = getattr(event, "pool")  # noqa: B009
+        self.pools[pool] = getattr(event, "disks", None) or self.pools[pool]
+        more = getattr(event, "thin_bytes", 0)
+        self.thin_bytes[pool] = max(self.thin_bytes.get(pool, 0), more)
+
     def _facts(self, pool: str) -> PoolFacts:
-        disks = self.pools[pool]
+        disks, thin_bytes = self.pools[pool], self.thin_bytes.get(pool, 0)
         return PoolFacts(
             size_bytes=20 * GIB * len(disks),
             extent_bytes=EXTENT,
             metadata_bytes=8 * MIB,
             disks=disks,
+            thin_bytes=thin_bytes,
+            thin_overhead_bytes=16 * MIB if thin_bytes else 0,
         )
 
 

@@ -15,6 +15,7 @@ from schemas.attachment import (
     Limits,
 )
 from schemas.grammar import type_name
+from schemas.growing import ThinPoolGrowthAbandoned, ThinPoolGrowthBegan, ThinPoolGrowthWanted
 from schemas.keys import Encryption
 from schemas.node import NodeJoined
 from schemas.pool import (
@@ -247,6 +248,36 @@ def copied(
     return (provision(name, mib, copy_of=source, **more), "replica", name, CREATED)
 
 
+def grow_thin(mib: int, metadata_mib: int = 0) -> Wish:
+    async def wish(node: Node) -> None:
+        await conclude(node)
+        about: dict[str, Any] = {"pool": POOL, "node": node.name}
+        size: dict[str, Any] = {"thin_bytes": mib * MIB, "metadata_bytes": metadata_mib * MIB}
+        began = ThinPoolGrowthBegan(
+            **about, **size, operation=OP, deadline=NOON, from_bytes=GIB, reserved_bytes=GIB
+        )
+        await node.desk.happen(began)
+        wanted = ThinPoolGrowthWanted(**about, **size, uid=uid(POOL))
+        await node.desk.happen(wanted, operation=OP)
+
+    return wish
+
+
+async def keep_thin(node: Node) -> None:
+    await node.desk.happen(
+        ThinPoolGrowthAbandoned(
+            pool=POOL,
+            node=node.name,
+            uid=uid(POOL),
+            operation=OP,
+            code=Refusal.CANCELLED,
+            because="the test says so",
+            thin_bytes=GIB,
+        ),
+        operation=OP,
+    )
+
+
 def roll_back(name: str = "s1") -> Wish:
     async def wish(node: Node) -> None:
         await node.desk.happen(
@@ -347,6 +378,7 @@ def shown(node: Node, kind: str, name: str, event: str) -> Callable[[], Awaitabl
 FORMED, GROWN = "pool.formed.v1", "pool.grown.v1"
 CREATED, RESIZED, KEPT = "replica.created.v1", "replica.resized.v1", "replica.kept.v1"
 SHRUNK = "pool.disks-dropped.v1"
+THIN_GROWN, THIN_KEPT = "pool.thin-grown.v1", "pool.thin-kept.v1"
 DISKS_KEPT = "pool.disks-kept.v1"
 POOL_GONE, GONE, HELD = "pool.removed.v1", "replica.removed.v1", "replica.held.v1"
 REKEYED = "replica.rekeyed.v1"

@@ -28,6 +28,7 @@ from tests.simulation.node.stories import (
     SHRUNK,
     STRIPED,
     THIN,
+    THIN_GROWN,
     XFS,
     Wish,
     attached,
@@ -37,6 +38,7 @@ from tests.simulation.node.stories import (
     extend,
     formed,
     grow,
+    grow_thin,
     have,
     hold,
     keep,
@@ -135,6 +137,14 @@ CASES: dict[str, tuple[tuple[Done, ...], Done]] = {
     "copy a thin snapshot": (
         (formed(thin_bytes=GIB), provisioned(**THIN, **XFS), taken(mib=320, **THIN)),
         copied(mib=400, **THIN, **XFS),
+    ),
+    "extend a snapshot": (
+        (formed(), provisioned(**EXT4), written("then"), taken(), written("now")),
+        (grow("s1", 80), "replica", "s1", RESIZED),
+    ),
+    "grow a thin pool and its metadata": (
+        (formed(thin_bytes=GIB), provisioned(**THIN)),
+        (grow_thin(1200, 40), "pool", POOL, THIN_GROWN),
     ),
     "remove a snapshot": (
         (formed(), provisioned(**EXT4), taken()),

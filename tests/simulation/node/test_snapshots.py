@@ -77,7 +77,7 @@ def test_a_filling_snapshot_is_told_once_for_each_mark_and_once_more_when_it_is_
                 await worker.scans.once()
             await node.settle(worker, always)
         told_of = [(one.data_percent, one.overflowed) for one in node.desk.of(ReportSnapshotFill)]
-        assert told_of == [(80, False), (96, False), (100, True)]
+        assert told_of == [(79, False), (80, False), (96, False), (100, True)]
         assert {one.uid for one in node.desk.of(ReportSnapshotFill)} == {uid("s1")}
 
     told(tmp_path, story)

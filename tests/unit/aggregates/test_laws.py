@@ -34,9 +34,23 @@ from schemas.disk import (
     ReserveDisk,
     UnreserveDisk,
 )
+from schemas.filling import ReportVolumeFill
 from schemas.grammar import Message, Report
+from schemas.growing import ExtendThinPool, GrowSnapshot, GrowThinPool
 from schemas.node import AttachPool, CordonNode, DetachPool, ReportNodeJoined, UncordonNode
 from schemas.place import place_of
+from schemas.policy import (
+    PausePolicy,
+    PolicyKind,
+    PolicySpec,
+    RemovePolicy,
+    ReportPolicyAlarm,
+    ReportPolicyAnswered,
+    ReportPolicyCalm,
+    ReportPolicyDue,
+    ResumePolicy,
+    SetPolicy,
+)
 from schemas.pool import (
     AbandonPool,
     BuildPool,
@@ -49,6 +63,7 @@ from schemas.pool import (
     ReportPoolBuilt,
     ReportReleased,
     ReportSettled,
+    ReportThinFill,
     ReportUnreserved,
     Reserve,
 )
@@ -111,6 +126,11 @@ def facts_of_pool(disks: Sequence[str]) -> PoolFacts:
     )
 
 
+def facts_with_thin_pool(disks: Sequence[str]) -> PoolFacts:
+    thin = {"thin_bytes": GIB, "thin_overhead_bytes": 16 * MIB}
+    return msgspec.structs.replace(facts_of_pool(disks), **thin)
+
+
 DISK_SETS = st.lists(DISKS, min_size=1, max_size=3, unique=True).map(tuple)
 COMMANDS = st.one_of(
     st.builds(ReportNodeJoined, node=NODES),
@@ -139,6 +159,13 @@ COMMANDS = st.one_of(
     ),
     st.builds(ConcludePool, pool=POOLS, node=NODES, operation=IDS),
     st.builds(ReportPoolBuilt, pool=POOLS, node=NODES, uid=IDS, facts=DISK_SETS.map(facts_of_pool)),
+    st.builds(
+        ReportPoolBuilt,
+        pool=POOLS,
+        node=NODES,
+        uid=IDS,
+        facts=DISK_SETS.map(facts_with_thin_pool),
+    ),
     st.builds(ReportPoolAbsent, pool=POOLS, node=NODES, uid=IDS),
     st.builds(Reserve, pool=POOLS, node=NODES, claim=IDS, size_bytes=SIZES, operation=IDS),
     st.builds(ReportUnreserved, pool=POOLS, node=NODES, claim=IDS),
@@ -231,6 +258,59 @@ COMMANDS = st.one_of(
         permanent=st.booleans(),
     ),
 )
+CARE_KINDS = st.sampled_from(
+    [
+        PolicySpec(kind=PolicyKind.GROW_VOLUMES, threshold_percent=80, step_percent=20),
+        PolicySpec(kind=PolicyKind.GROW_VOLUMES, threshold_percent=0, step_percent=20),
+        PolicySpec(kind=PolicyKind.DRAIN_DISKS, cool_down_s=1),
+    ]
+)
+OBJECTS = st.sampled_from(["volume/a", "disk/d1"])
+POLICY_NAMES = st.sampled_from(["p", "q"])
+CARE = st.one_of(
+    st.builds(
+        ReportVolumeFill,
+        volume=VOLUMES,
+        uid=IDS,
+        data_percent=st.integers(0, 100),
+        used_bytes=SIZES,
+        filesystem_bytes=SIZES,
+        size_bytes=SIZES,
+    ),
+    st.builds(ReportThinFill, pool=POOLS, node=NODES, data_percent=st.integers(0, 100)),
+    st.builds(GrowSnapshot, snapshot=SNAPSHOTS, reserve_bytes=SIZES),
+    st.builds(GrowThinPool, pool=POOLS, node=NODES, thin_bytes=SIZES, metadata_bytes=SIZES),
+    st.builds(ExtendThinPool, pool=POOLS, node=NODES, operation=IDS),
+    st.builds(SetPolicy, policy=POLICY_NAMES, spec=CARE_KINDS),
+    st.builds(PausePolicy, policy=POLICY_NAMES),
+    st.builds(ResumePolicy, policy=POLICY_NAMES),
+    st.builds(RemovePolicy, policy=POLICY_NAMES),
+    st.builds(
+        ReportPolicyDue,
+        policy=POLICY_NAMES,
+        uid=IDS,
+        object=OBJECTS,
+        wish=st.builds(GrowVolume, volume=VOLUMES, size_bytes=SIZES),
+    ),
+    st.builds(
+        ReportPolicyAnswered,
+        policy=POLICY_NAMES,
+        uid=IDS,
+        number=st.integers(0, 3),
+        object=OBJECTS,
+        code=st.none() | CODES,
+    ),
+    st.builds(
+        ReportPolicyAlarm,
+        policy=POLICY_NAMES,
+        uid=IDS,
+        object=OBJECTS,
+        code=CODES,
+        because=st.just("so"),
+    ),
+    st.builds(ReportPolicyCalm, policy=POLICY_NAMES, uid=IDS, object=OBJECTS),
+)
+COMMANDS = COMMANDS | CARE
 SETTLED = st.builds(ReportSettled, pool=POOLS, node=NODES, claim=IDS, size_bytes=SIZES)
 STORIES = st.lists(st.one_of(COMMANDS, SETTLED), max_size=60)
 
@@ -261,7 +341,7 @@ class History:
 def state(world: World) -> dict[str, object]:
     tables = (
         *("nodes", "disks", "pools", "volumes", "replicas", "attachments", "snapshots"),
-        "operations",
+        *("operations", "policies"),
     )
     return {table: getattr(world, table).copy() for table in (*tables, "provisioning")}
 
@@ -313,6 +393,9 @@ def test_no_order_of_wishes_promises_more_than_there_is(story: list[Message]) ->
         assert pool.facts is not None
         ledger = pool.ledger
         taken = ledger.thick_reserved_bytes + ledger.thick_settled_bytes
+        taken += pool.facts.thin_bytes + pool.facts.thin_overhead_bytes
+        if pool.thin_growth is not None:
+            taken += pool.thin_growth.reserved_bytes
         assert taken <= pool.facts.size_bytes
         assert ledger.claims <= pool.volumes_max
         assert ledger.claims * 1024 <= pool.facts.metadata_bytes
@@ -321,7 +404,8 @@ def test_no_order_of_wishes_promises_more_than_there_is(story: list[Message]) ->
 @hypothesis.given(STORIES, COMMANDS, COMMANDS)
 def test_independent_commands_commute(story: list[Message], one: Message, other: Message) -> None:
     """Commands about different aggregates that take no advice from one another."""
-    advised = (FormPool, GrowPool, RemovePool, ProvisionVolume, GrowVolume, DeleteVolume)
+    growing = (GrowSnapshot, GrowThinPool, GrowVolume, GrowPool)
+    advised = (FormPool, RemovePool, ProvisionVolume, DeleteVolume, SetPolicy, *growing)
     attaching = (AttachVolume, DetachVolume, LimitVolume, WantAttachment)
     hypothesis.assume(place_of(one) != place_of(other))
     hypothesis.assume(not isinstance(one, (*advised, *attaching, CreateReplica)))

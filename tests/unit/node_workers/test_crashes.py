@@ -80,6 +80,17 @@ def taken(name: str = "s1", *, thin: bool = False) -> Step:
     return lambda storage, _: storage.ensure_snapshot(UID, wanted, cause=CAUSE)
 
 
+def more_room() -> Step:
+    wanted = msgspec.structs.replace(snapshot(), size_bytes=60 * MIB)
+    return lambda storage, _: storage.ensure_snapshot_kept(UID, wanted, cause=CAUSE)
+
+
+def thin_pool_size(mib: int, metadata_mib: int) -> Step:
+    return lambda storage, _: storage.ensure_thin_pool_size(
+        UID, POOL, mib * MIB, metadata_mib * MIB, cause=CAUSE
+    )
+
+
 def rolled_back(*, thin: bool = False) -> Step:
     return lambda storage, _: storage.ensure_rolled_back(UID, snapshot(thin=thin), cause=CAUSE)
 
@@ -156,6 +167,10 @@ CASES: dict[str, tuple[list[Step | Write], Step]] = {
     "remove a pool": ([pool(2), thin_pool(100)], no_pool),
     "make a thin pool": ([pool(2), KEPT], thin_pool(200)),
     "grow a thin pool": ([pool(2), KEPT, thin_pool(200)], thin_pool(300)),
+    "grow a thin pool and its metadata": (
+        [pool(2), KEPT, thin_pool(200), made(volume("v1", **THIN))],
+        thin_pool_size(300, 40),
+    ),
     "make a linear volume": ([pool(2), KEPT], made(volume("v1"))),
     "make an ext4 volume": ([pool(2), KEPT], made(volume("v1", **EXT4))),
     "make an xfs volume": ([pool(2), KEPT], made(volume("v1", **XFS))),
@@ -201,6 +216,10 @@ CASES: dict[str, tuple[list[Step | Write], Step]] = {
         sized(volume("v1", 400, **XFS)),
     ),
     "take a snapshot": ([pool(2), KEPT, made(volume("v1", **EXT4)), Write("now")], taken()),
+    "extend a snapshot": (
+        [pool(2), KEPT, made(volume("v1", **EXT4)), Write("then"), taken(), Write("now")],
+        more_room(),
+    ),
     "take a thin snapshot": (
         [pool(2), KEPT, thin_pool(200), made(volume("v1", **THIN)), Write("now")],
         taken(thin=True),

@@ -15,6 +15,7 @@ VIEWS = (
     "fold",
     "nodes",
     "operations",
+    "policies",
     "pools",
     "reading",
     "replicas",

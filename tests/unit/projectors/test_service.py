@@ -16,6 +16,7 @@ from projectors.service import Views, endpoints, with_steps
 from projectors.sqlite import EVENTS
 from projectors.tables import OPERATIONS
 from schemas.answers import Refused
+from schemas.policy import PolicyChanged, PolicyKind, PolicySpec
 from schemas.queries import COLUMNS, PAGE_MAX_BYTES, ROWS, Behind, Page, QueryAnswer
 from schemas.refusals import Refusal
 from schemas.views import AuditKind, AuditRow, OperationRow, VolumeRow
@@ -46,6 +47,8 @@ def _busy() -> Story:
     story = Story().node().disk("d1").pool(size=100 * GIB)
     for number, name in enumerate(("a", "b", "c", "d", "e"), 1):
         story.volume(name, number)
+    spec = PolicySpec(kind=PolicyKind.DRAIN_DISKS)
+    story.say(PolicyChanged(policy="p", uid=uid(8), spec=spec))
     return story.snapshot("s", 9, "a", 1)
 
 

@@ -8,6 +8,8 @@ from schemas.attachment import Limits
 from schemas.disk import Content, DiskClass
 from schemas.node import Capability, Drift
 from schemas.operation import OperationKind
+from schemas.policy import PolicyKind
+from schemas.policy_view import PolicyAlarm, PolicyRow, PolicyState
 from schemas.refusals import Refusal
 from schemas.replica import Consistency
 from schemas.snapshot_view import SnapshotRow, SnapshotState
@@ -50,6 +52,7 @@ def furnish(stage: Stage) -> None:
         "volume": (_volume(),),
         "replicas": _replicas(),
         "snapshots": _snapshots(),
+        "policies": _policies(),
         "operations": (_operation(),),
         "operation": (_operation(),),
         "audit": _audit(),
@@ -57,6 +60,47 @@ def furnish(stage: Stage) -> None:
         "drift": _drift(),
         "status": _status(),
     }
+
+
+def _policies() -> tuple[PolicyRow, ...]:
+    full = PolicyAlarm(
+        object="volume/pg",
+        code=Refusal.CEILING_REACHED,
+        because="volume/pg has 6 GiB; the ceiling is 6 GiB",
+        since=ago(minutes=2),
+    )
+    return (
+        PolicyRow(
+            name="roomy",
+            uid=UID,
+            kind=PolicyKind.GROW_VOLUMES,
+            state=PolicyState.ALARM,
+            why=f"{full.code} {full.because}",
+            node="n1",
+            pool="fast",
+            threshold_percent=80,
+            step_percent=20,
+            ceiling_bytes=6 * GIB,
+            cool_down_s=600,
+            alarms=(full,),
+            acts=3,
+            last_object="volume/pg",
+            last_act_at=ago(minutes=9),
+            last_operation=OPERATION,
+            **STAMPS,
+        ),
+        PolicyRow(
+            name="spares",
+            uid=UID,
+            kind=PolicyKind.ADD_DISKS,
+            state=PolicyState.PAUSED,
+            why="moving house",
+            pool="fast",
+            media=DiskClass.SSD,
+            cool_down_s=600,
+            **STAMPS,
+        ),
+    )
 
 
 def _snapshots() -> tuple[SnapshotRow, ...]:

@@ -15,6 +15,7 @@ LISTS = {
     "pool": ("pool", "ls"),
     "volume": ("volume", "ls"),
     "snapshot": ("snapshot", "ls"),
+    "policy": ("policy", "ls"),
     "op": ("op", "ls"),
     "audit": ("audit",),
     "usage": ("usage",),
@@ -24,6 +25,7 @@ LISTS = {
     "pool-show": ("pool", "show", "fast"),
     "volume-show": ("volume", "show", "pg"),
     "snapshot-show": ("snapshot", "show", "monday"),
+    "policy-show": ("policy", "show", "roomy"),
     "op-show": ("op", "show", OPERATION),
     "explain": ("explain", "HW-P003"),
 }
@@ -33,6 +35,7 @@ NAMES = {
     "pool": "pool/n1/fast\n",
     "volume": "volume/pg\n",
     "snapshot": "snapshot/monday\n",
+    "policy": "policy/roomy\npolicy/spares\n",
     "op": f"operation/{OPERATION}\n",
     "audit": "audit/accepted/5\naudit/refused/2\naudit/tool/3\n",
     "usage": "pool/n1/fast\n",
