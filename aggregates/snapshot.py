@@ -16,10 +16,12 @@ from schemas.answers import Refused, refuse
 from schemas.pool import Reserve
 from schemas.refusals import Refusal
 from schemas.replica import Consistency
+from schemas.rhythm import BySchedule
 from schemas.snapshot import (
     ConcludeSnapshot,
     CreateSnapshot,
     DeleteSnapshot,
+    PrepareSnapshot,
     ReportSnapshotFill,
     ReportSnapshotLegRemoved,
     RollBackSnapshot,
@@ -34,6 +36,7 @@ from schemas.snapshot import (
     SnapshotFailed,
     SnapshotFilled,
     SnapshotGone,
+    SnapshotPrepared,
     SnapshotRollbackBegan,
     SnapshotRollbackFailed,
     SnapshotRolledBack,
@@ -58,7 +61,10 @@ class SnapshotPhase(StrEnum):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """One snapshot; ``size_bytes`` is how large its volume was, ``lost`` why it is of no use."""
+    """One snapshot; ``size_bytes`` is how large its volume was, ``lost`` why it is of no use.
+
+    ``by`` is the schedule that took it.
+    """
 
     phase: SnapshotPhase = SnapshotPhase.ABSENT
     uid: str = ""
@@ -71,6 +77,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     layout: Layout = Layout.LINEAR
     fill_percent: int = 0
     lost: str = ""
+    by: BySchedule | None = None
 
 
 def decide(snapshot: Snapshot, command: SnapshotCommand, facts: Facts) -> Decision[SnapshotEvent]:
@@ -78,6 +85,8 @@ def decide(snapshot: Snapshot, command: SnapshotCommand, facts: Facts) -> Decisi
     match command:
         case CreateSnapshot():
             return _create(snapshot, command, facts)
+        case PrepareSnapshot():
+            return _prepare(snapshot, command, facts)
         case DeleteSnapshot():
             return _unready(snapshot, command, facts) or _delete(snapshot, command, facts)
         case RollBackSnapshot():
@@ -107,13 +116,12 @@ def _create(snapshot: Snapshot, command: CreateSnapshot, facts: Facts) -> Decisi
         return refuse(Refusal.REPLICA_BUSY, left)
     if volume.phase is VolumePhase.HELD:
         return refuse(Refusal.VOLUME_HELD, f"{command.volume} is deleted, and held")
-    no = _busy(volume, command.volume) or unheard(facts.world.nodes.get(volume.node), volume.node)
+    no = busy(volume, command.volume) or unheard(facts.world.nodes.get(volume.node), volume.node)
     if no is not None:
         return no
     thin = volume.layout is Layout.THIN
     if thin and command.reserve_bytes is not None:
         return refuse(Refusal.NO_RESERVE, f"{command.volume} is thin")
-    reserve_bytes = 0 if thin else _reserve_bytes(volume, command.reserve_bytes)
     began = SnapshotCreationBegan(
         snapshot=name,
         uid=facts.uid,
@@ -124,17 +132,32 @@ def _create(snapshot: Snapshot, command: CreateSnapshot, facts: Facts) -> Decisi
         node=volume.node,
         pool=volume.pool,
         size_bytes=volume.size_bytes,
-        reserve_bytes=reserve_bytes,
+        reserve_bytes=reserve_of(volume, command.reserve_bytes),
         layout=volume.layout,
+        by=command.by,
     )
     return _no_room(began, facts) or (began,)
 
 
-def _reserve_bytes(volume: Volume, asked: int | None) -> int:
-    """Return the room for what changes: device mapper can use no more than all of it, with tables.
+def _prepare(snapshot: Snapshot, command: PrepareSnapshot, facts: Facts) -> Decision[SnapshotEvent]:
+    name = command.snapshot
+    if snapshot.phase is not SnapshotPhase.ABSENT:
+        there = f"there is a snapshot {name} ({snapshot.phase.value})"
+        return refuse(Refusal.SNAPSHOT_EXISTS, there)
+    if name in facts.world.volumes:
+        return refuse(Refusal.VOLUME_EXISTS, f"there is a volume {name}")
+    about = {field: getattr(command, field) for field in command.__struct_fields__}
+    return (SnapshotPrepared(uid=facts.uid, **about),)
 
-    It counts chunks of 4 KiB, one more for the addresses of each 256, and two at the head.
+
+def reserve_of(volume: Volume, asked: int | None) -> int:
+    """Return the room for what changes; a thin snapshot shares, and has none.
+
+    Device mapper can use no more than all of the volume, with tables. It counts chunks of 4 KiB,
+    one more for the addresses of each 256, and two at the head.
     """
+    if volume.layout is Layout.THIN:
+        return 0
     chunks = -(-volume.size_bytes // _CHUNK_BYTES)
     tables = (chunks + _CHUNKS_A_TABLE) // _CHUNKS_A_TABLE
     most = (_CHUNKS_OF_HEAD + chunks + tables) * _CHUNK_BYTES
@@ -163,7 +186,8 @@ def room_for(began: SnapshotCreationBegan) -> Reserve:
     )
 
 
-def _busy(volume: Volume, name: str) -> Refused | None:
+def busy(volume: Volume, name: str) -> Refused | None:
+    """Return why nothing can be begun with the volume now."""
     if not volume.operation:
         return None
     running = f"operation {volume.operation} ({volume.phase.value}) runs on {name}"
@@ -176,11 +200,13 @@ def _unready(
     name = command.snapshot
     if snapshot.phase is SnapshotPhase.ABSENT:
         return refuse(Refusal.UNKNOWN_SNAPSHOT, f"there is no snapshot {name}")
+    if isinstance(command, DeleteSnapshot) and command.uid not in {None, snapshot.uid}:
+        return refuse(Refusal.UNKNOWN_SNAPSHOT, f"that snapshot {name} is no more")
     if snapshot.operation:
         running = f"operation {snapshot.operation} ({snapshot.phase.value}) runs on {name}"
         return refuse(Refusal.SNAPSHOT_BUSY, running)
     volume = facts.world.volumes.get(snapshot.volume)
-    no = None if volume is None else _busy(volume, snapshot.volume)
+    no = None if volume is None else busy(volume, snapshot.volume)
     return no or unheard(facts.world.nodes.get(snapshot.node), snapshot.node)
 
 
@@ -315,7 +341,7 @@ def _note_fill(snapshot: Snapshot, report: ReportSnapshotFill) -> Decision[Snaps
 def evolve(snapshot: Snapshot, event: SnapshotEvent) -> Snapshot:
     """Apply what happened. Never refuses: the past cannot be wrong."""
     match event:
-        case SnapshotCreationBegan():
+        case SnapshotCreationBegan() | SnapshotPrepared():
             return _creating(event)
         case SnapshotCreated() | SnapshotDeletionFailed() | SnapshotRollbackFailed():
             return replace(snapshot, phase=SnapshotPhase.READY, operation="")
@@ -333,7 +359,7 @@ def evolve(snapshot: Snapshot, event: SnapshotEvent) -> Snapshot:
             assert_never(event)
 
 
-def _creating(event: SnapshotCreationBegan) -> Snapshot:
+def _creating(event: SnapshotCreationBegan | SnapshotPrepared) -> Snapshot:
     return Snapshot(
         phase=SnapshotPhase.CREATING,
         uid=event.uid,
@@ -344,4 +370,5 @@ def _creating(event: SnapshotCreationBegan) -> Snapshot:
         pool=event.pool,
         size_bytes=event.size_bytes,
         layout=event.layout,
+        by=event.by,
     )

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
 from weakref import WeakValueDictionary
 
 from node_workers.attachments import Attachments
+from node_workers.lvm_instants import Instants, Wish
 from node_workers.lvm_moves import Moves
 from node_workers.lvm_pools import Pools, pool_state
 from node_workers.lvm_snapshots import Snapshots
@@ -23,6 +25,7 @@ from node_workers.ports import (
     VolumeSpec,
     VolumeState,
 )
+from node_workers.stillness import ensure_moving
 
 
 class LvmStorage:
@@ -35,7 +38,9 @@ class LvmStorage:
         self._volumes = Volumes(runner)
         self._attachments = Attachments(runner)
         self._one_at_a_time: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._snapshots = Snapshots(runner)
+        self._runner = runner
+        self._instants = Instants(runner)
+        self._snapshots = Snapshots(runner, self._instants)
 
     async def ensure_pool(
         self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
@@ -125,6 +130,21 @@ class LvmStorage:
         """Have the snapshot."""
         async with self._alone(spec.volume_uid):
             return await self._snapshots.ensure(pool_uid, spec, cause=cause)
+
+    async def ensure_snapshots(
+        self, wishes: Sequence[tuple[str, SnapshotSpec]], *, may_take: bool, cause: str
+    ) -> tuple[SnapshotState, ...]:
+        """Have the snapshots of one instant."""
+        wanted = [Wish(pool_uid, spec) for pool_uid, spec in wishes]
+        async with AsyncExitStack() as stack:
+            for uid in sorted({wish.spec.volume_uid for wish in wanted}):
+                await stack.enter_async_context(self._alone(uid))
+            return await self._instants.ensure(wanted, may_take=may_take, cause=cause)
+
+    async def ensure_moving(self, *, cause: str) -> tuple[str, ...]:
+        """Have no stable device stand still, except for those that are to."""
+        still = self._instants.still
+        return await ensure_moving(self._runner, cause=cause, except_for=still)
 
     async def ensure_snapshot_kept(
         self, pool_uid: str, spec: SnapshotSpec, *, cause: str

@@ -16,6 +16,7 @@ CAUSE_TAG = "hwbus.cause="
 STABLE_DEVICES = ("/dev/hwbus/", "/dev/mapper/hwbus:")
 MERGED_TAG = "hwbus.merged="
 CONSISTENCY_TAG = "hwbus.consistency="
+CATCHING_TAG = "hwbus.catching="
 
 _VG_COLUMNS = (
     "vg_name,vg_uuid,vg_tags,vg_size,vg_free,vg_extent_size,vg_extent_count,vg_free_count,"

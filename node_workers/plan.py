@@ -10,7 +10,7 @@ from node_workers.ports import THIN_POOL_NAME
 from node_workers.wanted import Origin, Wanted, WantedAttachment, WantedPool, WantedReplica
 from schemas.attachment import AttachmentSpec
 from schemas.pool import PoolFacts
-from schemas.replica import ReplicaSpec
+from schemas.replica import ReplicaSpec, Together
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +24,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def alone(self) -> bool:
         """Whether nothing else may happen in the group meanwhile."""
-        return isinstance(self, HavePool | HaveNoPool)
+        at_once = isinstance(self, HaveReplica) and bool(self.together)
+        return at_once or isinstance(self, HavePool | HaveNoPool)
 
     @property
     def long(self) -> bool:
@@ -62,10 +63,20 @@ class HaveNoPool(Step, frozen=True, kw_only=True):
     disks: tuple[str, ...]
 
 
+class Leg(msgspec.Struct, frozen=True, kw_only=True):
+    """One of several snapshots of one instant."""
+
+    volume: str
+    pool_uid: str
+    spec: ReplicaSpec
+
+
 class HaveReplica(Step, frozen=True, kw_only=True):
     """The logical volume shall be there with all that its spec asks for.
 
     ``may_create`` is false for one that was there once; ``withdrawn``: it may be gone already.
+    ``together`` are all snapshots of its instant, itself included; ``may_take`` is false if one of
+    them was there once.
     """
 
     volume: str
@@ -73,6 +84,8 @@ class HaveReplica(Step, frozen=True, kw_only=True):
     spec: ReplicaSpec
     may_create: bool
     withdrawn: bool = False
+    together: tuple[Leg, ...] = ()
+    may_take: bool = True
 
 
 class HaveReplicaHeld(Step, frozen=True, kw_only=True):
@@ -309,7 +322,28 @@ def _pool_uid(name: str, everything: Mapping[str, Wanted]) -> str:
     return pool.uid if isinstance(pool, WantedPool) else ""
 
 
-def _replica_step(replica: WantedReplica, everything: Mapping[str, Wanted]) -> Step:
+def companions(key: str, everything: Mapping[str, Wanted]) -> tuple[str, ...]:
+    """Return the objects whose turn may have come with news of this one, itself included."""
+    one = everything.get(key)
+    together = one.spec.together if isinstance(one, WantedReplica) else None
+    return (key,) if together is None else tuple(f"replica/{s}" for s in together.snapshots)
+
+
+def _legs(together: Together, everything: Mapping[str, Wanted]) -> tuple[WantedReplica, ...] | None:
+    """Return all snapshots of one instant; None while, or once, not all of them are wanted."""
+    legs: list[WantedReplica] = []
+    for name in together.snapshots:
+        one = everything.get(f"replica/{name}")
+        mine = isinstance(one, WantedReplica) and one.spec.together == together
+        if not isinstance(one, WantedReplica) or not mine:
+            return None
+        if not one.present or one.withdrawn or one.origin.seq == one.given_up_seq:
+            return None
+        legs.append(one)
+    return tuple(legs)
+
+
+def _replica_step(replica: WantedReplica, everything: Mapping[str, Wanted]) -> Step | None:
     pool_uid = _pool_uid(replica.spec.pool, everything)
     simple = _simple_step(replica)
     if simple is not None:
@@ -322,6 +356,12 @@ def _replica_step(replica: WantedReplica, everything: Mapping[str, Wanted]) -> S
             pool_uid=pool_uid,
             spec=replica.spec,
         )
+    legs: tuple[WantedReplica, ...] = ()
+    if replica.spec.together is not None and replica.may_create and not replica.withdrawn:
+        found = _legs(replica.spec.together, everything)
+        if found is None:
+            return None
+        legs = found
     return HaveReplica(
         key=replica.key,
         group=replica.spec.pool,
@@ -332,6 +372,11 @@ def _replica_step(replica: WantedReplica, everything: Mapping[str, Wanted]) -> S
         spec=replica.spec,
         may_create=replica.may_create,
         withdrawn=replica.withdrawn,
+        together=tuple(
+            Leg(volume=leg.volume, pool_uid=_pool_uid(leg.spec.pool, everything), spec=leg.spec)
+            for leg in legs
+        ),
+        may_take=all(leg.may_create for leg in legs),
     )
 
 

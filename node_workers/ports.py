@@ -115,7 +115,8 @@ class NotThereError(StorageError):
 class UnsuitableError(StorageError):
     """The machine can never do this as asked.
 
-    ``reason`` is too-few-disks, filesystem-too-small, or snapshot-lost for one that overflowed.
+    ``reason`` is too-few-disks, filesystem-too-small, snapshot-lost for one that overflowed, and
+    used-beside or not-still for volumes that could not be held still until the end.
     """
 
 
@@ -253,6 +254,7 @@ class StableDevice(msgspec.Struct, frozen=True, kw_only=True):
     node: str
     number: str
     suspended: bool = False
+    open: bool = False
 
 
 class BlockFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -40,6 +40,8 @@ _NOT_THERE = {
 _UNSUITABLE = {
     "too-few-disks": Refusal.TOO_FEW_DISKS,
     "snapshot-lost": Refusal.SNAPSHOT_LOST,
+    "used-beside": Refusal.USED_BESIDE,
+    "not-still": Refusal.NOT_STILL,
 }
 _CONTENTS = {
     ContentKind.BLANK: Content.BLANK,

@@ -18,8 +18,10 @@ from node_workers.lanes import Gates, Lane, Lanes, backoff_s
 from node_workers.observation import Observation
 from node_workers.outbox import Outbox
 from node_workers.plan import (
+    HaveReplica,
     Step,
     changed_pools,
+    companions,
     plan,
     pools_to_activate,
     restless_volumes,
@@ -130,6 +132,7 @@ class Worker:
 
         Raises whatever broke the worker's own memory: without it nothing may be done.
         """
+        await self._tending.resume("start:resume")
         await self._activate(pools_to_activate(self._state.wanted), "start:boot")
         jobs: list[asyncio.Task[None]] = [
             asyncio.create_task(self._scans.run(), name="scans"),
@@ -170,7 +173,8 @@ class Worker:
 
     def _on_news(self, keys: Iterable[str]) -> None:
         for key in keys:
-            self._lanes.kick(key)
+            for one in companions(key, self._state.wanted):
+                self._lanes.kick(one)
 
     async def _on_seen(self, seen: Observation, cause: str, unsure: AbstractSet[str]) -> None:
         await self._checkups.note(self._scans.paths())
@@ -230,7 +234,10 @@ class Worker:
 
     def _is_current(self, step: Step) -> bool:
         wanted = self._state.wanted.get(step.key)
-        return wanted is not None and wanted.origin == step.origin
+        if wanted is None or wanted.origin != step.origin:
+            return False
+        alone = not isinstance(step, HaveReplica) or not step.together
+        return alone or step_for(wanted, self._state.wanted) is not None
 
     async def _try(self, step: Step, lane: Lane) -> Trouble | None:
         cause = step.origin.cause

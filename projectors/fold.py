@@ -8,6 +8,7 @@ from projectors import audit
 from projectors.attaching import of_attachment
 from projectors.disks import disks
 from projectors.drift import drift
+from projectors.groups import groups, schedules
 from projectors.nodes import nodes
 from projectors.operations import operations
 from projectors.pools import pools
@@ -17,11 +18,13 @@ from projectors.rows import Altered, Changes, Rows, put
 from projectors.snapshots import of_snapshot_leg, snapshots
 from projectors.tables import (
     DISKS,
+    GROUPS,
     NODES,
     OPERATIONS,
     PARKED,
     POOLS,
     REPLICAS,
+    SCHEDULES,
     SNAPSHOTS,
     VOLUMES,
     Table,
@@ -35,9 +38,11 @@ from schemas.node import NODES as NODE
 from schemas.operation import OPERATIONS as OPERATION
 from schemas.pool import POOLS as POOL
 from schemas.replica import REPLICAS as REPLICA
+from schemas.schedule import SCHEDULES as SCHEDULE
 from schemas.snapshot import SNAPSHOTS as SNAPSHOT
 from schemas.views import ParkedRow, Row
 from schemas.volume import VOLUMES as VOLUME
+from schemas.volume_group import GROUPS as GROUP
 
 View = Callable[[Rows, Seen, Event], Changes]
 
@@ -49,6 +54,8 @@ _VIEWS: dict[str, tuple[View, ...]] = {
     REPLICA: (replicas, of_leg, of_snapshot_leg, operations),
     ATTACHMENT: (of_attachment, operations),
     SNAPSHOT: (snapshots, operations),
+    GROUP: (groups, operations),
+    SCHEDULE: (schedules, operations),
     OPERATION: (operations,),
 }
 _OWN: dict[str, Table[Row]] = {
@@ -58,6 +65,8 @@ _OWN: dict[str, Table[Row]] = {
     VOLUME: VOLUMES,
     REPLICA: REPLICAS,
     SNAPSHOT: SNAPSHOTS,
+    GROUP: GROUPS,
+    SCHEDULE: SCHEDULES,
     OPERATION: OPERATIONS,
 }
 _USED = frozenset({"nodes", "pools", "volumes", "snapshots", "claims"})

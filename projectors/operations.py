@@ -25,6 +25,7 @@ from schemas.replica import ReplicaTroubled
 from schemas.snapshot import SnapshotCreationBegan, SnapshotDeletionBegan, SnapshotRollbackBegan
 from schemas.views import OperationRow, OperationState
 from schemas.volume import VolumeDeletionBegan, VolumeGrowthBegan, VolumeProvisioningBegan
+from schemas.volume_group import GroupSnapshotBegan
 
 
 def operations(rows: Rows, seen: Seen, event: Event) -> Changes:
@@ -44,6 +45,7 @@ def operations(rows: Rows, seen: Seen, event: Event) -> Changes:
             | SnapshotCreationBegan()
             | SnapshotDeletionBegan()
             | SnapshotRollbackBegan()
+            | GroupSnapshotBegan()
         ):
             origin = OriginRow(actor=seen.commit.actor, at=seen.at)
             yield put(ORIGINS, event.operation, origin)

@@ -5,6 +5,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from schemas.disk import Health, Sighting
+from schemas.group_views import GroupRow, ScheduleRow
 from schemas.snapshot_view import SnapshotRow
 from schemas.units import Moment
 from schemas.views import (
@@ -26,7 +27,7 @@ R_co = TypeVar("R_co", bound=Row, covariant=True)
 
 # Part of what a database is compared with: raise it when a view computes something else from the
 # same events, and every database is made anew from the log.
-FOLD_VERSION = 2
+FOLD_VERSION = 3
 
 
 class ClaimRow(Row, frozen=True, kw_only=True):
@@ -120,7 +121,11 @@ REPLICAS = Table("replicas", ReplicaRow, ("volume", "node", "pool", "uid", "stat
 SNAPSHOTS = Table(
     "snapshots",
     SnapshotRow,
-    ("name", "uid", "volume", "state", "pool", "node", "operation"),
+    ("name", "uid", "volume", "state", "pool", "node", "operation", "schedule", "group"),
+)
+GROUPS = Table("groups", GroupRow, ("name", "state", "operation"))
+SCHEDULES = Table(
+    "schedules", ScheduleRow, ("name", "uid", "state", "volume", "group", "operation")
 )
 OPERATIONS = Table(
     "operations",
@@ -164,6 +169,8 @@ TABLES: tuple[Table[Row], ...] = (
     VOLUMES,
     REPLICAS,
     SNAPSHOTS,
+    GROUPS,
+    SCHEDULES,
     OPERATIONS,
     AUDIT,
     USAGE,

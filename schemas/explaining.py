@@ -14,6 +14,8 @@ _TITLES = {
     "V": "Volumes",
     "R": "Replicas",
     "S": "Snapshots",
+    "T": "Volume groups: volumes taken together",
+    "C": "Schedules: snapshots by the clock",
     "O": "Operations",
     "W": "What a node could not do",
 }

@@ -27,6 +27,7 @@ class OperationKind(StrEnum):
     SNAPSHOT_CREATE = "snapshot-create"
     SNAPSHOT_DELETE = "snapshot-delete"
     SNAPSHOT_ROLL_BACK = "snapshot-roll-back"
+    GROUP_SNAPSHOT = "group-snapshot"
 
 
 class Outcome(StrEnum):

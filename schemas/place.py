@@ -7,8 +7,10 @@ from schemas.node import NODES
 from schemas.operation import OPERATIONS
 from schemas.pool import POOLS
 from schemas.replica import REPLICAS
+from schemas.schedule import SCHEDULES
 from schemas.snapshot import SNAPSHOTS
 from schemas.volume import VOLUMES
+from schemas.volume_group import GROUPS
 
 CLUSTER = "-"
 _ID_FIELD = {
@@ -20,6 +22,8 @@ _ID_FIELD = {
     ATTACHMENTS: "volume",
     OPERATIONS: "operation",
     SNAPSHOTS: "snapshot",
+    GROUPS: "group",
+    SCHEDULES: "schedule",
 }
 _ON_A_NODE = frozenset({POOLS, REPLICAS, ATTACHMENTS})
 

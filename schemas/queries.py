@@ -10,6 +10,7 @@ from typing import Annotated, Generic, TypeVar
 import msgspec
 
 from schemas.answers import Refused
+from schemas.group_views import GroupRow, ScheduleRow
 from schemas.snapshot_view import SnapshotRow
 from schemas.views import (
     AuditRow,
@@ -90,6 +91,8 @@ ROWS: dict[str, type[Row]] = {
     "volume": VolumeRow,
     "replicas": ReplicaRow,
     "snapshots": SnapshotRow,
+    "groups": GroupRow,
+    "schedules": ScheduleRow,
     "operations": OperationRow,
     "operation": OperationRow,
     "audit": AuditRow,
@@ -104,7 +107,19 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "pools": ("name", "node", "state", "uid", "operation"),
     "volumes": ("name", "uid", "state", "layout", "filesystem", "pool", "node", "operation"),
     "volume": ("name",),
-    "snapshots": ("name", "uid", "volume", "state", "pool", "node", "operation"),
+    "snapshots": (
+        "name",
+        "uid",
+        "volume",
+        "state",
+        "pool",
+        "node",
+        "operation",
+        "schedule",
+        "group",
+    ),
+    "groups": ("name", "state", "operation"),
+    "schedules": ("name", "uid", "state", "volume", "group", "operation"),
     "replicas": ("volume", "node", "pool", "uid", "state", "operation"),
     "operations": ("id", "kind", "object", "state", "ended", "actor"),
     "operation": ("id",),

@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from schemas.refusals_of_groups import GROUPS_AND_SCHEDULES
+
 
 class Refusal(StrEnum):
     """A permanent code. ``hwbus explain CODE`` prints its meaning and what to do."""
@@ -75,6 +77,22 @@ class Refusal(StrEnum):
     GROWN_SINCE = "HW-S005"
     SNAPSHOT_MISSING = "HW-S006"
     NO_RESERVE = "HW-S007"
+    NOT_STILL = "HW-S009"
+
+    UNKNOWN_GROUP = "HW-T001"
+    GROUP_EXISTS = "HW-T002"
+    GROUP_BUSY = "HW-T003"
+    IN_OTHER_GROUP = "HW-T004"
+    NOT_IN_GROUP = "HW-T005"
+    GROUP_EMPTY = "HW-T006"
+    GROUP_SPREAD = "HW-T007"
+    GROUP_FULL = "HW-T008"
+    USED_BESIDE = "HW-T009"
+
+    UNKNOWN_SCHEDULE = "HW-C001"
+    SCHEDULE_EXISTS = "HW-C002"
+    SCHEDULE_UNCLEAR = "HW-C003"
+    KEEPS_NOTHING = "HW-C004"
 
     UNKNOWN_OPERATION = "HW-O001"
     OPERATION_ENDED = "HW-O002"
@@ -99,7 +117,8 @@ class Refusal(StrEnum):
         return _EXPLANATIONS[self][1]
 
 
-_EXPLANATIONS: dict[Refusal, tuple[str, str]] = {
+_EXPLANATIONS: dict[str, tuple[str, str]] = {
+    **GROUPS_AND_SCHEDULES,
     Refusal.MALFORMED: (
         "The message is not JSON, or a field is missing, unknown or out of its bounds.",
         "Compare it with the schema: hwbus api asyncapi.",

@@ -30,11 +30,18 @@ class SnapshotOf(msgspec.Struct, frozen=True, kw_only=True):
     uid: Id
 
 
+class Together(msgspec.Struct, frozen=True, kw_only=True):
+    """The snapshots of one instant: none of them is made unless all of them are wanted."""
+
+    instant: Id
+    snapshots: tuple[Name, ...]
+
+
 class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a leg shall be like. The logical volume is named like the volume, in ``pool``.
 
     The leg of a snapshot is named like the snapshot; ``size_bytes`` of a thick one is the room for
-    what changes in the volume.
+    what changes in the volume. ``together``: it is of the same instant as others.
     """
 
     uid: Id
@@ -44,6 +51,7 @@ class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     stripes: Stripes = 1
     filesystem: Filesystem = Filesystem.NONE
     snapshot_of: SnapshotOf | None = None
+    together: Together | None = None
 
 
 class CreateReplica(Request, frozen=True, kw_only=True, tag="replica.create.v1"):

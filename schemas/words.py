@@ -12,9 +12,11 @@ from schemas.node import NODES, NodeCommand, NodeEvent
 from schemas.operation import OPERATIONS, OperationCommand, OperationEvent
 from schemas.pool import POOLS, PoolCommand, PoolEvent
 from schemas.replica import REPLICAS, ReplicaCommand, ReplicaEvent
+from schemas.schedule import SCHEDULES, ScheduleCommand, ScheduleEvent
 from schemas.shrinking import ShrinkCommand, ShrinkEvent
 from schemas.snapshot import SNAPSHOTS, SnapshotCommand, SnapshotEvent
 from schemas.volume import VOLUMES, VolumeCommand, VolumeEvent
+from schemas.volume_group import GROUPS, GroupCommand, GroupEvent
 
 AnyCommand = (
     NodeCommand
@@ -27,6 +29,8 @@ AnyCommand = (
     | AttachmentCommand
     | OperationCommand
     | SnapshotCommand
+    | GroupCommand
+    | ScheduleCommand
 )
 AnyEvent = (
     NodeEvent
@@ -39,6 +43,8 @@ AnyEvent = (
     | AttachmentEvent
     | OperationEvent
     | SnapshotEvent
+    | GroupEvent
+    | ScheduleEvent
 )
 AnyCommit = Commit[AnyEvent]
 
@@ -51,6 +57,8 @@ COMMANDS: dict[str, tuple[type[Request | Report], ...]] = {
     ATTACHMENTS: get_args(AttachmentCommand),
     OPERATIONS: get_args(OperationCommand),
     SNAPSHOTS: get_args(SnapshotCommand),
+    GROUPS: get_args(GroupCommand),
+    SCHEDULES: get_args(ScheduleCommand),
 }
 EVENTS: dict[str, tuple[type[Event], ...]] = {
     NODES: get_args(NodeEvent),
@@ -61,6 +69,8 @@ EVENTS: dict[str, tuple[type[Event], ...]] = {
     ATTACHMENTS: get_args(AttachmentEvent),
     OPERATIONS: get_args(OperationEvent),
     SNAPSHOTS: get_args(SnapshotEvent),
+    GROUPS: get_args(GroupEvent),
+    SCHEDULES: get_args(ScheduleEvent),
 }
 KINDS = tuple(COMMANDS)
 ANSWERS = (Accepted, Refused, Undecided)

@@ -16,6 +16,7 @@ from aggregates.processes import (
     remove,
     shrink_pool,
     snapshot,
+    snapshot_group,
 )
 from aggregates.processes.process import Process
 from schemas.attaching import VolumeAttachingBegan, VolumeDetachingBegan, VolumeLimitingBegan
@@ -31,6 +32,7 @@ from schemas.volume import (
     VolumeProvisioningBegan,
     VolumeUndeletionBegan,
 )
+from schemas.volume_group import GroupSnapshotBegan
 
 _BEGINNINGS: dict[type[Event], Callable[[Any], Process]] = {
     VolumeProvisioningBegan: provision.begin,
@@ -49,6 +51,7 @@ _BEGINNINGS: dict[type[Event], Callable[[Any], Process]] = {
     SnapshotCreationBegan: snapshot.begin,
     SnapshotDeletionBegan: end_snapshot.begin_deletion,
     SnapshotRollbackBegan: end_snapshot.begin_rollback,
+    GroupSnapshotBegan: snapshot_group.begin,
 }
 
 

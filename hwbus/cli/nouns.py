@@ -44,6 +44,16 @@ SnapshotName = Annotated[
     str,
     Parameter(completer=names.snapshots, converter=_of("snapshot"), help="Name of a snapshot."),
 ]
+GroupName = Annotated[
+    str, Parameter(completer=names.groups, converter=_of("group"), help="Name of a volume group.")
+]
+ScheduleName = Annotated[
+    str,
+    Parameter(completer=names.schedules, converter=_of("schedule"), help="Name of a schedule."),
+]
+VolumeNames = Annotated[
+    str, Parameter(completer=names.volumes, converter=_of("volume"), help="Names of volumes.")
+]
 OperationId = Annotated[
     str,
     Parameter(completer=names.operations, converter=_of("operation"), help="Id of an operation."),
@@ -70,6 +80,26 @@ AtVolume = Annotated[
         converter=_of("volume"),
         n_tokens=1,
         help="The volume, by name.",
+    ),
+]
+AtGroup = Annotated[
+    str | None,
+    Parameter(
+        name="--group",
+        completer=names.groups,
+        converter=_of("group"),
+        n_tokens=1,
+        help="The volume group, by name.",
+    ),
+]
+AtSchedule = Annotated[
+    str | None,
+    Parameter(
+        name="--schedule",
+        completer=names.schedules,
+        converter=_of("schedule"),
+        n_tokens=1,
+        help="The schedule that took it, by name.",
     ),
 ]
 DiskIds = Annotated[

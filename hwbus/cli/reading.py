@@ -19,6 +19,8 @@ NAME_FIELDS = {
     "pools": "name",
     "volumes": "name",
     "snapshots": "name",
+    "groups": "name",
+    "schedules": "name",
     "operations": "id",
 }
 

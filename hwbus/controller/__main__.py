@@ -21,6 +21,7 @@ from hwbus.controller.counter import Counter
 from hwbus.controller.figures import Figures
 from hwbus.controller.holds import Holds
 from hwbus.controller.http import application, serving
+from hwbus.controller.schedules import Schedules
 from hwbus.controller.storage import StorageDomain, StorageScript
 from hwbus.controller.watch import Watch
 from hwbus.desk import CommandDesk, taking_in_the_past
@@ -48,7 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ControlPlane:
-    """Desk, driver, views, watch and holds on one set of wires."""
+    """Desk, driver, views, watch, holds and schedules on one set of wires."""
 
     def __init__(self, wires: Wires, projector: Projector) -> None:
         clock, self._mint = SystemClock(), Mint()
@@ -68,6 +69,7 @@ class ControlPlane:
         )
         self.watch = Watch(self.desk, self.domain.world, wires.bus, clock)
         self.holds = Holds(self.desk, self.domain.world, clock, self._mint)
+        self.schedules = Schedules(self.desk, self.domain.world, clock, self._mint)
         self.counter = Counter(self.desk, wires.bus, wires.inbox(), wires.outlet, clock)
         self._caught_up = asyncio.Event()
         self._open = False
@@ -97,10 +99,12 @@ class ControlPlane:
         self.driver.go_live()
         watcher = asyncio.create_task(self.watch.run())
         keeper = asyncio.create_task(self.holds.run())
+        clockwork = asyncio.create_task(self.schedules.run())
         stopping = asyncio.create_task(stop.wait())
         gone = asyncio.create_task(self._wires.until_gone())
         async with self.counter.open(version("hwbus")) as queue:
-            tasks: set[asyncio.Task[Any]] = {follower, watcher, keeper, stopping, gone, queue}
+            tasks: set[asyncio.Task[Any]] = {follower, watcher, keeper, clockwork}
+            tasks |= {stopping, gone, queue}
             self._open = True
             _LOG.info("serving", position=self.desk.position, open=self.driver.open_operations)
             try:

@@ -13,10 +13,16 @@ from schemas.answers import Refused
 from schemas.grammar import Event, Message
 from schemas.operation import ReportExpired, ReportStepRefused
 from schemas.place import place_of
+from schemas.schedule import CreateSchedule
+from schemas.snapshot import PrepareSnapshot
 from schemas.words import command_for
 
 _DEADLINE = "deadline_s"
-NAMES = frozenset({"node", "disk", "disks", "pool", "volume", "snapshot"})
+NAMES = frozenset(
+    {"node", "disk", "disks", "pool", "volume", "volumes", "snapshot", "group", "schedule"}
+)
+# They begin nothing that has a deadline of its own, but make something that has an identity.
+_MAKE = (CreateSchedule, PrepareSnapshot)
 
 
 class StorageDomain:
@@ -37,7 +43,7 @@ class StorageDomain:
         self, command: Message, *, at: datetime, mint: Callable[[], str]
     ) -> tuple[Event, ...] | Refused:
         """Decide; identities are made for what has a deadline, for only that begins something."""
-        fresh = _DEADLINE in command.__struct_fields__
+        fresh = _DEADLINE in command.__struct_fields__ or isinstance(command, _MAKE)
         facts = Facts(
             at=at,
             operation=mint() if fresh else "",
@@ -87,7 +93,7 @@ class StorageScript:
 
     def follows(self, events: Sequence[Event]) -> Sequence[Message]:
         """Return the reports that follow from one commit."""
-        return settlements.follows(events)
+        return settlements.follows(events, self._world)
 
     def owed(self) -> Sequence[Message]:
         """Return the reports that commits of the past still owe."""

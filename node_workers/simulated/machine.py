@@ -28,6 +28,7 @@ from node_workers.simulated.model import (
 )
 from node_workers.simulated.moving_tools import MovingTools
 from node_workers.simulated.report import full_report
+from node_workers.simulated.stillness_tools import StillnessTools
 
 _STATE_FILE = "machine.json"
 _DISK_LETTERS = "bcdefghijklmnopqrstuvwxyz"
@@ -57,6 +58,7 @@ class SimulatedMachine:
         self._blocks = BlockTools(state)
         self._moving = MovingTools(state)
         self._mappings = MappingTools(state)
+        self._stillness = StillnessTools(state, self._lvm.commands, self._mappings.commands["sh"])
 
     @classmethod
     def with_disks(cls, name: str, sizes_bytes: Sequence[int]) -> Self:
@@ -88,6 +90,7 @@ class SimulatedMachine:
             **self._blocks.commands,
             **self._mappings.commands,
             **self._moving.commands,
+            **self._stillness.commands,
         }
         tool, rest = argv[0], argv[1:]
         before = copy.deepcopy(self.state.contents) if torn else {}

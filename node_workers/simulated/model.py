@@ -130,7 +130,10 @@ class Vg(msgspec.Struct, kw_only=True):
 
 
 class Mapped(msgspec.Struct, kw_only=True):
-    """A dm-linear device over all of the logical volume ``below`` (a uuid)."""
+    """A dm-linear device over all of the logical volume ``below`` (a uuid).
+
+    ``frozen``: somebody has frozen the filesystem on it, so that it cannot be suspended.
+    """
 
     name: str
     uuid: str
@@ -140,6 +143,7 @@ class Mapped(msgspec.Struct, kw_only=True):
     loaded_sectors: int = 0
     read_only: bool = False
     suspended: bool = False
+    frozen: bool = False
     held_open: bool = False
 
     @property
@@ -167,6 +171,7 @@ class State(msgspec.Struct, kw_only=True):
     """Everything about one machine. ``contents`` lies where the extents lie, not on volumes.
 
     So a volume made on extents that another left behind finds what was not wiped, as in life.
+    ``let_go``: LVM is so slow that devices do not stand still until it is done.
     """
 
     machine: str
@@ -178,6 +183,7 @@ class State(msgspec.Struct, kw_only=True):
     mapped: list[Mapped] = []
     links: dict[str, str] = {}
     cgroups: dict[str, Cgroup] = {}
+    let_go: bool = False
     counter: int = 0
 
     def fresh_uuid(self) -> str:

@@ -12,6 +12,7 @@ from aggregates.world import World
 from hwbus.asking import Asked
 from hwbus.codec import commit_codec
 from hwbus.controller.holds import Holds
+from hwbus.controller.schedules import Schedules
 from hwbus.controller.storage import StorageDomain, StorageScript
 from hwbus.desk import CommandDesk
 from hwbus.driver import Driver
@@ -104,17 +105,21 @@ class Stage:
         await caught_up.wait()
         driver.go_live()
         self.desk, self.world = desk, domain.world
-        holds = asyncio.create_task(Holds(desk, domain.world, self.clock, self.mint).run())
+        loops = [
+            asyncio.create_task(loop(desk, domain.world, self.clock, self.mint).run())
+            for loop in (Holds, Schedules)
+        ]
         try:
             yield driver
-            if holds.done():
-                holds.result()
+            for task in loops:
+                if task.done():
+                    task.result()
         finally:
             self.desk = None
             await driver.close()
-            for task in (follower, holds):
+            for task in (follower, *loops):
                 task.cancel()
-            await asyncio.gather(follower, holds, return_exceptions=True)
+            await asyncio.gather(follower, *loops, return_exceptions=True)
 
     async def say(
         self, command: Message, *, id_: str = "", correlation: str = "", actor: str = "tester"

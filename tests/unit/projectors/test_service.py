@@ -46,7 +46,8 @@ def _busy() -> Story:
     story = Story().node().disk("d1").pool(size=100 * GIB)
     for number, name in enumerate(("a", "b", "c", "d", "e"), 1):
         story.volume(name, number)
-    return story.snapshot("s", 9, "a", 1)
+    story.snapshot("s", 9, "a", 1).group("g", ("a", 1))
+    return story.schedule("hourly", 10, "a")
 
 
 class _Asked:
