@@ -38,6 +38,9 @@ class Schedules:
     beside us, takes nothing twice. While a volume is busy or its node not heard, a run waits for
     ``PATIENCE_S``, but never for more than half of the time to the next; then it is asked for all
     the same, so that the log says why nothing was taken.
+
+    One thing at a time is begun for each volume: it is locked a little later, and what was begun
+    meanwhile would fail then.
     """
 
     def __init__(
@@ -57,28 +60,39 @@ class Schedules:
 
     async def look(self) -> None:
         """Ask for what is due now, and for the end of what is not to be kept."""
-        now = self._clock.now()
         active = [(n, s) for n, s in self._world.schedules.items() if not s.paused]
+        if not active:
+            return
+        now, busy = self._clock.now(), self._busy()
         for name, schedule in active:
             found = due(schedule, now)
-            if found is not None and not self._waits(schedule, found, now):
+            if found is not None and not self._waits(schedule, found, now, busy):
                 await self._take(name, schedule, found)
-        mine = self._mine() if active else {}
+                busy.update(self._volumes(schedule))
+        mine = self._mine()
         known = {
             one.uid for dues in mine.values() for parts in dues.values() for one in parts.values()
         }
         self._asked = {uid: at for uid, at in self._asked.items() if uid in known}
         for name, schedule in active:
             for snapshot, one in self._too_many(schedule, mine.get(schedule.uid, {})):
-                if self._may_delete(one, now):
+                if one.volume not in busy and self._may_delete(one, now):
                     await self._delete(name, snapshot, one, now)
+                    busy.add(one.volume)
 
-    def _waits(self, schedule: Schedule, found: Due, now: datetime) -> bool:
+    def _busy(self) -> set[str]:
+        """Return the volumes that something is being done with, or is about to be."""
+        world = self._world
+        busy = {name for name, volume in world.volumes.items() if volume.operation}
+        busy |= {one.volume for one in world.snapshots.values() if one.operation}
+        return busy.union(*(group.members for group in world.groups.values() if group.operation))
+
+    def _waits(self, schedule: Schedule, found: Due, now: datetime, busy: set[str]) -> bool:
         patience_s = min(PATIENCE_S, schedule.rhythm.every_s / 2)
         if now - found.at >= timedelta(seconds=patience_s):
             return False
         return any(
-            volume.operation or unheard(self._world.nodes.get(volume.node), volume.node) is not None
+            name in busy or unheard(self._world.nodes.get(volume.node), volume.node) is not None
             for name in self._volumes(schedule)
             if (volume := self._world.volumes.get(name)) is not None
             and volume.phase is not VolumePhase.HELD
@@ -137,9 +151,7 @@ class Schedules:
         asked = self._asked.get(one.uid)
         if one.operation or (asked and now - asked < timedelta(seconds=AGAIN_AFTER_S)):
             return False
-        volume = self._world.volumes.get(one.volume)
-        busy = volume is not None and volume.operation
-        return not busy and unheard(self._world.nodes.get(one.node), one.node) is None
+        return unheard(self._world.nodes.get(one.node), one.node) is None
 
     async def _delete(self, name: str, snapshot: str, one: Snapshot, now: datetime) -> None:
         command = DeleteSnapshot(snapshot=snapshot, uid=one.uid)

@@ -340,6 +340,7 @@ def _at_rest(world: World) -> bool:
         *world.pools.values(),
         *world.volumes.values(),
         *world.snapshots.values(),
+        *world.groups.values(),
     )
     begun = any(getattr(thing, "operation", "") for thing in objects)
     return not begun and all(o.outcome is not None for o in world.operations.values())
