@@ -31,6 +31,7 @@ class MappingTools:
             "create": self._create,
             "load": self._load,
             "resume": self._resume,
+            "suspend": self._suspend,
             "remove": self._remove,
         }
 
@@ -86,6 +87,10 @@ class MappingTools:
         found = self._mapped(read_arguments(argv, flags=frozenset()).word())
         found.sectors = found.loaded_sectors or found.sectors
         found.loaded_sectors, found.suspended = 0, False
+        return ""
+
+    def _suspend(self, argv: Sequence[str]) -> str:
+        self._mapped(read_arguments(argv, flags=frozenset()).word()).suspended = True
         return ""
 
     def _remove(self, argv: Sequence[str]) -> str:

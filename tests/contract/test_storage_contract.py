@@ -10,6 +10,7 @@ from node_workers.simulated.runner import SimulatedRunner
 from tests.support.attachment_contract import AttachmentContract
 from tests.support.clock import ManualClock
 from tests.support.hold_contract import HoldContract
+from tests.support.instant_contract import InstantContract
 from tests.support.pool_contract import PoolContract
 from tests.support.snapshot_contract import SnapshotContract
 from tests.support.storage_bench import (
@@ -88,7 +89,12 @@ class SimulatedBench:
 
 
 class TestStorageOnASimulatedMachine(
-    PoolContract, VolumeContract, HoldContract, AttachmentContract, SnapshotContract
+    PoolContract,
+    VolumeContract,
+    HoldContract,
+    AttachmentContract,
+    SnapshotContract,
+    InstantContract,
 ):
     @pytest.fixture
     def play(self) -> Play:

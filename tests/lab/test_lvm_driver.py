@@ -20,6 +20,7 @@ from tests.lab.conftest import LabFactory
 from tests.support.attachment_contract import AttachmentContract
 from tests.support.clock import NOON
 from tests.support.hold_contract import HoldContract
+from tests.support.instant_contract import InstantContract
 from tests.support.pool_contract import PoolContract
 from tests.support.snapshot_contract import SnapshotContract, snapshot
 from tests.support.storage_bench import (
@@ -203,7 +204,12 @@ def bench(machine: LabBench) -> LabBench:
 
 
 class TestStorageOnARealKernel(
-    PoolContract, VolumeContract, HoldContract, AttachmentContract, SnapshotContract
+    PoolContract,
+    VolumeContract,
+    HoldContract,
+    AttachmentContract,
+    SnapshotContract,
+    InstantContract,
 ):
     @pytest.fixture
     def play(self, bench: LabBench) -> Play:

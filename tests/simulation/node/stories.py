@@ -37,6 +37,7 @@ from schemas.replica import (
     ReplicaSpec,
     ReplicaWanted,
     SnapshotOf,
+    Together,
 )
 from schemas.shrinking import PoolShrinkAbandoned, PoolShrinkBegan, PoolShrinkWanted
 from schemas.volume import Filesystem, Layout
@@ -228,6 +229,17 @@ def hold(name: str = "pg") -> Wish:
 
 def take(name: str = "s1", of: str = "pg", mib: int = 40, **more: Any) -> Wish:
     return provision(name, mib, snapshot_of=SnapshotOf(volume=of, uid=uid(of)), **more)
+
+
+def take_together(*pairs: tuple[str, str], mib: int = 40, **more: Any) -> Wish:
+    """Wish for a snapshot (name, volume) of each of several volumes, all of one instant."""
+    together = Together(instant=OP, snapshots=tuple(name for name, _ in pairs))
+
+    async def wish(node: Node) -> None:
+        for name, of in pairs:
+            await take(name, of, mib, together=together, **more)(node)
+
+    return wish
 
 
 def roll_back(name: str = "s1") -> Wish:

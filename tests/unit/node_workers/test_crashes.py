@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,6 +75,12 @@ def snapshot(name: str = "s1", *, thin: bool = False) -> SnapshotSpec:
 def taken(name: str = "s1", *, thin: bool = False) -> Step:
     wanted = snapshot(name, thin=thin)
     return lambda storage, _: storage.ensure_snapshot(UID, wanted, cause=CAUSE)
+
+
+def taken_together(storage: LvmStorage, _: list[PoolDisk]) -> Awaitable[object]:
+    other = msgspec.structs.replace(snapshot("s2"), volume="v2", volume_uid="uid-v2")
+    wishes = [(UID, snapshot()), (UID, other)]
+    return storage.ensure_snapshots(wishes, may_take=True, cause=CAUSE)
 
 
 def rolled_back(*, thin: bool = False) -> Step:
@@ -176,6 +183,17 @@ CASES: dict[str, tuple[list[Step | Write], Step]] = {
     "take a thin snapshot": (
         [pool(2), KEPT, thin_pool(200), made(volume("v1", **THIN)), Write("now")],
         taken(thin=True),
+    ),
+    "take a snapshot of an attached volume": (
+        [pool(2), KEPT, made(volume("v1", **EXT4)), attached(IN_USE), Write("now")],
+        taken(),
+    ),
+    "take snapshots at one instant": (
+        [
+            *(pool(2), KEPT, made(volume("v1", **EXT4)), made(volume("v2", 40))),
+            *(attached(IN_USE), Write("now")),
+        ],
+        taken_together,
     ),
     "remove a snapshot": ([pool(2), KEPT, made(volume("v1", **EXT4)), taken()], removed("s1")),
     "roll back": (
