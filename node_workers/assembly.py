@@ -12,7 +12,7 @@ from node_workers.keeping import KeepingRunner
 from node_workers.lvm import LvmStorage
 from node_workers.observation import Observation
 from node_workers.outbox import Outbox
-from node_workers.ports import Runner, Sysfs
+from node_workers.ports import Execution, Runner, Sysfs
 from node_workers.presence import Presence, probe
 from node_workers.scans import Rhythm
 from node_workers.state import State
@@ -32,7 +32,8 @@ SIMULATED = (
 class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where a worker works: the node, how it is reached, and the machine under it.
 
-    ``capabilities`` None: the machine's tools are asked.
+    ``capabilities`` None: the machine's tools are asked. ``earlier`` are tools that ran before
+    there was a worker, to be recorded by it.
     """
 
     node: str
@@ -41,6 +42,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     address: str = ""
     zone: str = ""
     capabilities: tuple[Capability, ...] | None = None
+    earlier: tuple[Execution, ...] = ()
 
 
 async def assemble(
@@ -57,6 +59,8 @@ async def assemble(
     outbox = await _outbox(place, store, kept, clock=clock, rng=rng, figures=figures)
     state = State(kept, store, outbox, node=place.node, clock=clock, figures=figures)
     runner = KeepingRunner(place.runner, outbox.keep, node=place.node, clock=clock, figures=figures)
+    for execution in place.earlier:
+        await runner.record(execution)
     capabilities = place.capabilities if place.capabilities is not None else await probe(runner)
 
     rhythm = rhythm or Rhythm()

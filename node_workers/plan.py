@@ -87,6 +87,12 @@ class HaveReplica(Step, frozen=True, kw_only=True):
     together: tuple[Leg, ...] = ()
     may_take: bool = True
 
+    @property
+    def instant(self) -> str:
+        """What all snapshots of its instant have in common; empty for one of its own."""
+        together = self.spec.together
+        return together.instant if self.together and together is not None else ""
+
 
 class HaveReplicaHeld(Step, frozen=True, kw_only=True):
     """The logical volume shall stay as it is, if it is there, and nobody shall use it."""

@@ -32,6 +32,7 @@ first() {
     shift "$rest"
     "$@"
 }
+trap '' PIPE  # nobody may be there to read what LVM says; it must not die of that
 trap 'thaw; exit 143' HUP INT TERM
 if [ -n "$devices" ]; then
     setsid sh -c 'sleep "$1"; shift; for d; do dmsetup resume "$d" & done; wait' \

@@ -43,6 +43,7 @@ from schemas.refusals import Refusal
 
 _LOG = structlog.get_logger("node_workers.worker")
 _BECAUSE_CHARACTERS_MAX = 1000
+_HOPELESS_MAX = 64
 FINISH_S = 20.0
 
 
@@ -87,6 +88,8 @@ class Worker:
             figures=figures,
         )
         self._told_facts: dict[str, PoolFacts] = {}
+        # Instants that are not to be had: who comes second does not hold everything still again.
+        self._hopeless: dict[str, Trouble] = {}
 
     def _looking(self, observe: Callable[[str], Awaitable[Observation]], rhythm: Rhythm) -> Scans:
         return Scans(
@@ -244,6 +247,9 @@ class Worker:
         async with self._gates.of(step.group).enter(alone=step.alone):
             if not self._is_current(step):
                 return None
+            instant = step.instant if isinstance(step, HaveReplica) else ""
+            if instant in self._hopeless:
+                return self._hopeless[instant]
             CORRELATION.set(step.origin.correlation)
             about = {"hwbus.object": step.key, "hwbus.node": self._node, "hwbus.cause": cause}
             with remote_span(f"ensure {step.key}", step.origin.traceparent, about):
@@ -252,7 +258,7 @@ class Worker:
                 except StorageError as error:
                     _LOG.warning("trouble", key=step.key, cause=cause, because=error.sentence)
                     self._figures.count("troubles_total")
-                    return trouble_of(error)
+                    return self._note_hopeless(instant, trouble_of(error))
                 except Exception as error:  # noqa: BLE001 -- told to whoever waits
                     # A fault of ours must not stop the other lanes; and whoever waits must know.
                     _LOG.exception("a step broke", key=step.key, cause=cause)
@@ -267,6 +273,13 @@ class Worker:
         if step.alone:
             self._scans.hint()
         return None
+
+    def _note_hopeless(self, instant: str, trouble: Trouble) -> Trouble:
+        if instant and trouble.permanent:
+            self._hopeless[instant] = trouble
+            while len(self._hopeless) > _HOPELESS_MAX:
+                del self._hopeless[next(iter(self._hopeless))]
+        return trouble
 
     async def _ensure(self, step: Step, lane: Lane, cause: str) -> Report | None:
         """Ensure *step*; a long one is broken off when it is wanted no more, or we are to end."""
