@@ -58,9 +58,7 @@ async def assemble(
     kept = await store.load()
     outbox = await _outbox(place, store, kept, clock=clock, rng=rng, figures=figures)
     state = State(kept, store, outbox, node=place.node, clock=clock, figures=figures)
-    runner = KeepingRunner(place.runner, outbox.keep, node=place.node, clock=clock, figures=figures)
-    for execution in place.earlier:
-        await runner.record(execution)
+    runner = await _runner(place, outbox, clock, figures)
     capabilities = place.capabilities if place.capabilities is not None else await probe(runner)
 
     rhythm = rhythm or Rhythm()
@@ -93,6 +91,13 @@ async def assemble(
         figures=figures,
         rhythm=rhythm,
     )
+
+
+async def _runner(place: Place, outbox: Outbox, clock: Clock, figures: Figures) -> KeepingRunner:
+    runner = KeepingRunner(place.runner, outbox.keep, node=place.node, clock=clock, figures=figures)
+    for execution in place.earlier:
+        await runner.record(execution)
+    return runner
 
 
 async def _outbox(
