@@ -1,6 +1,5 @@
 """Groups and schedules on real kernels: one instant for all, and nothing stands still for ever."""
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -201,8 +200,8 @@ async def everybody_dies(shop: Shop) -> None:
     await shop.house.until(shop.stands_still, 20, what="both stand still")
     await shop.house.lab.service_kill("worker", shop.node)
     everybody = f"pkill -9 -f '[h]wbus 10 hwbus:{shop.a}'; pkill -9 -f '[s]leep (10|20)'"
-    await shop.sh(f"{QUICK}; {everybody}")
-    await asyncio.sleep(0.5)
+    gone = f"while pgrep -f '[h]wbus 10 hwbus:{shop.a}'; do sleep 0.05; done"
+    await shop.sh(f"{QUICK}; {everybody}; {gone}")
     assert await shop.stands_still()
     await shop.house.lab.service_start("worker", shop.node)
     took_s = await shop.moves_on()
