@@ -1,5 +1,6 @@
 """Groups and schedules on real kernels: one instant for all, and nothing stands still for ever."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -99,6 +100,11 @@ class Shop:
     async def stands_still(self) -> bool:
         return await self.sh(STILL.format(a=self.a, b=self.b)) == "Suspended Suspended"
 
+    async def _give_back(self, volume: str) -> None:
+        for row in await self.house.rows("snapshots", volume=volume):
+            await self.house.done(DeleteSnapshot(snapshot=row["name"]))
+        await self.house.done(DetachVolume(volume=volume))
+
     async def clear(self) -> None:
         """Stop the writer, of which nothing is lost, and take everything away."""
         assert self.disk is not None
@@ -109,10 +115,8 @@ class Shop:
         assert said == "", said
         last = await self.written()
         assert await self.numbers(self.a, self.b) == (last, last)
-        for row in await self.house.rows("snapshots", pool=self.pool):
-            await self.house.done(DeleteSnapshot(snapshot=row["name"]))
-        for row in await self.house.rows("volumes", pool=self.pool):
-            await self.house.done(DetachVolume(volume=row["name"]))
+        volumes = [row["name"] for row in await self.house.rows("volumes", pool=self.pool)]
+        await asyncio.gather(*(self._give_back(volume) for volume in volumes))
         await self.house.say(RemoveGroup(group=self.group))
         await self.house.settled(self.pool, self.node)
         await self.house.clear(self.pool, self.node, self.disk)
