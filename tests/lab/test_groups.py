@@ -151,6 +151,7 @@ async def one_after_another(shop: Shop) -> None:
     assert first - second < 0
 
 
+@pytest.mark.slow
 def test_a_group_is_kept_at_one_instant_while_it_is_written_to(play: Play, unique: Unique) -> None:
     async def scene(house: House) -> None:
         shop, files = Shop(house, "n1", unique), unique("files")
@@ -170,6 +171,7 @@ def test_a_group_is_kept_at_one_instant_while_it_is_written_to(play: Play, uniqu
     play(scene)
 
 
+@pytest.mark.slow
 def test_volumes_go_on_whoever_dies_while_they_stand_still(play: Play, unique: Unique) -> None:
     async def scene(house: House) -> None:
         shop = Shop(house, "n2", unique)
@@ -233,6 +235,7 @@ async def lvm_hangs(shop: Shop) -> None:
     assert name not in await shop.sh(f"lvs {shop.pool}")
 
 
+@pytest.mark.slow
 def test_a_schedule_takes_and_lets_go_by_the_clock(play: Play, unique: Unique) -> None:
     async def scene(house: House) -> None:
         pool, volume, name = unique("pool"), unique("volume"), unique("often")
