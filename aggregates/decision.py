@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from aggregates.policy import Policy
     from aggregates.pool import Pool
     from aggregates.replica import Replica
+    from aggregates.schedule import Schedule
     from aggregates.snapshot import Snapshot
     from aggregates.volume import Volume
+    from aggregates.volume_group import VolumeGroup
 
 E = TypeVar("E", bound=Event)
 Decision = tuple[E, ...] | Refused
@@ -58,6 +60,16 @@ class World(Protocol):
     @property
     def snapshots(self) -> "Mapping[str, Snapshot]":
         """All snapshots by name."""
+        ...
+
+    @property
+    def groups(self) -> "Mapping[str, VolumeGroup]":
+        """All volume groups by name."""
+        ...
+
+    @property
+    def schedules(self) -> "Mapping[str, Schedule]":
+        """All schedules by name."""
         ...
 
     @property

@@ -24,10 +24,12 @@ from schemas.growing import (
 from schemas.pool import Reserve
 from schemas.refusals import Refusal
 from schemas.replica import Consistency
+from schemas.rhythm import BySchedule
 from schemas.snapshot import (
     ConcludeSnapshot,
     CreateSnapshot,
     DeleteSnapshot,
+    PrepareSnapshot,
     ReadSnapshot,
     ReportSnapshotFill,
     ReportSnapshotLegRemoved,
@@ -44,6 +46,7 @@ from schemas.snapshot import (
     SnapshotFailed,
     SnapshotFilled,
     SnapshotGone,
+    SnapshotPrepared,
     SnapshotReadingBegan,
     SnapshotReadingEnded,
     SnapshotRollbackBegan,
@@ -70,8 +73,9 @@ class SnapshotPhase(StrEnum):
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """One snapshot; ``size_bytes`` is how large its volume was, ``lost`` why it is of no use.
 
-    ``readers`` are the operations that copy it, ``of_operation`` the one it is taken for.
-    ``reserve_bytes`` is what a thick one has for what changes, as LVM counts.
+    ``readers`` are the operations that copy it, ``of_operation`` the one it is taken for, ``by``
+    the schedule that took it. ``reserve_bytes`` is what a thick one has for what changes, as LVM
+    counts.
     """
 
     phase: SnapshotPhase = SnapshotPhase.ABSENT
@@ -89,6 +93,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     readers: frozenset[str] = frozenset()
     of_operation: str = ""
     header_bytes: int = 0
+    by: BySchedule | None = None
 
 
 def decide(
@@ -98,6 +103,8 @@ def decide(
     match command:
         case CreateSnapshot():
             return _create(snapshot, command, facts)
+        case PrepareSnapshot():
+            return _prepare(snapshot, command, facts)
         case DeleteSnapshot():
             return _unready(snapshot, command, facts) or _delete(snapshot, command, facts)
         case RollBackSnapshot():
@@ -135,13 +142,12 @@ def _create(snapshot: Snapshot, command: CreateSnapshot, facts: Facts) -> Decisi
         return refuse(Refusal.REPLICA_BUSY, left)
     if volume.phase is VolumePhase.HELD:
         return refuse(Refusal.VOLUME_HELD, f"{command.volume} is deleted, and held")
-    no = _busy(volume, command.volume) or unheard(facts.world.nodes.get(volume.node), volume.node)
+    no = busy(volume, command.volume) or unheard(facts.world.nodes.get(volume.node), volume.node)
     if no is not None:
         return no
     thin = volume.layout is Layout.THIN
     if thin and command.reserve_bytes is not None:
         return refuse(Refusal.NO_RESERVE, f"{command.volume} is thin")
-    reserve_bytes = 0 if thin else _reserve_bytes(volume, command.reserve_bytes)
     began = SnapshotCreationBegan(
         snapshot=name,
         uid=facts.uid,
@@ -152,15 +158,30 @@ def _create(snapshot: Snapshot, command: CreateSnapshot, facts: Facts) -> Decisi
         node=volume.node,
         pool=volume.pool,
         size_bytes=volume.size_bytes,
-        reserve_bytes=reserve_bytes,
+        reserve_bytes=reserve_of(volume, command.reserve_bytes),
         layout=volume.layout,
         of_operation=command.operation,
         header_bytes=volume.header_bytes,
+        by=command.by,
     )
     return _no_room(began, facts) or (began,)
 
 
-def _reserve_bytes(volume: Volume, asked: int | None) -> int:
+def _prepare(snapshot: Snapshot, command: PrepareSnapshot, facts: Facts) -> Decision[SnapshotEvent]:
+    name = command.snapshot
+    if snapshot.phase is not SnapshotPhase.ABSENT:
+        there = f"there is a snapshot {name} ({snapshot.phase.value})"
+        return refuse(Refusal.SNAPSHOT_EXISTS, there)
+    if name in facts.world.volumes:
+        return refuse(Refusal.VOLUME_EXISTS, f"there is a volume {name}")
+    about = {field: getattr(command, field) for field in command.__struct_fields__}
+    return (SnapshotPrepared(uid=facts.uid, **about),)
+
+
+def reserve_of(volume: Volume, asked: int | None) -> int:
+    """Return the room for what changes; a thin snapshot shares, and has none."""
+    if volume.layout is Layout.THIN:
+        return 0
     leg_bytes = volume.size_bytes + volume.header_bytes
     most = snapshot_growth.most_bytes(leg_bytes)
     return min(asked or -(-leg_bytes // _RESERVE_SHARE), most)
@@ -188,7 +209,8 @@ def room_for(began: SnapshotCreationBegan) -> Reserve:
     )
 
 
-def _busy(volume: Volume, name: str) -> Refused | None:
+def busy(volume: Volume, name: str) -> Refused | None:
+    """Return why nothing can be begun with the volume now."""
     if not volume.operation:
         return None
     running = f"operation {volume.operation} ({volume.phase.value}) runs on {name}"
@@ -201,6 +223,8 @@ def _unready(
     name = command.snapshot
     if snapshot.phase is SnapshotPhase.ABSENT:
         return refuse(Refusal.UNKNOWN_SNAPSHOT, f"there is no snapshot {name}")
+    if isinstance(command, DeleteSnapshot) and command.uid not in {None, snapshot.uid}:
+        return refuse(Refusal.UNKNOWN_SNAPSHOT, f"that snapshot {name} is no more")
     if snapshot.operation:
         running = f"operation {snapshot.operation} ({snapshot.phase.value}) runs on {name}"
         return refuse(Refusal.SNAPSHOT_BUSY, running)
@@ -208,7 +232,7 @@ def _unready(
         readers = ", ".join(sorted(snapshot.readers))
         return refuse(Refusal.SNAPSHOT_BUSY, f"{name} is being copied by operation {readers}")
     volume = facts.world.volumes.get(snapshot.volume)
-    no = None if volume is None else _busy(volume, snapshot.volume)
+    no = None if volume is None else busy(volume, snapshot.volume)
     return no or unheard(facts.world.nodes.get(snapshot.node), snapshot.node)
 
 
@@ -377,7 +401,7 @@ def _note_fill(snapshot: Snapshot, report: ReportSnapshotFill) -> Decision[Snaps
 def evolve(snapshot: Snapshot, event: SnapshotEvent | SnapshotGrowthEvent) -> Snapshot:
     """Apply what happened. Never refuses: the past cannot be wrong."""
     match event:
-        case SnapshotCreationBegan():
+        case SnapshotCreationBegan() | SnapshotPrepared():
             return _creating(event)
         case SnapshotCreated():
             reserve_bytes = event.reserve_bytes
@@ -415,7 +439,8 @@ def _grown(snapshot: Snapshot, event: SnapshotGrowthEvent) -> Snapshot:
     return replace(ready, reserve_bytes=event.reserve_bytes, fill_percent=0)
 
 
-def _creating(event: SnapshotCreationBegan) -> Snapshot:
+def _creating(event: SnapshotCreationBegan | SnapshotPrepared) -> Snapshot:
+    larger = event.of_operation if isinstance(event, SnapshotCreationBegan) else None
     return Snapshot(
         phase=SnapshotPhase.CREATING,
         uid=event.uid,
@@ -426,6 +451,7 @@ def _creating(event: SnapshotCreationBegan) -> Snapshot:
         pool=event.pool,
         size_bytes=event.size_bytes,
         layout=event.layout,
-        of_operation=event.of_operation or "",
+        of_operation=larger or "",
         header_bytes=event.header_bytes,
+        by=event.by,
     )

@@ -13,8 +13,10 @@ from aggregates import (
     pool,
     pool_past,
     replica,
+    schedule,
     snapshot,
     volume,
+    volume_group,
     volume_past,
 )
 from aggregates.decision import Facts
@@ -82,6 +84,7 @@ class World:
         snapshots: Table[str, snapshot.Snapshot] = Table(
             snapshot.Snapshot(), snapshot.decide, snapshot.evolve
         )
+        groups, schedules = _groups_and_schedules()
         operations: Table[str, operation.Operation] = Table(
             operation.Operation(), operation.decide, operation.evolve
         )
@@ -93,6 +96,8 @@ class World:
         self.replicas = replicas.rows
         self.attachments = attachments.rows
         self.snapshots = snapshots.rows
+        self.groups = groups.rows
+        self.schedules = schedules.rows
         self.operations = operations.rows
         self.policies = policies.rows
         self.provisioning: set[str] = set()
@@ -104,6 +109,8 @@ class World:
             "replica": replicas,
             "attachment": attachments,
             "snapshot": snapshots,
+            "group": groups,
+            "schedule": schedules,
             "operation": operations,
             "policy": policies,
         }
@@ -138,6 +145,15 @@ class World:
     def forget(self, kind: str, place: str, id_: str) -> None:
         """Drop an aggregate that is over. Its past is in the log all the same."""
         self._tables[kind].rows.pop(_key(place, id_), None)
+
+
+def _groups_and_schedules() -> tuple[
+    Table[str, volume_group.VolumeGroup], Table[str, schedule.Schedule]
+]:
+    return (
+        Table(volume_group.VolumeGroup(), volume_group.decide, volume_group.evolve),
+        Table(schedule.Schedule(), schedule.decide, schedule.evolve),
+    )
 
 
 def _key(place: str, id_: str) -> Hashable:

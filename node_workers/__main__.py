@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from random import SystemRandom
 
 import structlog
+from msgspec.structs import replace
 
 from hwbus import telemetry
 from hwbus.identity import Mint, SystemClock
@@ -21,9 +22,11 @@ from node_workers.inventory import RealSysfs
 from node_workers.keys import EnvironmentKeys, FileKeys, Keyring, without_keys
 from node_workers.keys import Place as KeyPlace
 from node_workers.outbox import Link
-from node_workers.runner import RealRunner
+from node_workers.ports import Execution, StorageError
+from node_workers.runner import RealRunner, RecordingRunner
 from node_workers.scans import Rhythm
 from node_workers.settings import Settings, read
+from node_workers.stillness import ensure_moving
 from node_workers.store import NotOursError, open_store
 from node_workers.vault import VaultKeys
 from schemas.keys import KeySourceKind
@@ -54,8 +57,9 @@ async def _live(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for one in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(one, stop.set)
-    settings.state.mkdir(parents=True, exist_ok=True)
     figures, clock = Figures(), SystemClock()
+    place = await _moving(_place(settings, clock), clock)
+    settings.state.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(
             open_store(settings.state / STORE_FILE, node=settings.node, identity=Mint()())
@@ -64,7 +68,7 @@ async def _live(settings: Settings) -> None:
             window = monitor.serving(figures, settings.node, settings.http_host, settings.http_port)
             await stack.enter_async_context(window)
         worker = await assemble(
-            _place(settings, clock),
+            place,
             store,
             clock=clock,
             rng=SystemRandom(),
@@ -75,6 +79,21 @@ async def _live(settings: Settings) -> None:
         _LOG.info("working", nats_url=settings.nats_url, state=str(settings.state))
         await worker.run(lambda: _link(settings), stop)
     _LOG.info("stopped")
+
+
+async def _moving(place: Place, clock: SystemClock) -> Place:
+    """Have all stable devices take I/O before anything else: our own files may lie on one.
+
+    Returns *place* with the tools that ran for that, which are recorded as soon as it can be.
+    """
+    ran: list[Execution] = []
+    try:
+        await ensure_moving(
+            RecordingRunner(place.runner, ran.append, clock.now), cause="start:resume"
+        )
+    except StorageError as error:
+        _LOG.error("devices could not be resumed", because=error.sentence)
+    return replace(place, earlier=tuple(ran))
 
 
 def _place(settings: Settings, clock: SystemClock) -> Place:

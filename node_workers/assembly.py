@@ -13,7 +13,7 @@ from node_workers.keys import KeySource, NoKeys
 from node_workers.lvm import COPIES_FOLDER, LvmStorage
 from node_workers.observation import Observation
 from node_workers.outbox import Outbox
-from node_workers.ports import Runner, Sysfs
+from node_workers.ports import Execution, Runner, Sysfs
 from node_workers.presence import Presence, probe
 from node_workers.scans import Rhythm
 from node_workers.state import State
@@ -35,7 +35,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where a worker works: the node, how it is reached, and the machine under it.
 
     ``capabilities`` None: the machine's tools are asked. How far copies are is kept in
-    ``copies_folder``. ``keys`` gives those of encrypted volumes.
+    ``copies_folder``. ``keys`` gives those of encrypted volumes. ``earlier`` are tools that ran
+    before there was a worker, to be recorded by it.
     """
 
     node: str
@@ -46,6 +47,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     capabilities: tuple[Capability, ...] | None = None
     copies_folder: str = COPIES_FOLDER
     keys: KeySource = NoKeys()
+    earlier: tuple[Execution, ...] = ()
 
 
 async def assemble(
@@ -61,7 +63,7 @@ async def assemble(
     kept = await store.load()
     outbox = await _outbox(place, store, kept, clock=clock, rng=rng, figures=figures)
     state = State(kept, store, outbox, node=place.node, clock=clock, figures=figures)
-    runner = KeepingRunner(place.runner, outbox.keep, node=place.node, clock=clock, figures=figures)
+    runner = await _runner(place, outbox, clock, figures)
     capabilities = place.capabilities if place.capabilities is not None else await probe(runner)
 
     rhythm = rhythm or Rhythm()
@@ -100,6 +102,13 @@ async def assemble(
         figures=figures,
         rhythm=rhythm,
     )
+
+
+async def _runner(place: Place, outbox: Outbox, clock: Clock, figures: Figures) -> KeepingRunner:
+    runner = KeepingRunner(place.runner, outbox.keep, node=place.node, clock=clock, figures=figures)
+    for execution in place.earlier:
+        await runner.record(execution)
+    return runner
 
 
 async def _outbox(

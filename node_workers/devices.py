@@ -18,11 +18,12 @@ from node_workers.tools import Tools
 
 MAPPED = "/dev/mapper/hwbus:"
 LINKS = "/dev/hwbus"
+DEVICE_NAME = "hwbus:"
+IDENTITY = "HWBUS-"
 KIND = "hwbus"  # what lsblk calls them, after the prefix of their identity
-INFO = ("dmsetup", "info", "-c", "--noheadings", "--separator", "|", "-o", "uuid,major,minor,attr")
+_COLUMNS = "uuid,major,minor,attr,open"
+INFO = ("dmsetup", "info", "-c", "--noheadings", "--separator", "|", "-o", _COLUMNS)
 
-_NAME = "hwbus:"
-_IDENTITY = "HWBUS-"
 _SECTOR_BYTES = 512
 _NONE = 1  # what dmsetup answers for a device that does not exist
 _SUSPENDED = "s"
@@ -52,10 +53,10 @@ class StableDevices:
         if execution.exit_status == _NONE:
             return None
         try:
-            identity, major, minor, attributes = execution.stdout.strip().split("|")
+            identity, major, minor, attributes, users = execution.stdout.strip().split("|")
         except ValueError as error:
             raise ToolFailedError(execution) from error
-        if identity != f"{_IDENTITY}{uid}":
+        if identity != f"{IDENTITY}{uid}":
             raise RefusedToTouchError(
                 Refusal.FOREIGN_DEVICE, f"{MAPPED}{volume} is {identity or 'nobody'}'s device"
             )
@@ -64,6 +65,7 @@ class StableDevices:
             node=f"{MAPPED}{volume}",
             number=f"{major}:{minor}",
             suspended=_SUSPENDED in attributes,
+            open=users != "0",
         )
 
     async def ensure(
@@ -76,7 +78,7 @@ class StableDevices:
         found = await self.find(volume, uid, cause=cause)
         if found is None:
             await self._tools.must(
-                *("dmsetup", "create", _name(volume), "--uuid", f"{_IDENTITY}{uid}"),
+                *("dmsetup", "create", _name(volume), "--uuid", f"{IDENTITY}{uid}"),
                 *(("--readonly",) if read_only else ()),
                 *("--verifyudev", "--table", _line(size_bytes, below)),
                 cause=cause,
@@ -127,7 +129,7 @@ class StableDevices:
 
 
 def _name(volume: str) -> str:
-    return f"{_NAME}{volume}"
+    return f"{DEVICE_NAME}{volume}"
 
 
 def _line(size_bytes: int, below: str) -> str:

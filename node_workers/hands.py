@@ -26,6 +26,7 @@ from node_workers.ports import (
     NotThereError,
     PoolDisk,
     SnapshotSpec,
+    SnapshotState,
     ThinPoolState,
     VolumeSpec,
     VolumeState,
@@ -178,6 +179,10 @@ class Hands(msgspec.Struct, frozen=True):
     async def _replica(
         self, step: HaveReplica, cause: str
     ) -> ReportReplicaPresent | ReportReplicaAbsent:
+        if step.together:
+            return await self._together(step, cause)
+        if step.spec.snapshot_of is not None:
+            return await self._snapshot(step, step.spec.snapshot_of, cause)
         spec = _volume(step.volume, step.spec)
         try:
             if step.may_create:
@@ -243,6 +248,22 @@ class Hands(msgspec.Struct, frozen=True):
             if step.withdrawn and error.reason == "volume-missing":
                 return self._absent(step)
             raise
+        return self._kept(step, state)
+
+    async def _together(self, step: HaveReplica, cause: str) -> ReportReplicaPresent:
+        """Have all the snapshots of one instant, whichever of them comes first; report one."""
+        wishes = [
+            (leg.pool_uid, _snapshot(leg.volume, leg.spec, leg.spec.snapshot_of))
+            for leg in step.together
+            if leg.spec.snapshot_of is not None
+        ]
+        states = await self.storage.ensure_snapshots(wishes, may_take=step.may_take, cause=cause)
+        mine = next(
+            state for (_, spec), state in zip(wishes, states, strict=True) if spec.uid == step.uid
+        )
+        return self._kept(step, mine)
+
+    def _kept(self, step: HaveReplica, state: SnapshotState) -> ReportReplicaPresent:
         return ReportReplicaPresent(
             volume=step.volume,
             node=self.node,
@@ -251,6 +272,10 @@ class Hands(msgspec.Struct, frozen=True):
             device=state.path,
             consistency=Consistency(state.consistency.value),
         )
+
+    async def resume(self, cause: str) -> tuple[str, ...]:
+        """Have every attached device take I/O that nobody holds still; return which did not."""
+        return await self.storage.ensure_moving(cause=cause)
 
     def _absent(
         self, step: HaveReplica | HaveMerged | HaveNoReplica, *, merged: bool = False

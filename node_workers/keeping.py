@@ -78,6 +78,11 @@ class KeepingRunner:
                 await self._keep((self._record(execution),))
         return execution
 
+    async def record(self, execution: Execution) -> None:
+        """Keep the record of a tool that ran before there was anywhere to keep it."""
+        self._count(execution)
+        await self._keep((self._record(execution),))
+
     def _count(self, execution: Execution) -> None:
         tool = execution.argv[0].rpartition("/")[2]
         self._figures.count("executions_total")

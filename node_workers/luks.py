@@ -117,7 +117,7 @@ class Luks:
             return None
         table = await self._tools.must("dmsetup", "table", _name(volume), cause=cause)
         try:
-            identity, major, minor, _attributes = execution.stdout.strip().split("|")
+            identity, major, minor, *_ = execution.stdout.strip().split("|")
             sectors = int(table.stdout.split()[1])
         except (ValueError, IndexError) as error:
             raise ToolFailedError(execution) from error

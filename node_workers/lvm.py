@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
 from weakref import WeakValueDictionary
 
 from node_workers.attachments import Attachments
 from node_workers.keys import KeySource, NoKeys
 from node_workers.luks import Luks
 from node_workers.lvm_copies import Copies
+from node_workers.lvm_instants import Instants, Wish
 from node_workers.lvm_moves import Moves
 from node_workers.lvm_pools import Pools, pool_state
 from node_workers.lvm_snapshots import Snapshots
@@ -28,6 +30,7 @@ from node_workers.ports import (
     VolumeSpec,
     VolumeState,
 )
+from node_workers.stillness import ensure_moving
 
 COPIES_FOLDER = "/var/lib/hwbus/copies"
 
@@ -54,7 +57,9 @@ class LvmStorage:
         self._volumes = Volumes(runner, luks)
         self._attachments = Attachments(runner, luks)
         self._one_at_a_time: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._snapshots = Snapshots(runner, luks)
+        self._runner = runner
+        self._instants = Instants(runner)
+        self._snapshots = Snapshots(runner, luks, self._instants)
         self._copies = Copies(runner, self._volumes, folder)
 
     async def ensure_pool(
@@ -169,6 +174,21 @@ class LvmStorage:
         """Have the snapshot."""
         async with self._alone(spec.volume_uid):
             return await self._snapshots.ensure(pool_uid, spec, cause=cause)
+
+    async def ensure_snapshots(
+        self, wishes: Sequence[tuple[str, SnapshotSpec]], *, may_take: bool, cause: str
+    ) -> tuple[SnapshotState, ...]:
+        """Have the snapshots of one instant."""
+        wanted = [Wish(pool_uid, spec) for pool_uid, spec in wishes]
+        async with AsyncExitStack() as stack:
+            for uid in sorted({wish.spec.volume_uid for wish in wanted}):
+                await stack.enter_async_context(self._alone(uid))
+            return await self._instants.ensure(wanted, may_take=may_take, cause=cause)
+
+    async def ensure_moving(self, *, cause: str) -> tuple[str, ...]:
+        """Have no stable device stand still, except for those that are to."""
+        still = self._instants.still
+        return await ensure_moving(self._runner, cause=cause, except_for=still)
 
     async def ensure_snapshot_kept(
         self, pool_uid: str, spec: SnapshotSpec, *, cause: str

@@ -18,6 +18,7 @@ MERGED_TAG = "hwbus.merged="
 CONSISTENCY_TAG = "hwbus.consistency="
 FILLING_TAG = "hwbus.filling"
 ENCRYPTED_TAG = "hwbus.encrypted=luks2"
+CATCHING_TAG = "hwbus.catching="
 
 _VG_COLUMNS = (
     "vg_name,vg_uuid,vg_tags,vg_size,vg_free,vg_extent_size,vg_extent_count,vg_free_count,"

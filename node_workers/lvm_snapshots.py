@@ -4,6 +4,7 @@ from msgspec.structs import replace
 
 from node_workers.filesystems import Filesystems
 from node_workers.luks import Luks
+from node_workers.lvm_instants import Instants, Wish, is_unmarked
 from node_workers.lvm_pools import our_group
 from node_workers.lvm_report import (
     CAUSE_TAG,
@@ -32,24 +33,30 @@ _MERGE_TIMEOUT_S = 3600.0
 class Snapshots:
     """Takes, keeps and merges the snapshots that carry our tag."""
 
-    def __init__(self, runner: Runner, luks: Luks) -> None:
+    def __init__(self, runner: Runner, luks: Luks, instants: Instants) -> None:
         self._runner = runner
         self._luks = luks
+        self._instants = instants
         self._tools = Tools(runner)
         self._filesystems = Filesystems(runner)
 
     async def ensure(self, pool_uid: str, spec: SnapshotSpec, *, cause: str) -> SnapshotState:
         """Have the snapshot, as ``Storage.ensure_snapshot`` promises.
 
-        Device mapper freezes a mounted filesystem itself while it takes the snapshot. What it
-        caught is a tag from the first moment on, so that no crash can make us forget it.
+        Device mapper freezes a filesystem itself that is mounted on the volume; one on a stable
+        device lies above what it freezes, so that device is held still. What it caught is a tag
+        from the first moment on, so that no crash can make us forget it.
         """
         refuse_reserved(spec.name)
         group = await our_group(self._runner, pool_uid, spec.pool, cause=cause)
         found = ours(group, spec.uid, spec.name)
-        if found is not None:
+        if found is not None and not is_unmarked(found):
             return await self._kept(spec, found, cause=cause)
         origin = _origin(group, spec)
+        if found is not None or await self._instants.can_be_held(origin, spec, cause=cause):
+            wish = Wish(pool_uid, spec)
+            (state,) = await self._instants.ensure((wish,), may_take=True, cause=cause)
+            return state
         if not origin.active:
             await self._activate(spec.pool, origin.name, cause=cause)
         caught = await self._caught(origin, cause=cause)

@@ -11,7 +11,7 @@ from node_workers.wanted import Origin, Wanted, WantedAttachment, WantedPool, Wa
 from schemas.attachment import AttachmentSpec
 from schemas.keys import Encryption
 from schemas.pool import PoolFacts
-from schemas.replica import ReplicaSpec
+from schemas.replica import ReplicaSpec, Together
 from schemas.volume import CopyOf
 
 
@@ -26,7 +26,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def alone(self) -> bool:
         """Whether nothing else may happen in the group meanwhile."""
-        return isinstance(self, HavePool | HaveNoPool)
+        at_once = isinstance(self, HaveReplica) and bool(self.together)
+        return at_once or isinstance(self, HavePool | HaveNoPool)
 
     @property
     def long(self) -> bool:
@@ -69,11 +70,21 @@ class HaveNoPool(Step, frozen=True, kw_only=True):
     disks: tuple[str, ...]
 
 
+class Leg(msgspec.Struct, frozen=True, kw_only=True):
+    """One of several snapshots of one instant."""
+
+    volume: str
+    pool_uid: str
+    spec: ReplicaSpec
+
+
 class HaveReplica(Step, frozen=True, kw_only=True):
     """The logical volume shall be there with all that its spec asks for.
 
     ``may_create`` is false for one that was there once; ``withdrawn``: it may be gone already.
     ``source_pool_uid`` is the pool of the snapshot that it is to hold, if any.
+    ``together`` are all snapshots of its instant, itself included; ``may_take`` is false if one of
+    them was there once.
     """
 
     volume: str
@@ -87,6 +98,15 @@ class HaveReplica(Step, frozen=True, kw_only=True):
     def copied(self) -> CopyOf | None:
         """The snapshot that it is being filled from; None once it is there."""
         return self.spec.copy_of if self.may_create else None
+
+    together: tuple[Leg, ...] = ()
+    may_take: bool = True
+
+    @property
+    def instant(self) -> str:
+        """What all snapshots of its instant have in common; empty for one of its own."""
+        together = self.spec.together
+        return together.instant if self.together and together is not None else ""
 
 
 class HaveReplicaHeld(Step, frozen=True, kw_only=True):
@@ -352,7 +372,28 @@ def _pool_uid(name: str, everything: Mapping[str, Wanted]) -> str:
     return pool.uid if isinstance(pool, WantedPool) else ""
 
 
-def _replica_step(replica: WantedReplica, everything: Mapping[str, Wanted]) -> Step:
+def companions(key: str, everything: Mapping[str, Wanted]) -> tuple[str, ...]:
+    """Return the objects whose turn may have come with news of this one, itself included."""
+    one = everything.get(key)
+    together = one.spec.together if isinstance(one, WantedReplica) else None
+    return (key,) if together is None else tuple(f"replica/{s}" for s in together.snapshots)
+
+
+def _legs(together: Together, everything: Mapping[str, Wanted]) -> tuple[WantedReplica, ...] | None:
+    """Return all snapshots of one instant; None while, or once, not all of them are wanted."""
+    legs: list[WantedReplica] = []
+    for name in together.snapshots:
+        one = everything.get(f"replica/{name}")
+        mine = isinstance(one, WantedReplica) and one.spec.together == together
+        if not isinstance(one, WantedReplica) or not mine:
+            return None
+        if not one.present or one.withdrawn or one.origin.seq == one.given_up_seq:
+            return None
+        legs.append(one)
+    return tuple(legs)
+
+
+def _replica_step(replica: WantedReplica, everything: Mapping[str, Wanted]) -> Step | None:
     pool_uid = _pool_uid(replica.spec.pool, everything)
     encryption = replica.spec.encryption
     if replica.rekeying and encryption is not None:
@@ -378,6 +419,12 @@ def _replica_step(replica: WantedReplica, everything: Mapping[str, Wanted]) -> S
             spec=replica.spec,
         )
     copy_of = replica.spec.copy_of
+    legs: tuple[WantedReplica, ...] = ()
+    if replica.spec.together is not None and replica.may_create and not replica.withdrawn:
+        found = _legs(replica.spec.together, everything)
+        if found is None:
+            return None
+        legs = found
     return HaveReplica(
         key=replica.key,
         group=replica.spec.pool,
@@ -389,6 +436,11 @@ def _replica_step(replica: WantedReplica, everything: Mapping[str, Wanted]) -> S
         may_create=replica.may_create,
         withdrawn=replica.withdrawn,
         source_pool_uid=_pool_uid(copy_of.pool, everything) if copy_of is not None else "",
+        together=tuple(
+            Leg(volume=leg.volume, pool_uid=_pool_uid(leg.spec.pool, everything), spec=leg.spec)
+            for leg in legs
+        ),
+        may_take=all(leg.may_create for leg in legs),
     )
 
 

@@ -117,7 +117,8 @@ class UnsuitableError(StorageError):
 
     ``reason`` is too-few-disks, filesystem-too-small, snapshot-lost for one that overflowed,
     copy-differs for a device that gives back something else than was written to it,
-    cannot-encrypt, wrong-key, same-key or no-key-slot.
+    cannot-encrypt, wrong-key, same-key or no-key-slot, and used-beside or not-still for volumes
+    that could not be held still until the end.
     """
 
 
@@ -283,6 +284,7 @@ class StableDevice(msgspec.Struct, frozen=True, kw_only=True):
     node: str
     number: str
     suspended: bool = False
+    open: bool = False
 
 
 class BlockFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -57,6 +57,8 @@ _UNSUITABLE = {
     "wrong-key": Refusal.WRONG_KEY,
     "same-key": Refusal.SAME_KEY,
     "no-key-slot": Refusal.NO_KEY_SLOT,
+    "used-beside": Refusal.USED_BESIDE,
+    "not-still": Refusal.NOT_STILL,
 }
 _CONTENTS = {
     ContentKind.BLANK: Content.BLANK,

@@ -150,6 +150,24 @@ class Storage(Protocol):
         """
         ...
 
+    async def ensure_snapshots(
+        self, wishes: Sequence[tuple[str, SnapshotSpec]], *, may_take: bool, cause: str
+    ) -> tuple[SnapshotState, ...]:
+        """Have these snapshots, each in the pool of that uid, of one instant; or none, and why.
+
+        Those of an instant that was not seen to its end are removed and taken anew, if they
+        *may* be taken. Raises ``NoSpaceError``, ``UnsuitableError`` if the volumes cannot be held
+        still, and ``NotThereError`` if some are missing of an instant that has been.
+        """
+        ...
+
+    async def ensure_moving(self, *, cause: str) -> tuple[str, ...]:
+        """Have every stable device take I/O that nobody holds still just now.
+
+        Returns the volumes of those that did not.
+        """
+        ...
+
     async def ensure_snapshot_kept(
         self, pool_uid: str, spec: SnapshotSpec, *, cause: str
     ) -> SnapshotState | None:

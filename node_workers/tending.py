@@ -51,6 +51,8 @@ class Tending:
 
     async def look_after(self, seen: Observation, cause: str) -> None:
         """Have that there of which something is missing on the machine that was *seen*."""
+        if seen.devices:
+            await self.resume(cause)
         lost = {one.key for one in lost_attachments(self._state.wanted, seen)}
         for one, number in limited_attachments(self._state.wanted, seen):
             known = one.key in lost or one.key in self._busy()
@@ -59,6 +61,20 @@ class Tending:
         for key in sorted(lost):
             await self._tend(key, cause)
         self._missing = {key: why for key, why in self._missing.items() if key in lost}
+
+    async def resume(self, cause: str) -> None:
+        """Have devices go on that somebody left standing still, a worker that was killed perhaps.
+
+        It asks device mapper alone, which answers whatever stands still.
+        """
+        try:
+            resumed = await self._hands.resume(cause)
+        except StorageError as error:
+            self._figures.count("troubles_total")
+            _LOG.error("devices could not be resumed", cause=cause, because=error.sentence)
+            return
+        if resumed:
+            _LOG.warning("devices stood still and go on", volumes=resumed, cause=cause)
 
     async def _limits_hold(self, one: WantedAttachment, number: str, cause: str) -> bool:
         try:

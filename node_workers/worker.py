@@ -18,8 +18,10 @@ from node_workers.lanes import Gates, Lane, Lanes, backoff_s
 from node_workers.observation import Observation
 from node_workers.outbox import Outbox
 from node_workers.plan import (
+    HaveReplica,
     Step,
     changed_pools,
+    companions,
     plan,
     pools_to_activate,
     restless_volumes,
@@ -42,6 +44,7 @@ from schemas.refusals import Refusal
 
 _LOG = structlog.get_logger("node_workers.worker")
 _BECAUSE_CHARACTERS_MAX = 1000
+_HOPELESS_MAX = 64
 FINISH_S = 20.0
 
 
@@ -86,6 +89,8 @@ class Worker:
             figures=figures,
         )
         self._told_facts: dict[str, PoolFacts] = {}
+        # Instants that are not to be had: who comes second does not hold everything still again.
+        self._hopeless: dict[str, Trouble] = {}
 
     def _looking(self, observe: Callable[[str], Awaitable[Observation]], rhythm: Rhythm) -> Scans:
         return Scans(
@@ -131,6 +136,7 @@ class Worker:
 
         Raises whatever broke the worker's own memory: without it nothing may be done.
         """
+        await self._tending.resume("start:resume")
         await self._activate(pools_to_activate(self._state.wanted), "start:boot")
         jobs: list[asyncio.Task[None]] = [
             asyncio.create_task(self._scans.run(), name="scans"),
@@ -171,7 +177,8 @@ class Worker:
 
     def _on_news(self, keys: Iterable[str]) -> None:
         for key in keys:
-            self._lanes.kick(key)
+            for one in companions(key, self._state.wanted):
+                self._lanes.kick(one)
 
     async def _on_seen(self, seen: Observation, cause: str, unsure: AbstractSet[str]) -> None:
         await self._checkups.note(self._scans.paths())
@@ -231,13 +238,19 @@ class Worker:
 
     def _is_current(self, step: Step) -> bool:
         wanted = self._state.wanted.get(step.key)
-        return wanted is not None and wanted.origin == step.origin
+        if wanted is None or wanted.origin != step.origin:
+            return False
+        alone = not isinstance(step, HaveReplica) or not step.together
+        return alone or step_for(wanted, self._state.wanted) is not None
 
     async def _try(self, step: Step, lane: Lane) -> Trouble | None:
         cause = step.origin.cause
         async with self._gates.of(step.group).enter(alone=step.alone):
             if not self._is_current(step):
                 return None
+            instant = step.instant if isinstance(step, HaveReplica) else ""
+            if instant in self._hopeless:
+                return self._hopeless[instant]
             CORRELATION.set(step.origin.correlation)
             about = {"hwbus.object": step.key, "hwbus.node": self._node, "hwbus.cause": cause}
             with remote_span(f"ensure {step.key}", step.origin.traceparent, about):
@@ -246,7 +259,7 @@ class Worker:
                 except StorageError as error:
                     _LOG.warning("trouble", key=step.key, cause=cause, because=error.sentence)
                     self._figures.count("troubles_total")
-                    return trouble_of(error)
+                    return self._note_hopeless(instant, trouble_of(error))
                 except Exception as error:  # noqa: BLE001 -- told to whoever waits
                     # A fault of ours must not stop the other lanes; and whoever waits must know.
                     _LOG.exception("a step broke", key=step.key, cause=cause)
@@ -264,6 +277,13 @@ class Worker:
         if step.alone:
             self._scans.hint()
         return None
+
+    def _note_hopeless(self, instant: str, trouble: Trouble) -> Trouble:
+        if instant and trouble.permanent:
+            self._hopeless[instant] = trouble
+            while len(self._hopeless) > _HOPELESS_MAX:
+                del self._hopeless[next(iter(self._hopeless))]
+        return trouble
 
     async def _ensure(self, step: Step, lane: Lane, cause: str) -> Report | None:
         """Ensure *step*; a long one is broken off when it is wanted no more, or we are to end."""

@@ -11,12 +11,14 @@ from projectors.tables import (
     AUDIT,
     DISKS,
     DRIFT,
+    GROUPS,
     NODES,
     OPERATIONS,
     PARKED,
     POLICIES,
     POOLS,
     REPLICAS,
+    SCHEDULES,
     SNAPSHOTS,
     USAGE,
     VOLUMES,
@@ -34,6 +36,8 @@ _ASKED: dict[str, Table[Row]] = {
     "replicas": REPLICAS,
     "snapshots": SNAPSHOTS,
     "policies": POLICIES,
+    "groups": GROUPS,
+    "schedules": SCHEDULES,
     "operations": OPERATIONS,
     "operation": OPERATIONS,
     "audit": AUDIT,
@@ -65,7 +69,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     def sql(self) -> tuple[str, list[Value]]:
         """Return the statement and its values; names in it come from the tables alone."""
-        terms = [f"{column} = ?" for column, _value in self.equal]
+        terms = [f'"{column}" = ?' for column, _value in self.equal]
         values: list[Value] = [value for _column, value in self.equal]
         comparison = "<" if self.newest_first else ">"
         bounds = (("key >= ?", self.since), ("key < ?", self.until))

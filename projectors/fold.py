@@ -8,6 +8,7 @@ from projectors import audit
 from projectors.attaching import of_attachment
 from projectors.disks import disks
 from projectors.drift import drift
+from projectors.groups import groups, schedules
 from projectors.nodes import nodes
 from projectors.operations import operations
 from projectors.policies import policies
@@ -18,12 +19,14 @@ from projectors.rows import Altered, Changes, Rows, put
 from projectors.snapshots import of_snapshot_leg, snapshots
 from projectors.tables import (
     DISKS,
+    GROUPS,
     NODES,
     OPERATIONS,
     PARKED,
     POLICIES,
     POOLS,
     REPLICAS,
+    SCHEDULES,
     SNAPSHOTS,
     VOLUMES,
     Table,
@@ -38,9 +41,11 @@ from schemas.operation import OPERATIONS as OPERATION
 from schemas.policy import POLICIES as POLICY
 from schemas.pool import POOLS as POOL
 from schemas.replica import REPLICAS as REPLICA
+from schemas.schedule import SCHEDULES as SCHEDULE
 from schemas.snapshot import SNAPSHOTS as SNAPSHOT
 from schemas.views import ParkedRow, Row
 from schemas.volume import VOLUMES as VOLUME
+from schemas.volume_group import GROUPS as GROUP
 
 View = Callable[[Rows, Seen, Event], Changes]
 
@@ -53,6 +58,8 @@ _VIEWS: dict[str, tuple[View, ...]] = {
     ATTACHMENT: (of_attachment, operations),
     SNAPSHOT: (snapshots, operations),
     POLICY: (policies,),
+    GROUP: (groups, operations),
+    SCHEDULE: (schedules, operations),
     OPERATION: (operations,),
 }
 _OWN: dict[str, Table[Row]] = {
@@ -63,6 +70,8 @@ _OWN: dict[str, Table[Row]] = {
     REPLICA: REPLICAS,
     SNAPSHOT: SNAPSHOTS,
     POLICY: POLICIES,
+    GROUP: GROUPS,
+    SCHEDULE: SCHEDULES,
     OPERATION: OPERATIONS,
 }
 _USED = frozenset({"nodes", "pools", "volumes", "snapshots", "claims"})

@@ -29,6 +29,7 @@ from schemas.shrinking import PoolShrinkBegan
 from schemas.snapshot import SnapshotCreationBegan, SnapshotDeletionBegan, SnapshotRollbackBegan
 from schemas.views import OperationRow, OperationState
 from schemas.volume import VolumeDeletionBegan, VolumeGrowthBegan, VolumeProvisioningBegan
+from schemas.volume_group import GroupSnapshotBegan
 
 
 def operations(rows: Rows, seen: Seen, event: Event) -> Changes:
@@ -50,6 +51,7 @@ def operations(rows: Rows, seen: Seen, event: Event) -> Changes:
             | SnapshotCreationBegan()
             | SnapshotDeletionBegan()
             | SnapshotRollbackBegan()
+            | GroupSnapshotBegan()
             | SnapshotGrowthBegan()
             | VolumeCloneBegan()
         ) if rows.get(OPERATIONS, event.operation) is None:

@@ -18,6 +18,7 @@ from schemas.snapshot import (
     SnapshotFailed,
     SnapshotFilled,
     SnapshotGone,
+    SnapshotPrepared,
     SnapshotRollbackBegan,
     SnapshotRollbackFailed,
     SnapshotRolledBack,
@@ -30,7 +31,7 @@ def snapshots(rows: Rows, seen: Seen, event: Event) -> Changes:
     name = seen.address.id
     row = rows.get(SNAPSHOTS, name)
     match event:
-        case SnapshotCreationBegan():
+        case SnapshotCreationBegan() | SnapshotPrepared():
             yield put(OWNERS, event.uid, OwnerRow(volume=name))
             yield put(SNAPSHOTS, name, _stamped(_began(seen, event), seen))
         case SnapshotCreationFailed() | SnapshotDeleted() | SnapshotRolledBack() | SnapshotGone():
@@ -60,7 +61,7 @@ def of_snapshot_leg(rows: Rows, seen: Seen, event: Event) -> Changes:
     yield put(SNAPSHOTS, seen.address.id, replace(row, seq=seen.seq, changed_at=seen.at))
 
 
-def _began(seen: Seen, event: SnapshotCreationBegan) -> SnapshotRow:
+def _began(seen: Seen, event: SnapshotCreationBegan | SnapshotPrepared) -> SnapshotRow:
     return SnapshotRow(
         name=event.snapshot,
         uid=event.uid,
@@ -72,8 +73,11 @@ def _began(seen: Seen, event: SnapshotCreationBegan) -> SnapshotRow:
         layout=event.layout,
         node=event.node,
         pool=event.pool,
+        schedule="" if event.by is None else event.by.schedule,
+        group=event.group if isinstance(event, SnapshotPrepared) else "",
+        together=event.together if isinstance(event, SnapshotPrepared) else "",
         operation=event.operation,
-        deadline=event.deadline,
+        deadline=event.deadline if isinstance(event, SnapshotCreationBegan) else None,
         created_at=seen.at,
         changed_at=seen.at,
         seq=seen.seq,

@@ -252,7 +252,7 @@ class Store:
         for table, columns in INDEXED.items():
             for column in columns:
                 name = f"{table}_by_{column}"
-                db.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {table} ({column}, key)")
+                db.execute(f'CREATE INDEX IF NOT EXISTS {name} ON {table} ("{column}", key)')
 
     def _find(self, plan: Plan, limit: int, bytes_max: int) -> Found:
         sql, values = plan.sql()
@@ -369,7 +369,7 @@ def _definitions() -> Iterable[str]:
     )
     yield "CREATE TABLE IF NOT EXISTS told (key TEXT PRIMARY KEY)"
     for table in TABLES:
-        columns = "".join(f", {column}" for column in table.columns)
+        columns = "".join(f', "{column}"' for column in table.columns)
         yield (
             f"CREATE TABLE IF NOT EXISTS {table.name}"
             f" (key TEXT PRIMARY KEY, body BLOB NOT NULL{columns})"

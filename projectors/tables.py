@@ -5,6 +5,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from schemas.disk import Health, Sighting
+from schemas.group_views import GroupRow, ScheduleRow
 from schemas.policy_view import PolicyRow
 from schemas.snapshot_view import SnapshotRow
 from schemas.units import Moment
@@ -121,7 +122,11 @@ REPLICAS = Table("replicas", ReplicaRow, ("volume", "node", "pool", "uid", "stat
 SNAPSHOTS = Table(
     "snapshots",
     SnapshotRow,
-    ("name", "uid", "volume", "state", "pool", "node", "operation"),
+    ("name", "uid", "volume", "state", "pool", "node", "operation", "schedule", "group"),
+)
+GROUPS = Table("groups", GroupRow, ("name", "state", "operation"))
+SCHEDULES = Table(
+    "schedules", ScheduleRow, ("name", "uid", "state", "volume", "group", "operation")
 )
 POLICIES = Table("policies", PolicyRow, ("name", "kind", "state", "node", "pool", "volume"))
 OPERATIONS = Table(
@@ -167,6 +172,8 @@ TABLES: tuple[Table[Row], ...] = (
     REPLICAS,
     SNAPSHOTS,
     POLICIES,
+    GROUPS,
+    SCHEDULES,
     OPERATIONS,
     AUDIT,
     USAGE,

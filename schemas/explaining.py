@@ -16,6 +16,8 @@ _TITLES = {
     "S": "Snapshots",
     "K": "Keys",
     "Y": "Policies",
+    "T": "Volume groups: volumes taken together",
+    "C": "Schedules: snapshots by the clock",
     "O": "Operations",
     "W": "What a node could not do",
 }

@@ -32,6 +32,7 @@ class OperationKind(StrEnum):
     SNAPSHOT_ROLL_BACK = "snapshot-roll-back"
     SNAPSHOT_GROW = "snapshot-grow"
     THIN_POOL_GROW = "thin-pool-grow"
+    GROUP_SNAPSHOT = "group-snapshot"
 
 
 class Outcome(StrEnum):

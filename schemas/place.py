@@ -8,8 +8,10 @@ from schemas.operation import OPERATIONS
 from schemas.policy import POLICIES
 from schemas.pool import POOLS
 from schemas.replica import REPLICAS
+from schemas.schedule import SCHEDULES
 from schemas.snapshot import SNAPSHOTS
 from schemas.volume import VOLUMES
+from schemas.volume_group import GROUPS
 
 CLUSTER = "-"
 _ID_FIELD = {
@@ -22,6 +24,8 @@ _ID_FIELD = {
     OPERATIONS: "operation",
     SNAPSHOTS: "snapshot",
     POLICIES: "policy",
+    GROUPS: "group",
+    SCHEDULES: "schedule",
 }
 _ON_A_NODE = frozenset({POOLS, REPLICAS, ATTACHMENTS})
 

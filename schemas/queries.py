@@ -10,6 +10,7 @@ from typing import Annotated, Generic, TypeVar
 import msgspec
 
 from schemas.answers import Refused
+from schemas.group_views import GroupRow, ScheduleRow
 from schemas.policy_view import PolicyRow
 from schemas.snapshot_view import SnapshotRow
 from schemas.views import (
@@ -92,6 +93,8 @@ ROWS: dict[str, type[Row]] = {
     "replicas": ReplicaRow,
     "snapshots": SnapshotRow,
     "policies": PolicyRow,
+    "groups": GroupRow,
+    "schedules": ScheduleRow,
     "operations": OperationRow,
     "operation": OperationRow,
     "audit": AuditRow,
@@ -106,7 +109,19 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "pools": ("name", "node", "state", "uid", "operation"),
     "volumes": ("name", "uid", "state", "layout", "filesystem", "pool", "node", "operation"),
     "volume": ("name",),
-    "snapshots": ("name", "uid", "volume", "state", "pool", "node", "operation"),
+    "snapshots": (
+        "name",
+        "uid",
+        "volume",
+        "state",
+        "pool",
+        "node",
+        "operation",
+        "schedule",
+        "group",
+    ),
+    "groups": ("name", "state", "operation"),
+    "schedules": ("name", "uid", "state", "volume", "group", "operation"),
     "policies": ("name", "kind", "state", "node", "pool", "volume"),
     "replicas": ("volume", "node", "pool", "uid", "state", "operation"),
     "operations": ("id", "kind", "object", "state", "ended", "actor"),

@@ -3,6 +3,7 @@
 from enum import StrEnum
 
 from schemas.policy_advice import POLICY_ADVICE
+from schemas.refusals_of_groups import GROUPS_AND_SCHEDULES
 from schemas.refusals_of_keys import OF_KEYS
 
 
@@ -108,6 +109,20 @@ class Refusal(StrEnum):
     SAME_SELECTION = "HW-Y007"
     CEILING_REACHED = "HW-Y008"
     ACTION_FAILED = "HW-Y009"
+    NOT_STILL = "HW-S009"
+    UNKNOWN_GROUP = "HW-T001"
+    GROUP_EXISTS = "HW-T002"
+    GROUP_BUSY = "HW-T003"
+    IN_OTHER_GROUP = "HW-T004"
+    NOT_IN_GROUP = "HW-T005"
+    GROUP_EMPTY = "HW-T006"
+    GROUP_SPREAD = "HW-T007"
+    GROUP_FULL = "HW-T008"
+    USED_BESIDE = "HW-T009"
+    UNKNOWN_SCHEDULE = "HW-C001"
+    SCHEDULE_EXISTS = "HW-C002"
+    SCHEDULE_UNCLEAR = "HW-C003"
+    KEEPS_NOTHING = "HW-C004"
 
     UNKNOWN_OPERATION = "HW-O001"
     OPERATION_ENDED = "HW-O002"
@@ -136,7 +151,8 @@ def _explained(code: Refusal) -> tuple[str, str]:
     return _EXPLANATIONS.get(code) or OF_KEYS[code]
 
 
-_EXPLANATIONS: dict[Refusal, tuple[str, str]] = {
+_EXPLANATIONS: dict[str, tuple[str, str]] = {
+    **GROUPS_AND_SCHEDULES,
     Refusal.MALFORMED: (
         "The message is not JSON, or a field is missing, unknown or out of its bounds.",
         "Compare it with the schema: hwbus api asyncapi.",

@@ -31,13 +31,21 @@ class SnapshotOf(msgspec.Struct, frozen=True, kw_only=True):
     uid: Id
 
 
+class Together(msgspec.Struct, frozen=True, kw_only=True):
+    """The snapshots of one instant: none of them is made unless all of them are wanted."""
+
+    instant: Id
+    snapshots: tuple[Name, ...]
+
+
 class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a leg shall be like. The logical volume is named like the volume, in ``pool``.
 
     With ``copy_of`` it is there when all of that is in it.
 
     The leg of a snapshot is named like the snapshot; ``size_bytes`` of a thick one is the room for
-    what changes in the volume, that of an encrypted one includes the header.
+    what changes in the volume, that of an encrypted one includes the header. ``together``: it is
+    of the same instant as others.
     """
 
     uid: Id
@@ -49,6 +57,7 @@ class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     snapshot_of: SnapshotOf | None = None
     copy_of: CopyOf | None = None
     encryption: Encryption | None = None
+    together: Together | None = None
 
 
 class CreateReplica(Request, frozen=True, kw_only=True, tag="replica.create.v1"):

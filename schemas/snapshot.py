@@ -7,6 +7,7 @@ import msgspec
 from schemas.grammar import Event, Report, Request
 from schemas.refusals import Refusal
 from schemas.replica import Consistency
+from schemas.rhythm import BySchedule
 from schemas.units import Bytes, Id, Moment, Name, Seconds, SomeBytes, Text
 from schemas.volume import Layout
 
@@ -24,6 +25,7 @@ class CreateSnapshot(
     ``reserve_bytes`` is the room for what changes in a thick volume from now on: a fifth of the
     volume if it is not given, and never more than a volume that changes everywhere would need.
     ``operation`` is the larger operation that it is a step of.
+    ``by`` is set by schedules.
     """
 
     snapshot: Name
@@ -32,18 +34,43 @@ class CreateSnapshot(
     deadline_s: Seconds = 600
     operation: Id | None = None
 
+    by: BySchedule | None = None
+
+
+class PrepareSnapshot(Request, frozen=True, kw_only=True, tag="snapshot.prepare.v1"):
+    """Step of taking a group's snapshot: there shall be one of this volume, with the others'.
+
+    ``together`` is what the snapshot of the whole group is called.
+    """
+
+    snapshot: Name
+    operation: Id
+    group: Name
+    together: Name
+    volume: Name
+    volume_uid: Id
+    node: Name
+    pool: Name
+    size_bytes: Bytes
+    reserve_bytes: SomeBytes = 0
+    layout: Layout = Layout.LINEAR
+    by: BySchedule | None = None
+    header_bytes: SomeBytes = 0
+
 
 class DeleteSnapshot(
     Request, frozen=True, kw_only=True, omit_defaults=True, tag="snapshot.delete.v1"
 ):
     """Remove the snapshot; the volume stays as it is.
 
-    ``operation`` is the larger operation that it is a step of.
+    ``operation`` is the larger operation that it is a step of. With a ``uid``, only if it is still
+    that one: somebody may have taken another of the same name.
     """
 
     snapshot: Name
     deadline_s: Seconds = 600
     operation: Id | None = None
+    uid: Id | None = None
 
 
 class RollBackSnapshot(Request, frozen=True, kw_only=True, tag="snapshot.roll-back.v1"):
@@ -131,6 +158,26 @@ class SnapshotCreationBegan(
     reserve_bytes: SomeBytes = 0
     layout: Layout = Layout.LINEAR
     of_operation: Id | None = None
+    header_bytes: SomeBytes = 0
+    by: BySchedule | None = None
+
+
+class SnapshotPrepared(Event, frozen=True, kw_only=True, tag="snapshot.prepared.v1"):
+    """A snapshot of that volume shall be taken by the operation that takes those of its group."""
+
+    snapshot: Name
+    uid: Id
+    operation: Id
+    group: Name
+    together: Name
+    volume: Name
+    volume_uid: Id
+    node: Name
+    pool: Name
+    size_bytes: Bytes
+    reserve_bytes: SomeBytes = 0
+    layout: Layout = Layout.LINEAR
+    by: BySchedule | None = None
     header_bytes: SomeBytes = 0
 
 
@@ -258,6 +305,7 @@ class SnapshotGone(Event, frozen=True, kw_only=True, tag="snapshot.gone.v1"):
 
 SnapshotCommand = (
     CreateSnapshot
+    | PrepareSnapshot
     | DeleteSnapshot
     | RollBackSnapshot
     | ReadSnapshot
@@ -268,6 +316,7 @@ SnapshotCommand = (
 )
 SnapshotEvent = (
     SnapshotCreationBegan
+    | SnapshotPrepared
     | SnapshotCreated
     | SnapshotCreationFailed
     | SnapshotDeletionBegan

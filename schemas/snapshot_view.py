@@ -25,7 +25,8 @@ class SnapshotRow(Tracked, frozen=True, kw_only=True):
 
     ``reserve_bytes`` is the room of a thick one for what changes, ``fill_percent`` the last mark it
     passed; a thin one has no room of its own. ``lost``: it overflowed, and ``why`` says so. The
-    leg of the volume was larger than it by ``header_bytes``.
+    leg of the volume was larger than it by ``header_bytes``. ``schedule`` took it, if it is named;
+    those with the same ``group`` and ``together`` are of one instant.
     """
 
     name: str
@@ -44,5 +45,8 @@ class SnapshotRow(Tracked, frozen=True, kw_only=True):
     node: str = ""
     pool: str = ""
     device: str = ""
+    schedule: str = ""
+    group: str = ""
+    together: str = ""
     operation: str = ""
     deadline: Moment | None = None

@@ -6,10 +6,11 @@ from typing import Annotated
 from msgspec import Meta
 
 # `$(?!\n)` rather than `$`: Python's `$` would let a trailing newline pass.
+NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$(?!\n)"
 Name = Annotated[
     str,
     Meta(
-        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$(?!\n)",
+        pattern=NAME,
         min_length=1,
         max_length=63,
         description="An RFC 1123 label.",

@@ -22,9 +22,11 @@ from schemas.operation import OPERATIONS, OperationCommand, OperationEvent
 from schemas.policy import POLICIES, PolicyCommand, PolicyEvent
 from schemas.pool import POOLS, PoolCommand, PoolEvent
 from schemas.replica import REPLICAS, ReplicaCommand, ReplicaEvent
+from schemas.schedule import SCHEDULES, ScheduleCommand, ScheduleEvent
 from schemas.shrinking import ShrinkCommand, ShrinkEvent
 from schemas.snapshot import SNAPSHOTS, SnapshotCommand, SnapshotEvent
 from schemas.volume import VOLUMES, VolumeCommand, VolumeEvent
+from schemas.volume_group import GROUPS, GroupCommand, GroupEvent
 
 AnyCommand = (
     NodeCommand
@@ -43,6 +45,8 @@ AnyCommand = (
     | SnapshotGrowthCommand
     | ThinGrowthCommand
     | PolicyCommand
+    | GroupCommand
+    | ScheduleCommand
 )
 AnyEvent = (
     NodeEvent
@@ -61,6 +65,8 @@ AnyEvent = (
     | SnapshotGrowthEvent
     | ThinGrowthEvent
     | PolicyEvent
+    | GroupEvent
+    | ScheduleEvent
 )
 AnyCommit = Commit[AnyEvent]
 
@@ -75,6 +81,8 @@ COMMANDS: dict[str, tuple[type[Request | Report], ...]] = {
     ATTACHMENTS: get_args(AttachmentCommand),
     OPERATIONS: get_args(OperationCommand),
     SNAPSHOTS: get_args(SnapshotCommand | SnapshotGrowthCommand),
+    GROUPS: get_args(GroupCommand),
+    SCHEDULES: get_args(ScheduleCommand),
     POLICIES: get_args(PolicyCommand),
 }
 EVENTS: dict[str, tuple[type[Event], ...]] = {
@@ -86,6 +94,8 @@ EVENTS: dict[str, tuple[type[Event], ...]] = {
     ATTACHMENTS: get_args(AttachmentEvent),
     OPERATIONS: get_args(OperationEvent),
     SNAPSHOTS: get_args(SnapshotEvent | SnapshotGrowthEvent),
+    GROUPS: get_args(GroupEvent),
+    SCHEDULES: get_args(ScheduleEvent),
     POLICIES: get_args(PolicyEvent),
 }
 KINDS = tuple(COMMANDS)

@@ -20,6 +20,7 @@ from aggregates.processes import (
     remove,
     shrink_pool,
     snapshot,
+    snapshot_group,
 )
 from aggregates.processes.process import Process
 from schemas.attaching import VolumeAttachingBegan, VolumeDetachingBegan, VolumeLimitingBegan
@@ -38,6 +39,7 @@ from schemas.volume import (
     VolumeProvisioningBegan,
     VolumeUndeletionBegan,
 )
+from schemas.volume_group import GroupSnapshotBegan
 
 _BEGINNINGS: dict[type[Event], Callable[[Any], Process]] = {
     VolumeProvisioningBegan: provision.begin,
@@ -60,6 +62,7 @@ _BEGINNINGS: dict[type[Event], Callable[[Any], Process]] = {
     SnapshotRollbackBegan: end_snapshot.begin_rollback,
     SnapshotGrowthBegan: grow_snapshot.begin,
     ThinPoolGrowthBegan: grow_thin_pool.begin,
+    GroupSnapshotBegan: snapshot_group.begin,
 }
 
 

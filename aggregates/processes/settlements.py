@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from aggregates.decision import World
 from aggregates.pool import PoolPhase
+from aggregates.processes import together
 from aggregates.replica import ReplicaPhase
 from aggregates.snapshot import SnapshotPhase
 from aggregates.volume import VolumePhase
@@ -29,9 +30,14 @@ from schemas.snapshot import (
 from schemas.volume import ConcludeVolume, Layout, ReportLegRemoved, ReportVolumeSnapshotGone
 
 
-def follows(events: Sequence[Event]) -> tuple[Message, ...]:
-    """Return the reports that follow from *events*: the ledger and the claims keep up."""
-    return tuple(report for event in events for report in _follows(event))
+def follows(events: Sequence[Event], world: World) -> tuple[Message, ...]:
+    """Return the reports that follow from *events*: ledger, claims, groups, schedules keep up."""
+    return tuple(
+        report
+        for event in events
+        for reports in (_follows(event), together.follows(event, world))
+        for report in reports
+    )
 
 
 def _follows(event: Event) -> Iterator[Message]:
@@ -77,6 +83,7 @@ def owed(world: World) -> tuple[Message, ...]:
         *_owed_to_snapshots(world),
         *_held_for_nobody(world),
         *_outlived(world),
+        *together.owed(world),
     )
 
 

@@ -10,7 +10,7 @@ from hwbus.cli.paint import RED, Pen
 from hwbus.cli.tree import COMMANDS, HELP, HELP_WORDS, root_help
 from hwbus.cli.world import World, enter
 
-_ALIASES = {"volume": "vol", "snapshot": "snap"}
+_ALIASES = {"volume": "vol", "snapshot": "snap", "schedule": "sched"}
 _GROUPS = frozenset(name for name, where, _, _ in COMMANDS if where.endswith(":app")) | {
     *_ALIASES.values()
 }

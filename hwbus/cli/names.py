@@ -75,6 +75,16 @@ def policies(context: "CompletionContext") -> list[str]:
     return _names("policies", context)
 
 
+def groups(context: "CompletionContext") -> list[str]:
+    """Return the names of all volume groups."""
+    return _names("groups", context)
+
+
+def schedules(context: "CompletionContext") -> list[str]:
+    """Return the names of all schedules."""
+    return _names("schedules", context)
+
+
 def operations(context: "CompletionContext") -> list[str]:
     """Return the ids of operations, ended ones too."""
     return _names("operations", context)

@@ -47,6 +47,16 @@ SnapshotName = Annotated[
 PolicyName = Annotated[
     str, Parameter(completer=names.policies, converter=_of("policy"), help="Name of a policy.")
 ]
+GroupName = Annotated[
+    str, Parameter(completer=names.groups, converter=_of("group"), help="Name of a volume group.")
+]
+ScheduleName = Annotated[
+    str,
+    Parameter(completer=names.schedules, converter=_of("schedule"), help="Name of a schedule."),
+]
+VolumeNames = Annotated[
+    str, Parameter(completer=names.volumes, converter=_of("volume"), help="Names of volumes.")
+]
 OperationId = Annotated[
     str,
     Parameter(completer=names.operations, converter=_of("operation"), help="Id of an operation."),
@@ -73,6 +83,26 @@ AtVolume = Annotated[
         converter=_of("volume"),
         n_tokens=1,
         help="The volume, by name.",
+    ),
+]
+AtGroup = Annotated[
+    str | None,
+    Parameter(
+        name="--group",
+        completer=names.groups,
+        converter=_of("group"),
+        n_tokens=1,
+        help="The volume group, by name.",
+    ),
+]
+AtSchedule = Annotated[
+    str | None,
+    Parameter(
+        name="--schedule",
+        completer=names.schedules,
+        converter=_of("schedule"),
+        n_tokens=1,
+        help="The schedule that took it, by name.",
     ),
 ]
 DiskIds = Annotated[

@@ -145,5 +145,7 @@ _LISTING = {
     "pools": "hwbus pool ls",
     "volume": "hwbus volume ls",
     "snapshots": "hwbus snapshot ls",
+    "groups": "hwbus group ls",
+    "schedules": "hwbus schedule ls",
     "operation": "hwbus op ls --all",
 }

@@ -20,6 +20,8 @@ NAME_FIELDS = {
     "volumes": "name",
     "snapshots": "name",
     "policies": "name",
+    "groups": "name",
+    "schedules": "name",
     "operations": "id",
 }
 

@@ -7,7 +7,16 @@ from cyclopts import Parameter
 from hwbus.cli.changing import change, confirmed
 from hwbus.cli.copying import restore
 from hwbus.cli.exits import Exit
-from hwbus.cli.nouns import AtNode, AtPool, AtVolume, SnapshotName, VolumeName, Yes
+from hwbus.cli.nouns import (
+    AtGroup,
+    AtNode,
+    AtPool,
+    AtSchedule,
+    AtVolume,
+    SnapshotName,
+    VolumeName,
+    Yes,
+)
 from hwbus.cli.options import (
     CHANGE,
     OPTIONS,
@@ -34,10 +43,13 @@ def ls(
     volume: AtVolume = None,
     node: AtNode = None,
     pool: AtPool = None,
+    group: AtGroup = None,
+    schedule: AtSchedule = None,
     options: Options = OPTIONS,
 ) -> int:
     """List the snapshots."""
-    return listing("snapshots", {"volume": volume, "node": node, "pool": pool}, options)
+    where = {"volume": volume, "node": node, "pool": pool, "group": group, "schedule": schedule}
+    return listing("snapshots", where, options)
 
 
 @app.command

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from hwbus.cli.paint import DIM, Pen, age, clean, local, plain
+from hwbus.cli.rhythms import format_rhythm
 from hwbus.cli.sizes import copied, format_size
 
 Row = dict[str, Any]
@@ -84,6 +85,21 @@ def _growing(row: Row, _brush: Brush) -> str:
     if wanted and wanted != size:
         return f"{format_size(size)}>{format_size(wanted)}" if size else format_size(wanted)
     return format_size(size)
+
+
+def _target(row: Row, _brush: Brush) -> str:
+    kind = "group" if row.get("group") else "volume"
+    return clean(f"{kind}/{row.get(kind)}")
+
+
+def _rhythm(row: Row, _brush: Brush) -> str:
+    return format_rhythm(row.get("every_s") or 1, row.get("offset_s") or 0)
+
+
+def _keep(row: Row, _brush: Brush) -> str:
+    keep = row.get("keep") or {}
+    counts = ((keep.get(what), what[0]) for what in ("hourly", "daily", "weekly"))
+    return " ".join(f"{count}{letter}" for count, letter in counts if count)
 
 
 def _layout(row: Row, _brush: Brush) -> str:
@@ -286,6 +302,9 @@ TABLES: dict[str, Table] = {
             _text("pool"),
             _age(),
             _text("device", wide=True),
+            _text("group", wide=True),
+            _text("together", wide=True),
+            _text("schedule", wide=True),
             _text("operation", wide=True),
             _text("uid", wide=True),
             _text("why", wide=True),
@@ -311,6 +330,40 @@ TABLES: dict[str, Table] = {
         ),
         name=_of_cluster("policy"),
         none="nothing is done by itself yet: hwbus policy set NAME --kind KIND",
+    ),
+    "groups": Table(
+        columns=(
+            _text("name"),
+            _state(),
+            _text("volumes"),
+            _text("last_snapshot", "LAST"),
+            _age("last_taken_at", "TAKEN"),
+            _age(),
+            _text("operation", wide=True),
+            _text("code", wide=True),
+            _text("why", wide=True),
+        ),
+        name=_of_cluster("group"),
+        none="no volume groups yet: hwbus group create NAME VOLUME...",
+    ),
+    "schedules": Table(
+        columns=(
+            _text("name"),
+            _state(),
+            Column("OF", _target),
+            Column("EVERY", _rhythm),
+            Column("KEEP", _keep),
+            _text("last_snapshot", "LAST"),
+            _age("last_due", "DUE"),
+            _number("missed", "MISSED"),
+            _number("failed", "FAILED"),
+            _number("taken", "TAKEN", wide=True),
+            _age(wide=True),
+            _text("code", wide=True),
+            _text("why", wide=True),
+        ),
+        name=_of_cluster("schedule"),
+        none="no schedules yet: hwbus schedule create NAME --volume VOLUME --every daily@02:00",
     ),
     "operations": Table(
         columns=(

@@ -22,6 +22,7 @@ from hwbus.controller.counter import Counter
 from hwbus.controller.figures import Figures
 from hwbus.controller.holds import Holds
 from hwbus.controller.http import application, serving
+from hwbus.controller.schedules import Schedules
 from hwbus.controller.storage import StorageDomain, StorageScript
 from hwbus.controller.watch import Watch
 from hwbus.desk import CommandDesk, taking_in_the_past
@@ -49,7 +50,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ControlPlane:
-    """Desk, driver, views, watch, holds and care on one set of wires."""
+    """Desk, driver, views, watch, holds, care and schedules on one set of wires."""
 
     def __init__(self, wires: Wires, projector: Projector) -> None:
         clock, self._mint = SystemClock(), Mint()
@@ -70,6 +71,7 @@ class ControlPlane:
         self.watch = Watch(self.desk, self.domain.world, wires.bus, clock)
         self.holds = Holds(self.desk, self.domain.world, clock, self._mint)
         self.care = Care(self.desk, self.domain.world, clock, self._mint)
+        self.schedules = Schedules(self.desk, self.domain.world, clock, self._mint)
         self.counter = Counter(self.desk, wires.bus, wires.inbox(), wires.outlet, clock)
         self._caught_up = asyncio.Event()
         self._open = False
@@ -100,10 +102,11 @@ class ControlPlane:
         watcher = asyncio.create_task(self.watch.run())
         keeper = asyncio.create_task(self.holds.run())
         carer = asyncio.create_task(self.care.run())
+        clockwork = asyncio.create_task(self.schedules.run())
         stopping = asyncio.create_task(stop.wait())
         gone = asyncio.create_task(self._wires.until_gone())
         async with self.counter.open(version("hwbus")) as queue:
-            standing = {watcher, keeper, carer}
+            standing = {watcher, keeper, carer, clockwork}
             tasks: set[asyncio.Task[Any]] = {follower, *standing, stopping, gone, queue}
             self._open = True
             _LOG.info("serving", position=self.desk.position, open=self.driver.open_operations)

@@ -15,10 +15,27 @@ from schemas.grammar import Event, Message
 from schemas.operation import ReportExpired, ReportStepRefused
 from schemas.place import place_of
 from schemas.policy import SetPolicy
+from schemas.schedule import CreateSchedule
+from schemas.snapshot import PrepareSnapshot
 from schemas.words import command_for
 
 _DEADLINE = "deadline_s"
-NAMES = frozenset({"node", "disk", "disks", "pool", "volume", "snapshot", "policy"})
+NAMES = frozenset(
+    {
+        "node",
+        "disk",
+        "disks",
+        "pool",
+        "volume",
+        "volumes",
+        "snapshot",
+        "group",
+        "schedule",
+        "policy",
+    }
+)
+# They begin nothing that has a deadline of its own, but make something that has an identity.
+_MAKE = (CreateSchedule, PrepareSnapshot, SetPolicy)
 
 
 class StorageDomain:
@@ -39,7 +56,7 @@ class StorageDomain:
         self, command: Message, *, at: datetime, mint: Callable[[], str]
     ) -> tuple[Event, ...] | Refused:
         """Decide; identities are made for what has a deadline, or begins a life without one."""
-        fresh = _DEADLINE in command.__struct_fields__ or isinstance(command, SetPolicy)
+        fresh = _DEADLINE in command.__struct_fields__ or isinstance(command, _MAKE)
         facts = Facts(
             at=at,
             operation=mint() if fresh else "",
@@ -89,7 +106,7 @@ class StorageScript:
 
     def follows(self, events: Sequence[Event]) -> Sequence[Message]:
         """Return the reports that follow from one commit."""
-        return settlements.follows(events)
+        return settlements.follows(events, self._world)
 
     def owed(self) -> Sequence[Message]:
         """Return the reports that commits of the past still owe."""

@@ -243,7 +243,10 @@ class LvmTools:
 
     def _lvremove(self, argv: Sequence[str]) -> str:
         given = read_arguments(argv, flags=frozenset({"--yes"}))
-        vg, lv = self._lv(given.word())  # a missing disk is no hindrance to this one
+        return "".join(self._remove(target) for target in given.words)
+
+    def _remove(self, target: str) -> str:
+        vg, lv = self._lv(target)  # a missing disk is no hindrance to this one
         going = [lv, *(thin for thin in vg.lvs if thin.thin_pool == lv.name), *vg.snapshots(lv)]
         for one in going:
             if self._state.on_top_of(one.uuid):

@@ -31,6 +31,7 @@ from node_workers.simulated.model import (
 )
 from node_workers.simulated.moving_tools import MovingTools
 from node_workers.simulated.report import full_report
+from node_workers.simulated.stillness_tools import StillnessTools
 
 _STATE_FILE = "machine.json"
 # mkfs.ext4 writes its superblock last, and what the copier has not noted down does not count.
@@ -64,6 +65,7 @@ class SimulatedMachine:
         self._mappings = MappingTools(state)
         self._copying = CopyingTools(state)
         self._crypt = CryptTools(state)
+        self._stillness = StillnessTools(state, self._lvm.commands, self._mappings.commands["sh"])
 
     @classmethod
     def with_disks(cls, name: str, sizes_bytes: Sequence[int]) -> Self:
@@ -98,6 +100,7 @@ class SimulatedMachine:
             **self._mappings.commands,
             **self._moving.commands,
             **self._copying.commands,
+            **self._stillness.commands,
         }
         tool, rest = argv[0], argv[1:]
         torn = torn and (tool != "cryptsetup" or rest[0] == "luksFormat")

@@ -6,6 +6,7 @@ from node_workers.devices import INFO
 from node_workers.limits import CGROUPS, WRITE
 from node_workers.simulated.arguments import ToolRefusal, UnknownToolUseError, read_arguments
 from node_workers.simulated.model import Lv, Mapped, State
+from node_workers.simulated.stillness_tools import all_devices, is_look
 
 _FAILED = 1
 
@@ -31,6 +32,7 @@ class MappingTools:
             "create": self._create,
             "load": self._load,
             "resume": self._resume,
+            "suspend": self._suspend,
             "remove": self._remove,
             "targets": self._targets,
         }
@@ -41,11 +43,14 @@ class MappingTools:
         return self._verbs[argv[0]](argv[1:])
 
     def _info(self, argv: Sequence[str]) -> str:
+        if is_look(argv):
+            return all_devices(self._state)
         if tuple(argv[:-1]) != INFO[2:]:
             raise UnknownToolUseError(f"dmsetup info {' '.join(argv)}")
         found = self._mapped(argv[-1])
         attributes = f"L{'I' if found.loaded_sectors else '-'}{'s' if found.suspended else '-'}w"
-        return f"{found.uuid}|254|{found.minor}|{attributes}\n"
+        users = len(self._state.mounts_of(found.uuid)) + int(found.held_open)
+        return f"{found.uuid}|254|{found.minor}|{attributes}|{users}\n"
 
     def _table(self, argv: Sequence[str]) -> str:
         found = self._mapped(read_arguments(argv, flags=frozenset()).word())
@@ -97,6 +102,10 @@ class MappingTools:
         found = self._mapped(read_arguments(argv, flags=frozenset()).word())
         found.sectors = found.loaded_sectors or found.sectors
         found.loaded_sectors, found.suspended = 0, False
+        return ""
+
+    def _suspend(self, argv: Sequence[str]) -> str:
+        self._mapped(read_arguments(argv, flags=frozenset()).word()).suspended = True
         return ""
 
     def _remove(self, argv: Sequence[str]) -> str:

@@ -140,7 +140,8 @@ class Vg(msgspec.Struct, kw_only=True):
 class Mapped(msgspec.Struct, kw_only=True):
     """A device over all of ``below``, the uuid of a logical volume or of another such device.
 
-    One of dm-crypt, which ``path`` leads to from below, else of dm-linear.
+    One of dm-crypt, which ``path`` leads to from below, else of dm-linear. ``frozen``: somebody has
+    frozen the filesystem on it, so that it cannot be suspended.
     """
 
     name: str
@@ -151,6 +152,7 @@ class Mapped(msgspec.Struct, kw_only=True):
     loaded_sectors: int = 0
     read_only: bool = False
     suspended: bool = False
+    frozen: bool = False
     held_open: bool = False
     path: str = ""
 
@@ -185,6 +187,7 @@ class State(msgspec.Struct, kw_only=True):
 
     So a volume made on extents that another left behind finds what was not wiped, as in life.
     ``copied`` is how far each copy is, by its journal.
+    ``let_go``: LVM is so slow that devices do not stand still until it is done.
     """
 
     machine: str
@@ -197,6 +200,7 @@ class State(msgspec.Struct, kw_only=True):
     links: dict[str, str] = {}
     copied: dict[str, int] = {}
     cgroups: dict[str, Cgroup] = {}
+    let_go: bool = False
     counter: int = 0
 
     def fresh_uuid(self) -> str:

@@ -13,6 +13,7 @@ from tests.support.copy_contract import CopyContract
 from tests.support.encryption_contract import EncryptionContract
 from tests.support.growth_contract import GrowthContract
 from tests.support.hold_contract import HoldContract
+from tests.support.instant_contract import InstantContract
 from tests.support.pool_contract import PoolContract
 from tests.support.snapshot_contract import SnapshotContract
 from tests.support.storage_bench import (
@@ -106,6 +107,7 @@ class TestStorageOnASimulatedMachine(
     HoldContract,
     AttachmentContract,
     SnapshotContract,
+    InstantContract,
     EncryptionContract,
     CopyContract,
     GrowthContract,

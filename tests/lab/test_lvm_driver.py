@@ -24,6 +24,7 @@ from tests.support.copy_contract import CopyContract
 from tests.support.encryption_contract import DEVICE, NEW, OLD, EncryptionContract, locked, use
 from tests.support.growth_contract import GrowthContract
 from tests.support.hold_contract import HoldContract
+from tests.support.instant_contract import InstantContract
 from tests.support.keys import HeldKeys
 from tests.support.pool_contract import PoolContract
 from tests.support.snapshot_contract import SnapshotContract, snapshot
@@ -219,6 +220,7 @@ class TestStorageOnARealKernel(
     HoldContract,
     AttachmentContract,
     SnapshotContract,
+    InstantContract,
     EncryptionContract,
     CopyContract,
     GrowthContract,

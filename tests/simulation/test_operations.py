@@ -24,6 +24,8 @@ from schemas.operation import CancelOperation, OperationEnded, OperationStarted
 from schemas.pool import GrowPool, PoolFormingBegan, RemovePool
 from schemas.refusals import Refusal
 from schemas.replica import ReplicaWanted
+from schemas.rhythm import Keep, Rhythm
+from schemas.schedule import CreateSchedule, RemoveSchedule
 from schemas.shrinking import ShrinkPool
 from schemas.snapshot import CreateSnapshot, DeleteSnapshot, RollBackSnapshot
 from schemas.volume import (
@@ -33,6 +35,13 @@ from schemas.volume import (
     ProvisionVolume,
     PurgeVolume,
     UndeleteVolume,
+)
+from schemas.volume_group import (
+    AddToGroup,
+    CreateGroup,
+    RemoveGroup,
+    SnapshotGroup,
+    TakeOutOfGroup,
 )
 from tests.support.given import GIB
 from tests.support.stage import CODEC, ScriptedNode, Stage, taken_bytes
@@ -74,6 +83,7 @@ class Day:
         workers = [asyncio.create_task(self._mortal_worker(node)) for node in self.nodes]
         await asyncio.gather(*(self._user(number) for number in range(4)))
         self.calm = True
+        await self.stage.say(RemoveSchedule(schedule="often"))
         await self.stage.until(_nothing_is_held, within_s=HOLDS_END_WITHIN_S)
         await self.stage.settled(within_s=20 * DEADLINE_S)
         await self.stage.until(self._books_are_right, within_s=300)
@@ -124,7 +134,7 @@ class Day:
         if self.operations and self.operations[-1] and self.chance.random() < 0.06:
             return CancelOperation(operation=self.operations[-1])
         often = (self._volume_wish, self._volume_wish)
-        wishes = (*often, self._pool_wish, self._use_wish, self._snapshot_wish)
+        wishes = (*often, self._pool_wish, self._use_wish, self._snapshot_wish, self._group_wish)
         return self.chance.choice(wishes)()
 
     def _pool_wish(self) -> Request:
@@ -183,6 +193,26 @@ class Day:
             case _:
                 return RollBackSnapshot(snapshot=snapshot, deadline_s=DEADLINE_S)
 
+    def _group_wish(self) -> Request:
+        group, volumes = f"g{self.chance.randrange(2)}", (f"v{self.chance.randrange(8)}",)
+        match self.chance.randrange(9):
+            case 0 | 1:
+                return CreateGroup(group=group, volumes=volumes)
+            case 2 | 3:
+                return AddToGroup(group=group, volumes=volumes)
+            case 4:
+                word = self.chance.choice((RemoveGroup, TakeOutOfGroup))
+                return word(group=group, **({} if word is RemoveGroup else {"volumes": volumes}))
+            case 5:
+                rhythm, keep = Rhythm(every_s=15), Keep(hourly=1)
+                of = self.chance.choice(((group, None), (None, volumes[0])))
+                return CreateSchedule(
+                    schedule="often", rhythm=rhythm, keep=keep, group=of[0], volume=of[1]
+                )
+            case _:
+                snapshot = f"t{self.chance.randrange(4)}"
+                return SnapshotGroup(group=group, snapshot=snapshot, deadline_s=DEADLINE_S)
+
     def _use_wish(self) -> Request:
         volume = f"v{self.chance.randrange(8)}"
         match self.chance.randrange(4):
@@ -218,8 +248,13 @@ class Day:
                 return False
         kept = {(s.volume, name) for name, s in world.snapshots.items()}
         known = {(name, one) for name, v in world.volumes.items() for one in v.snapshots}
+        joined = [(n, one.uid) for g in world.groups.values() for n, one in g.members.items()]
+        volumes = {(name, volume.uid) for name, volume in world.volumes.items()}
+        if len(joined) != len(set(joined)) or not set(joined) <= volumes:
+            return False
         claimed = {(d.owner.node, d.owner.pool) for d in world.disks.values() if d.owner}
-        return claimed == set(world.pools) and kept == known
+        carried = {(name, pool) for name, node in world.nodes.items() for pool in node.pools}
+        return claimed == carried == set(world.pools) and kept == known
 
     def _can_be_opened(self, world: World, node: ScriptedNode) -> bool:
         """Whether the log knows every key that opens a leg, and its volume one of them."""
@@ -281,8 +316,17 @@ async def the_laws_hold(day: Day) -> None:
             if isinstance(event, OperationEnded) and event.code is not Refusal.DEADLINE:
                 assert nothing_is_in_work_for(again, event.operation)
     live = day.stage.world
-    tables = ("nodes", "disks", "pools", "volumes", "replicas", "attachments", "snapshots")
-    for table in (*tables, "operations"):
+    tables = (
+        "nodes",
+        "disks",
+        "pools",
+        "volumes",
+        "replicas",
+        "attachments",
+        "snapshots",
+        "groups",
+    )
+    for table in (*tables, "schedules", "operations"):
         assert getattr(again, table) == getattr(live, table), table
     claimed = [(d.owner.node, d.owner.pool) for d in live.disks.values() if d.owner]
     assert set(claimed) == set(live.pools)

@@ -2,6 +2,7 @@
 
 import functools
 import re
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -90,7 +91,8 @@ def _struct(type_: mi.StructType) -> st.SearchStrategy[Any]:
 
 def _text(type_: mi.StrType) -> st.SearchStrategy[str]:
     if type_.pattern is not None:
-        return _PATTERNS[type_.pattern]
+        most = type_.max_length or sys.maxsize
+        return _PATTERNS[type_.pattern].filter(lambda text: len(text) <= most)
     return st.text(_TEXT, max_size=min(type_.max_length or 40, 40))
 
 

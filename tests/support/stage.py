@@ -13,6 +13,7 @@ from hwbus.asking import Asked
 from hwbus.codec import commit_codec
 from hwbus.controller.care import Care
 from hwbus.controller.holds import Holds
+from hwbus.controller.schedules import Schedules
 from hwbus.controller.storage import StorageDomain, StorageScript
 from hwbus.desk import CommandDesk
 from hwbus.driver import Driver
@@ -111,8 +112,10 @@ class Stage:
         await caught_up.wait()
         driver.go_live()
         self.desk, self.world = desk, domain.world
-        holds = Holds(desk, domain.world, self.clock, self.mint)
-        standing = [asyncio.create_task(work) for work in (holds.run(), care.run())]
+        loops = [
+            loop(desk, domain.world, self.clock, self.mint).run() for loop in (Holds, Schedules)
+        ]
+        standing = [asyncio.create_task(loop) for loop in (*loops, care.run())]
         try:
             yield driver
             for task in standing:
@@ -369,6 +372,7 @@ def _at_rest(world: World) -> bool:
         *world.pools.values(),
         *world.volumes.values(),
         *world.snapshots.values(),
+        *world.groups.values(),
     )
     begun = any(getattr(thing, "operation", "") for thing in objects)
     lasting = not any(one.readers or one.of_operation for one in world.snapshots.values())

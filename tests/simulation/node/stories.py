@@ -40,6 +40,7 @@ from schemas.replica import (
     ReplicaSpec,
     ReplicaWanted,
     SnapshotOf,
+    Together,
 )
 from schemas.shrinking import PoolShrinkAbandoned, PoolShrinkBegan, PoolShrinkWanted
 from schemas.volume import CopyOf, Filesystem, Layout
@@ -276,6 +277,17 @@ async def keep_thin(node: Node) -> None:
         ),
         operation=OP,
     )
+
+
+def take_together(*pairs: tuple[str, str], mib: int = 40, **more: Any) -> Wish:
+    """Wish for a snapshot (name, volume) of each of several volumes, all of one instant."""
+    together = Together(instant=OP, snapshots=tuple(name for name, _ in pairs))
+
+    async def wish(node: Node) -> None:
+        for name, of in pairs:
+            await take(name, of, mib, together=together, **more)(node)
+
+    return wish
 
 
 def roll_back(name: str = "s1") -> Wish:

@@ -103,6 +103,7 @@ from schemas.words import every_event
 from tests.support.anything import anything
 from tests.support.given import GIB, MIB, NOON
 from tests.support.words import sighting
+from tests.unit.aggregates import group_commands
 
 NODES = st.sampled_from(["n1", "n2"])
 POOLS = st.sampled_from(["fast", "slow"])
@@ -133,6 +134,7 @@ def facts_with_thin_pool(disks: Sequence[str]) -> PoolFacts:
 
 DISK_SETS = st.lists(DISKS, min_size=1, max_size=3, unique=True).map(tuple)
 COMMANDS = st.one_of(
+    group_commands.COMMANDS,
     st.builds(ReportNodeJoined, node=NODES),
     st.builds(CordonNode, node=NODES),
     st.builds(UncordonNode, node=NODES),
@@ -341,7 +343,7 @@ class History:
 def state(world: World) -> dict[str, object]:
     tables = (
         *("nodes", "disks", "pools", "volumes", "replicas", "attachments", "snapshots"),
-        *("operations", "policies"),
+        *("groups", "schedules", "operations", "policies"),
     )
     return {table: getattr(world, table).copy() for table in (*tables, "provisioning")}
 

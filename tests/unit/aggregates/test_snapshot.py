@@ -86,6 +86,14 @@ GONE = SnapshotGone(snapshot="s", uid=SNAPSHOT_UID, volume="pg", volume_uid=UID)
 LOST = SnapshotFailed(snapshot="s", uid=SNAPSHOT_UID, code=Refusal.SNAPSHOT_LOST, because="full")
 
 
+def test_whoever_means_an_earlier_snapshot_of_the_name_deletes_nothing() -> None:
+    other = DeleteSnapshot(snapshot="s", uid=OTHER)
+    given(*READY).when(other).refused(Refusal.UNKNOWN_SNAPSHOT, "no more")
+    decision = given(*READY).decide(replace(other, uid=SNAPSHOT_UID))
+    assert isinstance(decision, tuple)
+    assert isinstance(decision[0], SnapshotDeletionBegan)
+
+
 def reserved(wish: CreateSnapshot, *past: Event) -> int:
     decision = given(*past).decide(wish, uid=SNAPSHOT_UID)
     assert isinstance(decision, tuple)

@@ -91,6 +91,12 @@ def thin_pool_size(mib: int, metadata_mib: int) -> Step:
     )
 
 
+def taken_together(storage: LvmStorage, _: list[PoolDisk]) -> Awaitable[object]:
+    other = msgspec.structs.replace(snapshot("s2"), volume="v2", volume_uid="uid-v2")
+    wishes = [(UID, snapshot()), (UID, other)]
+    return storage.ensure_snapshots(wishes, may_take=True, cause=CAUSE)
+
+
 def rolled_back(*, thin: bool = False) -> Step:
     return lambda storage, _: storage.ensure_rolled_back(UID, snapshot(thin=thin), cause=CAUSE)
 
@@ -223,6 +229,17 @@ CASES: dict[str, tuple[list[Step | Write], Step]] = {
     "take a thin snapshot": (
         [pool(2), KEPT, thin_pool(200), made(volume("v1", **THIN)), Write("now")],
         taken(thin=True),
+    ),
+    "take a snapshot of an attached volume": (
+        [pool(2), KEPT, made(volume("v1", **EXT4)), attached(IN_USE), Write("now")],
+        taken(),
+    ),
+    "take snapshots at one instant": (
+        [
+            *(pool(2), KEPT, made(volume("v1", **EXT4)), made(volume("v2", 40))),
+            *(attached(IN_USE), Write("now")),
+        ],
+        taken_together,
     ),
     "remove a snapshot": ([pool(2), KEPT, made(volume("v1", **EXT4)), taken()], removed("s1")),
     "roll back": (

@@ -36,9 +36,12 @@ from schemas.pool import (
     RoomUnreserved,
 )
 from schemas.replica import Consistency, ReplicaCreated, ReplicaSpec, ReplicaWanted
+from schemas.rhythm import Keep, Rhythm
+from schemas.schedule import ScheduleCreated
 from schemas.snapshot import SnapshotCreated, SnapshotCreationBegan
 from schemas.views import Row
 from schemas.volume import Layout, VolumeDeleted, VolumeProvisioned, VolumeProvisioningBegan
+from schemas.volume_group import GroupCreated, Member
 from tests.support.clock import NOON, ManualClock
 
 GIB = 1 << 30
@@ -273,6 +276,22 @@ class Story:
             ),
         ):
             self.say(event, correlation=operation)
+        return self
+
+    def group(self, name: str, *members: tuple[str, int]) -> "Story":
+        """Have volumes, each with the number of its uid, belong together."""
+        joined = tuple(Member(volume=volume, uid=uid(number)) for volume, number in members)
+        self.say(GroupCreated(group=name, at=self.at, members=joined))
+        return self
+
+    def schedule(self, name: str, number: int, volume: str) -> "Story":
+        """Have snapshots of a volume taken every hour."""
+        rhythm, keep = Rhythm(every_s=3600), Keep(hourly=24)
+        self.say(
+            ScheduleCreated(
+                schedule=name, uid=uid(number), at=self.at, rhythm=rhythm, keep=keep, volume=volume
+            )
+        )
         return self
 
 

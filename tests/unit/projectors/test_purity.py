@@ -13,6 +13,7 @@ VIEWS = (
     "disks",
     "drift",
     "fold",
+    "groups",
     "nodes",
     "operations",
     "policies",

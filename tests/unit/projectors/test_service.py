@@ -49,7 +49,8 @@ def _busy() -> Story:
         story.volume(name, number)
     spec = PolicySpec(kind=PolicyKind.DRAIN_DISKS)
     story.say(PolicyChanged(policy="p", uid=uid(8), spec=spec))
-    return story.snapshot("s", 9, "a", 1)
+    story.snapshot("s", 9, "a", 1).group("g", ("a", 1))
+    return story.schedule("hourly", 10, "a")
 
 
 class _Asked:

@@ -6,12 +6,14 @@ import msgspec
 
 from schemas.attachment import Limits
 from schemas.disk import Content, DiskClass
+from schemas.group_views import GroupRow, ScheduleRow, ScheduleState
 from schemas.node import Capability, Drift
 from schemas.operation import OperationKind
 from schemas.policy import PolicyKind
 from schemas.policy_view import PolicyAlarm, PolicyRow, PolicyState
 from schemas.refusals import Refusal
 from schemas.replica import Consistency
+from schemas.rhythm import Keep
 from schemas.snapshot_view import SnapshotRow, SnapshotState
 from schemas.views import (
     AuditKind,
@@ -53,6 +55,8 @@ def furnish(stage: Stage) -> None:
         "replicas": _replicas(),
         "snapshots": _snapshots(),
         "policies": _policies(),
+        "groups": _groups(),
+        "schedules": _schedules(),
         "operations": (_operation(),),
         "operation": (_operation(),),
         "audit": _audit(),
@@ -123,6 +127,49 @@ def _snapshots() -> tuple[SnapshotRow, ...]:
             **STAMPS,
         ),
     )
+
+
+def _groups() -> tuple[GroupRow, ...]:
+    return (
+        GroupRow(
+            name="shop",
+            volumes=("pg", "wal"),
+            last_snapshot="monday",
+            last_taken_at=ago(hours=1),
+            **STAMPS,
+        ),
+    )
+
+
+def _schedules() -> tuple[ScheduleRow, ...]:
+    nightly = ScheduleRow(
+        name="nightly",
+        uid=UID,
+        state=ScheduleState.FAILING,
+        every_s=86_400,
+        offset_s=7200,
+        keep=Keep(daily=7, weekly=4),
+        group="shop",
+        last_due=ago(hours=3),
+        last_snapshot="nightly-20260101t020000z",
+        taken=4,
+        missed=2,
+        failed=1,
+        why="operation x (growing) runs on pg",
+        code=Refusal.VOLUME_BUSY,
+        **STAMPS,
+    )
+    often = ScheduleRow(
+        name="often",
+        uid=UID,
+        state=ScheduleState.PAUSED,
+        every_s=1800,
+        offset_s=0,
+        keep=Keep(hourly=24),
+        volume="pg",
+        **STAMPS,
+    )
+    return (nightly, often)
 
 
 def _nodes() -> tuple[NodeRow, ...]:
