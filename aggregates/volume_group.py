@@ -138,6 +138,19 @@ def _joining(
     return tuple(Member(volume=one, uid=facts.world.volumes[one].uid) for one in new)
 
 
+def _part(snapshot: str, name: str, volume: Volume, command: SnapshotGroup) -> Part:
+    return Part(
+        snapshot=snapshot,
+        volume=name,
+        volume_uid=volume.uid,
+        pool=volume.pool,
+        size_bytes=volume.size_bytes,
+        reserve_bytes=reserve_of(volume, command.reserve_bytes),
+        header_bytes=volume.header_bytes,
+        layout=volume.layout,
+    )
+
+
 def _snapshot(group: VolumeGroup, command: SnapshotGroup, facts: Facts) -> Decision[GroupEvent]:
     members = [(name, facts.world.volumes.get(name)) for name in sorted(group.members)]
     there = [(name, volume) for name, volume in members if volume is not None]
@@ -156,19 +169,7 @@ def _snapshot(group: VolumeGroup, command: SnapshotGroup, facts: Facts) -> Decis
     if command.reserve_bytes is not None and all(v.layout is Layout.THIN for _, v in there):
         return refuse(Refusal.NO_RESERVE, f"all volumes of {command.group} are thin")
     names = _names(command.snapshot, [name for name, _ in there])
-    parts = tuple(
-        Part(
-            snapshot=names[name],
-            volume=name,
-            volume_uid=volume.uid,
-            pool=volume.pool,
-            size_bytes=volume.size_bytes,
-            reserve_bytes=reserve_of(volume, command.reserve_bytes),
-            header_bytes=volume.header_bytes,
-            layout=volume.layout,
-        )
-        for name, volume in there
-    )
+    parts = tuple(_part(names[name], name, volume, command) for name, volume in there)
     return (
         _taken(parts, facts)
         or _no_room(parts, nodes[0], facts)

@@ -64,25 +64,12 @@ def evolve(
         case VolumeProvisioningBegan():
             return _began(event)
         case VolumeProvisioned():
-            return replace(
-                volume,
-                phase=VolumePhase.READY,
-                operation="",
-                node=event.node,
-                pool=event.pool,
-                size_bytes=event.size_bytes,
-            )
+            there = replace(volume, node=event.node, pool=event.pool)
+            return _ready(there, event.size_bytes)
         case VolumeGrowthBegan():
             return replace(volume, phase=VolumePhase.GROWING, operation=event.operation)
         case VolumeGrown() | VolumeGrowthFailed():
-            same = event.size_bytes == volume.size_bytes
-            return replace(
-                volume,
-                phase=VolumePhase.READY,
-                operation="",
-                size_bytes=event.size_bytes,
-                fill_percent=volume.fill_percent if same else 0,
-            )
+            return _ready(volume, event.size_bytes)
         case VolumeFilled():
             return replace(volume, fill_percent=event.data_percent)
         case VolumeDeletionBegan():
@@ -102,6 +89,18 @@ def evolve(
             return _with_snapshots(volume, event)
         case _:
             assert_never(event)
+
+
+def _ready(volume: Volume, size_bytes: int) -> Volume:
+    # How full it was says nothing of what it has now: that is told anew.
+    same = size_bytes == volume.size_bytes
+    return replace(
+        volume,
+        phase=VolumePhase.READY,
+        operation="",
+        size_bytes=size_bytes,
+        fill_percent=volume.fill_percent if same else 0,
+    )
 
 
 def _copied(event: CopyingEvent) -> Volume:
