@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from hwbus.cli.quiet import silence
 from hwbus.client import RefusedQueryError
-from hwbus.demo import ending, failing, forming, serving, undoing
+from hwbus.demo import copying, ending, failing, forming, serving, undoing
 from hwbus.demo.place import Place, PlaceError
 from hwbus.demo.real import RealPlace
 from hwbus.demo.simulated import SimulatedPlace
@@ -31,6 +31,7 @@ _STORY: tuple[Callable[[Stage], Awaitable[None]], ...] = (
     failing.a_worker_is_killed,
     failing.somebody_meddles,
     undoing.mistakes_are_undone,
+    copying.a_volume_is_cloned_in_use,
     ending.volumes_are_deleted,
     ending.the_record_tells,
 )
