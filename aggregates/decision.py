@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from aggregates.disk import Disk
+    from aggregates.errand import Errand
     from aggregates.node import Node
     from aggregates.operation import Operation
     from aggregates.pool import Pool
     from aggregates.replica import Replica
     from aggregates.snapshot import Snapshot
+    from aggregates.target import Target
     from aggregates.volume import Volume
 
 E = TypeVar("E", bound=Event)
@@ -62,6 +64,16 @@ class World(Protocol):
     @property
     def operations(self) -> "Mapping[str, Operation]":
         """All operations by id."""
+        ...
+
+    @property
+    def errands(self) -> "Mapping[tuple[str, str], Errand]":
+        """All errands by node and operation."""
+        ...
+
+    @property
+    def targets(self) -> "Mapping[str, Target]":
+        """All backup targets by name."""
         ...
 
     @property

@@ -140,7 +140,7 @@ def _create(snapshot: Snapshot, command: CreateSnapshot, facts: Facts) -> Decisi
         size_bytes=volume.size_bytes,
         reserve_bytes=reserve_bytes,
         layout=volume.layout,
-        of_operation=command.operation,
+        of_operation=None if command.keep else command.operation,
     )
     return _no_room(began, facts) or (began,)
 

@@ -7,12 +7,14 @@ from aggregates import (
     attachment,
     copying,
     disk,
+    errand,
     node,
     operation,
     pool,
     pool_past,
     replica,
     snapshot,
+    target,
     volume,
     volume_past,
 )
@@ -84,6 +86,10 @@ class World:
         operations: Table[str, operation.Operation] = Table(
             operation.Operation(), operation.decide, operation.evolve
         )
+        targets: Table[str, target.Target] = Table(target.Target(), target.decide, target.evolve)
+        errands: Table[tuple[str, str], errand.Errand] = Table(
+            errand.Errand(), errand.decide, errand.evolve
+        )
         self.nodes = nodes.rows
         self.disks = disks.rows
         self.pools = pools.rows
@@ -92,6 +98,8 @@ class World:
         self.attachments = attachments.rows
         self.snapshots = snapshots.rows
         self.operations = operations.rows
+        self.targets = targets.rows
+        self.errands = errands.rows
         self.provisioning: set[str] = set()
         self._tables: dict[str, Table[Any, Any]] = {
             "node": nodes,
@@ -102,6 +110,8 @@ class World:
             "attachment": attachments,
             "snapshot": snapshots,
             "operation": operations,
+            "target": targets,
+            "errand": errands,
         }
 
     def decide(self, command: Message, facts: Facts) -> tuple[Event, ...] | Refused:

@@ -16,6 +16,7 @@ from hwbus.jetstream import connect
 from hwbus.logs import configure_logs
 from node_workers import hints, monitor
 from node_workers.assembly import SIMULATED, Place, assemble
+from node_workers.credentials import LocalSecrets, without_secrets
 from node_workers.figures import Figures
 from node_workers.inventory import RealSysfs
 from node_workers.outbox import Link
@@ -79,9 +80,10 @@ def _place(settings: Settings, clock: SystemClock) -> Place:
             node=settings.node,
             address=settings.address,
             zone=settings.zone,
-            runner=RealRunner(clock.now, os.environ),
+            runner=RealRunner(clock.now, without_secrets(os.environ)),
             sysfs=RealSysfs(),
             copies_folder=str(settings.state / "copies"),
+            secrets=LocalSecrets(settings.keys, os.environ),
         )
     # Late: on a real node nobody needs to pay for a machine made of rules.
     from node_workers.simulated.machine import SimulatedMachine  # noqa: PLC0415
@@ -97,6 +99,7 @@ def _place(settings: Settings, clock: SystemClock) -> Place:
         runner=SimulatedRunner(machine, clock.now, latency_s=settings.latency_ms / 1000),
         sysfs=machine,
         capabilities=SIMULATED,
+        secrets=LocalSecrets(settings.keys, os.environ),
     )
 
 

@@ -5,6 +5,7 @@ from random import Random
 import msgspec
 
 from hwbus.ports import Clock
+from node_workers.credentials import NoSecrets, Secrets
 from node_workers.figures import Figures
 from node_workers.health import Checkups
 from node_workers.inventory import observe
@@ -42,6 +43,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     address: str = ""
     zone: str = ""
     capabilities: tuple[Capability, ...] | None = None
+    secrets: Secrets = NoSecrets()
     copies_folder: str = COPIES_FOLDER
 
 
@@ -70,7 +72,9 @@ async def assemble(
         node=place.node,
         state=state,
         outbox=outbox,
-        storage=LvmStorage(runner, place.sysfs, node=place.node, folder=place.copies_folder),
+        storage=LvmStorage(
+            runner, place.sysfs, node=place.node, folder=place.copies_folder, secrets=place.secrets
+        ),
         observe=look,
         presence=Presence(
             node=place.node,

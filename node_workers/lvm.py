@@ -5,6 +5,9 @@ from collections.abc import Collection, Mapping, Sequence
 from weakref import WeakValueDictionary
 
 from node_workers.attachments import Attachments
+from node_workers.backup_tool import BackupTool
+from node_workers.credentials import NoSecrets, Secrets
+from node_workers.errands import Errands, Going
 from node_workers.lvm_copies import Copies
 from node_workers.lvm_moves import Moves
 from node_workers.lvm_pools import Pools, pool_state
@@ -26,6 +29,8 @@ from node_workers.ports import (
     VolumeSpec,
     VolumeState,
 )
+from schemas.backups import FromBackup
+from schemas.errand import Errand, Found
 
 COPIES_FOLDER = "/var/lib/hwbus/copies"
 
@@ -33,11 +38,18 @@ COPIES_FOLDER = "/var/lib/hwbus/copies"
 class LvmStorage:
     """The ``Storage`` port on LVM, as described there. One instance a machine.
 
-    How far copies are is kept in *folder*, which shall outlive a boot.
+    How far copies are is kept in *folder*, which shall outlive a boot; *secrets* gives the
+    credentials of backup targets.
     """
 
     def __init__(
-        self, runner: Runner, sysfs: Sysfs, *, node: str, folder: str = COPIES_FOLDER
+        self,
+        runner: Runner,
+        sysfs: Sysfs,
+        *,
+        node: str,
+        folder: str = COPIES_FOLDER,
+        secrets: Secrets | None = None,
     ) -> None:
         self._pools = Pools(runner, sysfs, node)
         self._thin_pools = ThinPools(runner)
@@ -46,7 +58,9 @@ class LvmStorage:
         self._attachments = Attachments(runner)
         self._one_at_a_time: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._snapshots = Snapshots(runner)
-        self._copies = Copies(runner, self._volumes, folder)
+        tool = BackupTool(runner, secrets or NoSecrets(), folder)
+        self._copies = Copies(runner, self._volumes, folder, tool)
+        self._errands = Errands(runner, self._volumes, tool)
 
     async def ensure_pool(
         self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
@@ -105,11 +119,21 @@ class LvmStorage:
             return await self._volumes.ensure(pool_uid, spec, cause=cause)
 
     async def ensure_copied(
-        self, pool_uid: str, spec: VolumeSpec, source: CopyOf, *, cause: str
+        self, pool_uid: str, spec: VolumeSpec, source: CopyOf | FromBackup, *, cause: str
     ) -> CopyState:
         """Have more of the copy."""
         async with self._alone(spec.uid):
             return await self._copies.ensure(pool_uid, spec, source, cause=cause)
+
+    async def do_errand(
+        self, operation: str, errand: Errand, pool_uid: str, *, cause: str
+    ) -> Found | Going:
+        """Do more of it."""
+        return await self._errands.run(operation, errand, pool_uid, cause=cause)
+
+    async def ensure_no_errand(self, operation: str, errand: Errand | None, *, cause: str) -> None:
+        """Have nothing of it left."""
+        await self._errands.stop(operation, errand, cause=cause)
 
     async def ensure_volume_size(
         self, pool_uid: str, spec: VolumeSpec, *, cause: str

@@ -115,8 +115,10 @@ class NotThereError(StorageError):
 class UnsuitableError(StorageError):
     """The machine can never do this as asked.
 
-    ``reason`` is too-few-disks, filesystem-too-small, snapshot-lost for one that overflowed, or
-    copy-differs for a device that gives back something else than was written to it.
+    ``reason`` is too-few-disks, filesystem-too-small, snapshot-lost for one that overflowed,
+    copy-differs for a device that gives back something else than was written to it, or one of
+    backup-exists, backup-missing, backup-damaged, backup-foreign, backup-changed, target-denied,
+    target-no-bucket and target-unfit for what a target has, or does not let us do.
     """
 
 

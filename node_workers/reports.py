@@ -5,8 +5,17 @@ import hashlib
 import msgspec
 
 from hwbus import subjects
+from node_workers.credentials import NoCredentialsError
 from node_workers.observation import ContentKind, DiskContent, ObservedDisk
-from node_workers.plan import HaveAttachment, HaveNoAttachment, HaveNoPool, HavePool, Step
+from node_workers.plan import (
+    HaveAttachment,
+    HaveErrand,
+    HaveNoAttachment,
+    HaveNoErrand,
+    HaveNoPool,
+    HavePool,
+    Step,
+)
 from node_workers.ports import (
     InUseError,
     LimitsError,
@@ -22,6 +31,7 @@ from node_workers.ports import (
 from node_workers.ports import Refusal as Untouched
 from schemas.attachment import ReportAttachmentTrouble
 from schemas.disk import Content, DiskClass, Sighting
+from schemas.errand import ReportErrandTrouble
 from schemas.grammar import Report, kind_and_verb
 from schemas.pool import PoolFacts, ReportPoolTrouble
 from schemas.refusals import Refusal
@@ -41,6 +51,14 @@ _UNSUITABLE = {
     "too-few-disks": Refusal.TOO_FEW_DISKS,
     "snapshot-lost": Refusal.SNAPSHOT_LOST,
     "copy-differs": Refusal.COPY_DIFFERS,
+    "backup-exists": Refusal.BACKUP_EXISTS,
+    "backup-missing": Refusal.UNKNOWN_BACKUP,
+    "backup-damaged": Refusal.BACKUP_DAMAGED,
+    "backup-foreign": Refusal.BACKUP_FOREIGN,
+    "backup-changed": Refusal.BACKUP_CHANGED,
+    "target-denied": Refusal.TARGET_DENIED,
+    "target-no-bucket": Refusal.NO_BUCKET,
+    "target-unfit": Refusal.TARGET_UNFIT,
 }
 _CONTENTS = {
     ContentKind.BLANK: Content.BLANK,
@@ -129,6 +147,8 @@ def trouble_of(error: StorageError) -> Trouble:
             code, permanent = Refusal.METADATA if metadata else Refusal.NO_SPACE_ON_NODE, True
         case UnsuitableError():
             code, permanent = _UNSUITABLE.get(error.reason, Refusal.BAD_LAYOUT), True
+        case NoCredentialsError():
+            code, permanent = Refusal.NO_CREDENTIALS, True
         case LimitsError():
             bare = error.reason == "no-cgroup"
             code, permanent = Refusal.NO_CGROUP if bare else Refusal.NO_IO_CONTROLLER, True
@@ -149,6 +169,14 @@ def trouble_report(step: Step, trouble: Trouble, node: str) -> Report:
             pool=step.group,
             node=node,
             uid=step.uid,
+            code=trouble.code,
+            because=trouble.because,
+            permanent=trouble.permanent,
+        )
+    if isinstance(step, HaveErrand | HaveNoErrand):
+        return ReportErrandTrouble(
+            operation=step.uid,
+            node=node,
             code=trouble.code,
             because=trouble.because,
             permanent=trouble.permanent,

@@ -11,10 +11,14 @@ from node_workers.scans import Rhythm
 
 _DISKS = 4
 _DISK_BYTES = 10 << 30
+_KEYS = Path("/etc/hwbus/keys")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """The command line, checked. ``simulated`` None: the real machine. ``http_port`` 0: none."""
+    """The command line, checked. ``simulated`` None: the real machine. ``http_port`` 0: none.
+
+    ``keys`` is where file: references lead.
+    """
 
     node: str
     nats_url: str
@@ -29,6 +33,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     scan_every_s: float
     health_every_s: float
     latency_ms: float
+    keys: Path
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--latency-ms", type=float, default=0.0, help="how long each simulated tool takes")
     add("--address", default="", help="address of this node in the storage network")
     add("--zone", default="", help="what fails together with this node")
+    add("--keys", type=Path, default=_KEYS, help=f"directory of secrets [{_KEYS}]")
     add("--http", default="", help="HOST:PORT for /livez and /metrics; nothing by default")
     add(
         "--scan-every-s",
@@ -86,4 +92,5 @@ def read(argv: Sequence[str]) -> Settings:
         scan_every_s=given.scan_every_s,
         health_every_s=given.health_every_s,
         latency_ms=given.latency_ms,
+        keys=given.keys,
     )

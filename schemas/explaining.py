@@ -14,6 +14,7 @@ _TITLES = {
     "V": "Volumes",
     "R": "Replicas",
     "S": "Snapshots",
+    "B": "Backups",
     "O": "Operations",
     "W": "What a node could not do",
 }

@@ -29,6 +29,11 @@ class OperationKind(StrEnum):
     SNAPSHOT_CREATE = "snapshot-create"
     SNAPSHOT_DELETE = "snapshot-delete"
     SNAPSHOT_ROLL_BACK = "snapshot-roll-back"
+    BACKUP_CREATE = "backup-create"
+    BACKUP_LIST = "backup-list"
+    BACKUP_VERIFY = "backup-verify"
+    TARGET_PROBE = "target-probe"
+    TARGET_SWEEP = "target-sweep"
 
 
 class Outcome(StrEnum):

@@ -2,12 +2,14 @@
 
 from schemas.attachment import ATTACHMENTS
 from schemas.disk import DISKS
+from schemas.errand import ERRANDS
 from schemas.grammar import Message, kind_and_verb
 from schemas.node import NODES
 from schemas.operation import OPERATIONS
 from schemas.pool import POOLS
 from schemas.replica import REPLICAS
 from schemas.snapshot import SNAPSHOTS
+from schemas.target import TARGETS
 from schemas.volume import VOLUMES
 
 CLUSTER = "-"
@@ -20,8 +22,10 @@ _ID_FIELD = {
     ATTACHMENTS: "volume",
     OPERATIONS: "operation",
     SNAPSHOTS: "snapshot",
+    TARGETS: "target",
+    ERRANDS: "operation",
 }
-_ON_A_NODE = frozenset({POOLS, REPLICAS, ATTACHMENTS})
+_ON_A_NODE = frozenset({POOLS, REPLICAS, ATTACHMENTS, ERRANDS})
 
 
 def place_of(word: Message) -> tuple[str, str, str]:

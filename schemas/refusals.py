@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from schemas.refusals_of_backups import OF_BACKUPS
+
 
 class Refusal(StrEnum):
     """A permanent code. ``hwbus explain CODE`` prints its meaning and what to do."""
@@ -79,6 +81,21 @@ class Refusal(StrEnum):
     SNAPSHOT_MISSING = "HW-S006"
     NO_RESERVE = "HW-S007"
 
+    UNKNOWN_TARGET = "HW-B001"
+    TARGET_EXISTS = "HW-B002"
+    TARGET_BUSY = "HW-B003"
+    BACKUP_EXISTS = "HW-B004"
+    UNKNOWN_BACKUP = "HW-B005"
+    BACKUP_DAMAGED = "HW-B006"
+    BACKUP_FOREIGN = "HW-B007"
+    BACKUP_CHANGED = "HW-B008"
+    NO_CREDENTIALS = "HW-B009"
+    TARGET_DENIED = "HW-B010"
+    NO_BUCKET = "HW-B011"
+    TARGET_UNFIT = "HW-B012"
+    NO_NODE_HEARD = "HW-B013"
+    KEEP_IS_THIN = "HW-B014"
+
     UNKNOWN_OPERATION = "HW-O001"
     OPERATION_ENDED = "HW-O002"
     DEADLINE = "HW-O003"
@@ -94,12 +111,16 @@ class Refusal(StrEnum):
     @property
     def meaning(self) -> str:
         """What the code says, in one sentence."""
-        return _EXPLANATIONS[self][0]
+        return _explained(self)[0]
 
     @property
     def advice(self) -> str:
         """What the reader can do about it."""
-        return _EXPLANATIONS[self][1]
+        return _explained(self)[1]
+
+
+def _explained(code: Refusal) -> tuple[str, str]:
+    return _EXPLANATIONS.get(code) or OF_BACKUPS[code]
 
 
 _EXPLANATIONS: dict[Refusal, tuple[str, str]] = {

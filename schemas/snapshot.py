@@ -23,7 +23,7 @@ class CreateSnapshot(
 
     ``reserve_bytes`` is the room for what changes in a thick volume from now on: a fifth of the
     volume if it is not given, and never more than a volume that changes everywhere would need.
-    ``operation`` is the larger operation that it is a step of.
+    ``operation`` is the larger operation that it is a step of; with ``keep`` it may outlive that.
     """
 
     snapshot: Name
@@ -31,6 +31,7 @@ class CreateSnapshot(
     reserve_bytes: Bytes | None = None
     deadline_s: Seconds = 600
     operation: Id | None = None
+    keep: bool = False
 
 
 class DeleteSnapshot(

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import msgspec
 
+from schemas.backups import FromBackup
 from schemas.grammar import Event, Report, Request
 from schemas.refusals import Refusal
 from schemas.units import Bytes, HoldSeconds, Id, Moment, Name, Rate, Seconds, SomeBytes, Text
@@ -159,7 +160,8 @@ class VolumeProvisioningBegan(
 ):
     """A volume shall be made, in the first of ``candidates`` that keeps its word.
 
-    With ``source`` it shall hold what that snapshot holds; else it is blank.
+    With ``source`` it shall hold what that snapshot holds, with ``backup`` what that does; else it
+    is blank.
     """
 
     volume: Name
@@ -172,6 +174,7 @@ class VolumeProvisioningBegan(
     stripes: Stripes = 1
     filesystem: Filesystem = Filesystem.NONE
     source: CopyOf | None = None
+    backup: FromBackup | None = None
 
 
 class VolumeProvisioned(Event, frozen=True, kw_only=True, tag="volume.provisioned.v1"):

@@ -8,6 +8,7 @@ from schemas.attachment import ATTACHMENTS, AttachmentCommand, AttachmentEvent
 from schemas.commit import Commit
 from schemas.copying import CopyingCommand, CopyingEvent
 from schemas.disk import DISKS, DiskCommand, DiskEvent
+from schemas.errand import ERRANDS, ErrandCommand, ErrandEvent
 from schemas.grammar import Event, Message, Report, Request, kind_and_verb
 from schemas.node import NODES, NodeCommand, NodeEvent
 from schemas.operation import OPERATIONS, OperationCommand, OperationEvent
@@ -15,6 +16,7 @@ from schemas.pool import POOLS, PoolCommand, PoolEvent
 from schemas.replica import REPLICAS, ReplicaCommand, ReplicaEvent
 from schemas.shrinking import ShrinkCommand, ShrinkEvent
 from schemas.snapshot import SNAPSHOTS, SnapshotCommand, SnapshotEvent
+from schemas.target import TARGETS, TargetCommand, TargetEvent
 from schemas.volume import VOLUMES, VolumeCommand, VolumeEvent
 
 AnyCommand = (
@@ -29,6 +31,8 @@ AnyCommand = (
     | AttachmentCommand
     | OperationCommand
     | SnapshotCommand
+    | TargetCommand
+    | ErrandCommand
 )
 AnyEvent = (
     NodeEvent
@@ -42,6 +46,8 @@ AnyEvent = (
     | AttachmentEvent
     | OperationEvent
     | SnapshotEvent
+    | TargetEvent
+    | ErrandEvent
 )
 AnyCommit = Commit[AnyEvent]
 
@@ -54,6 +60,8 @@ COMMANDS: dict[str, tuple[type[Request | Report], ...]] = {
     ATTACHMENTS: get_args(AttachmentCommand),
     OPERATIONS: get_args(OperationCommand),
     SNAPSHOTS: get_args(SnapshotCommand),
+    TARGETS: get_args(TargetCommand),
+    ERRANDS: get_args(ErrandCommand),
 }
 EVENTS: dict[str, tuple[type[Event], ...]] = {
     NODES: get_args(NodeEvent),
@@ -64,6 +72,8 @@ EVENTS: dict[str, tuple[type[Event], ...]] = {
     ATTACHMENTS: get_args(AttachmentEvent),
     OPERATIONS: get_args(OperationEvent),
     SNAPSHOTS: get_args(SnapshotEvent),
+    TARGETS: get_args(TargetEvent),
+    ERRANDS: get_args(ErrandEvent),
 }
 KINDS = tuple(COMMANDS)
 ANSWERS = (Accepted, Refused, Undecided)

@@ -5,10 +5,12 @@ from typing import Any
 
 from aggregates.processes import (
     attach_volume,
+    back_up,
     clone_volume,
     delete_volume,
     detach_volume,
     end_snapshot,
+    errand,
     form_pool,
     grow_volume,
     hold_volume,
@@ -26,6 +28,7 @@ from schemas.node import NodeRemovalBegan
 from schemas.pool import PoolFormingBegan, PoolGrowthBegan, PoolRemovalBegan
 from schemas.shrinking import PoolShrinkBegan
 from schemas.snapshot import SnapshotCreationBegan, SnapshotDeletionBegan, SnapshotRollbackBegan
+from schemas.target import BackupBegan, TargetWorkBegan
 from schemas.volume import (
     VolumeDeletionBegan,
     VolumeGrowthBegan,
@@ -52,6 +55,8 @@ _BEGINNINGS: dict[type[Event], Callable[[Any], Process]] = {
     SnapshotCreationBegan: snapshot.begin,
     SnapshotDeletionBegan: end_snapshot.begin_deletion,
     SnapshotRollbackBegan: end_snapshot.begin_rollback,
+    BackupBegan: back_up.begin,
+    TargetWorkBegan: errand.begin,
 }
 
 

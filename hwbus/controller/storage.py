@@ -16,7 +16,7 @@ from schemas.place import place_of
 from schemas.words import command_for
 
 _DEADLINE = "deadline_s"
-NAMES = frozenset({"node", "disk", "disks", "pool", "volume", "snapshot"})
+NAMES = frozenset({"node", "disk", "disks", "pool", "volume", "snapshot", "target"})
 
 
 class StorageDomain:
