@@ -35,7 +35,7 @@ class UploadSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be put where: ``device`` holds ``size_bytes`` of a volume, as the rest tells.
 
     ``changed`` is a file with a bit for each chunk, the lowest first, that may differ from what
-    ``parent`` has; empty: nobody knows, so all is read.
+    ``parent`` has; no file, or an empty one: nobody knows, so all is read.
     """
 
     writer: str
@@ -165,7 +165,8 @@ class Upload:
         return [None if self._is_known(chunk) else self._load(chunk) for chunk in chunks]
 
     def _is_known(self, chunk: int) -> bool:
-        if chunk // 8 >= len(self._changed) or self._changed[chunk // 8] >> chunk % 8 & 1:
+        at = chunk // 8
+        if not self._changed or (self._changed[at : at + 1] or b"\0")[0] >> chunk % 8 & 1:
             return False
         if (chunk + 1) * DIGEST_BYTES > len(self._known):
             return False

@@ -1,8 +1,8 @@
 """Finds out where two thin snapshots of one pool may differ, from the pool's metadata alone.
 
 Run as a program: ``python -m node_workers.thin_blocks GROUP EARLIER LATER --unit BYTES --to FILE``
-writes a bit for each unit, the lowest bit of a byte first; 1: it may differ. Exit status 0: FILE
-tells; 2: nobody can tell, and FILE is empty; 1 anything else.
+writes a bit for each unit, the lowest bit of a byte first; 1: it may differ, and beyond the end of
+FILE none does. Exit status 0: FILE tells; 2: nobody can tell, and FILE is empty; 1 anything else.
 
 A block that both map to the same place is what it was when they parted, since thin provisioning
 never writes to a block that is shared. The metadata is read from a snapshot of it, of which a pool
@@ -85,7 +85,7 @@ def differing(lines: Iterable[str], unit_bytes: int) -> bytes:
             bits[unit // 8] |= 1 << unit % 8
     if not block_bytes:
         raise UnknownError("thin_delta printed nothing")
-    return bytes(bits)
+    return bytes(bits) or b"\0"  # an empty file would say that nobody knows
 
 
 def _delta(metadata: str, ids: Sequence[str], unit_bytes: int) -> bytes:

@@ -9,6 +9,7 @@ import msgspec
 from projectors.audit import moment
 from projectors.tables import (
     AUDIT,
+    BACKUPS,
     DISKS,
     DRIFT,
     NODES,
@@ -17,6 +18,7 @@ from projectors.tables import (
     POOLS,
     REPLICAS,
     SNAPSHOTS,
+    TARGETS,
     USAGE,
     VOLUMES,
     Table,
@@ -32,6 +34,8 @@ _ASKED: dict[str, Table[Row]] = {
     "volume": VOLUMES,
     "replicas": REPLICAS,
     "snapshots": SNAPSHOTS,
+    "targets": TARGETS,
+    "backups": BACKUPS,
     "operations": OPERATIONS,
     "operation": OPERATIONS,
     "audit": AUDIT,

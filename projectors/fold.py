@@ -6,6 +6,7 @@ from hwbus.ports import Stored
 from hwbus.subjects import Address
 from projectors import audit
 from projectors.attaching import of_attachment
+from projectors.backups import backups, targets
 from projectors.disks import disks
 from projectors.drift import drift
 from projectors.nodes import nodes
@@ -23,6 +24,7 @@ from projectors.tables import (
     POOLS,
     REPLICAS,
     SNAPSHOTS,
+    TARGETS,
     VOLUMES,
     Table,
 )
@@ -30,12 +32,14 @@ from projectors.usage import usage
 from projectors.volumes import of_leg, volumes
 from schemas.attachment import ATTACHMENTS as ATTACHMENT
 from schemas.disk import DISKS as DISK
+from schemas.errand import ERRANDS as ERRAND
 from schemas.grammar import Event
 from schemas.node import NODES as NODE
 from schemas.operation import OPERATIONS as OPERATION
 from schemas.pool import POOLS as POOL
 from schemas.replica import REPLICAS as REPLICA
 from schemas.snapshot import SNAPSHOTS as SNAPSHOT
+from schemas.target import TARGETS as TARGET
 from schemas.views import ParkedRow, Row
 from schemas.volume import VOLUMES as VOLUME
 
@@ -49,6 +53,8 @@ _VIEWS: dict[str, tuple[View, ...]] = {
     REPLICA: (replicas, of_leg, of_snapshot_leg, operations),
     ATTACHMENT: (of_attachment, operations),
     SNAPSHOT: (snapshots, operations),
+    TARGET: (targets, backups, operations),
+    ERRAND: (operations,),
     OPERATION: (operations,),
 }
 _OWN: dict[str, Table[Row]] = {
@@ -58,6 +64,7 @@ _OWN: dict[str, Table[Row]] = {
     VOLUME: VOLUMES,
     REPLICA: REPLICAS,
     SNAPSHOT: SNAPSHOTS,
+    TARGET: TARGETS,
     OPERATION: OPERATIONS,
 }
 _USED = frozenset({"nodes", "pools", "volumes", "snapshots", "claims"})

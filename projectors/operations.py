@@ -12,6 +12,7 @@ from projectors.tables import OPERATIONS, ORIGINS, OriginRow
 from schemas.attaching import VolumeAttachingBegan, VolumeDetachingBegan, VolumeLimitingBegan
 from schemas.attachment import AttachmentTroubled
 from schemas.copying import VolumeCloneBegan
+from schemas.errand import ErrandTroubled
 from schemas.grammar import Event, type_name
 from schemas.node import NodeRemovalBegan
 from schemas.operation import (
@@ -25,6 +26,7 @@ from schemas.operation import (
 from schemas.pool import PoolFormingBegan, PoolGrowthBegan, PoolRemovalBegan, PoolTroubled
 from schemas.replica import ReplicaTroubled
 from schemas.snapshot import SnapshotCreationBegan, SnapshotDeletionBegan, SnapshotRollbackBegan
+from schemas.target import BackupBegan, TargetWorkBegan
 from schemas.views import OperationRow, OperationState
 from schemas.volume import VolumeDeletionBegan, VolumeGrowthBegan, VolumeProvisioningBegan
 
@@ -47,6 +49,8 @@ def operations(rows: Rows, seen: Seen, event: Event) -> Changes:
             | SnapshotDeletionBegan()
             | SnapshotRollbackBegan()
             | VolumeCloneBegan()
+            | BackupBegan()
+            | TargetWorkBegan()
         ) if rows.get(OPERATIONS, event.operation) is None:
             origin = OriginRow(actor=seen.commit.actor, at=seen.at)
             yield put(ORIGINS, event.operation, origin)
@@ -136,7 +140,7 @@ def _progressed(row: OperationRow, seen: Seen, event: OperationProgressed) -> Op
 
 def _stepped(row: OperationRow, event: Event) -> OperationRow:
     match event:
-        case PoolTroubled() | ReplicaTroubled() | AttachmentTroubled():
+        case PoolTroubled() | ReplicaTroubled() | AttachmentTroubled() | ErrandTroubled():
             return replace(
                 row,
                 step=_step(event),

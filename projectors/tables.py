@@ -4,6 +4,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from schemas.backup_view import BackupRow, TargetRow
 from schemas.disk import Health, Sighting
 from schemas.snapshot_view import SnapshotRow
 from schemas.units import Moment
@@ -26,7 +27,7 @@ R_co = TypeVar("R_co", bound=Row, covariant=True)
 
 # Part of what a database is compared with: raise it when a view computes something else from the
 # same events, and every database is made anew from the log.
-FOLD_VERSION = 2
+FOLD_VERSION = 3
 
 
 class ClaimRow(Row, frozen=True, kw_only=True):
@@ -122,6 +123,12 @@ SNAPSHOTS = Table(
     SnapshotRow,
     ("name", "uid", "volume", "state", "pool", "node", "operation"),
 )
+TARGETS = Table("targets", TargetRow, ("name", "url", "code"))
+BACKUPS = Table(
+    "backups",
+    BackupRow,
+    ("target", "name", "state", "volume", "volume_uid", "cluster", "operation"),
+)
 OPERATIONS = Table(
     "operations",
     OperationRow,
@@ -164,6 +171,8 @@ TABLES: tuple[Table[Row], ...] = (
     VOLUMES,
     REPLICAS,
     SNAPSHOTS,
+    TARGETS,
+    BACKUPS,
     OPERATIONS,
     AUDIT,
     USAGE,
@@ -181,6 +190,7 @@ INDEXED: dict[str, tuple[str, ...]] = {
     "volumes": ("pool", "node", "state"),
     "replicas": ("node",),
     "snapshots": ("volume",),
+    "backups": ("target", "volume"),
     "operations": ("object", "ended"),
     "audit": ("object", "correlation", "actor", "command", "code"),
     "usage": ("level",),

@@ -10,6 +10,7 @@ from typing import Annotated, Generic, TypeVar
 import msgspec
 
 from schemas.answers import Refused
+from schemas.backup_view import BackupRow, TargetRow
 from schemas.snapshot_view import SnapshotRow
 from schemas.views import (
     AuditRow,
@@ -90,6 +91,8 @@ ROWS: dict[str, type[Row]] = {
     "volume": VolumeRow,
     "replicas": ReplicaRow,
     "snapshots": SnapshotRow,
+    "targets": TargetRow,
+    "backups": BackupRow,
     "operations": OperationRow,
     "operation": OperationRow,
     "audit": AuditRow,
@@ -105,6 +108,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "volumes": ("name", "uid", "state", "layout", "filesystem", "pool", "node", "operation"),
     "volume": ("name",),
     "snapshots": ("name", "uid", "volume", "state", "pool", "node", "operation"),
+    "targets": ("name", "url", "code"),
+    "backups": ("target", "name", "state", "volume", "volume_uid", "cluster", "operation"),
     "replicas": ("volume", "node", "pool", "uid", "state", "operation"),
     "operations": ("id", "kind", "object", "state", "ended", "actor"),
     "operation": ("id",),

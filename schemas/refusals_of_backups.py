@@ -31,7 +31,7 @@ OF_BACKUPS: dict[str, tuple[str, str]] = {
     ),
     "HW-B008": (
         "There is another backup under that name than the one that was asked for.",
-        "Look again: hwbus backup ls TARGET --look.",
+        "Look again: hwbus backup ls TARGET.",
     ),
     "HW-B009": (
         "The node has no credentials under the reference of the target.",

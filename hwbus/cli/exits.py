@@ -39,6 +39,8 @@ _NOT_FOUND = frozenset(
         Refusal.UNKNOWN_VOLUME,
         Refusal.UNKNOWN_REPLICA,
         Refusal.UNKNOWN_SNAPSHOT,
+        Refusal.UNKNOWN_TARGET,
+        Refusal.UNKNOWN_BACKUP,
         Refusal.UNKNOWN_OPERATION,
     }
 )
@@ -53,6 +55,7 @@ _CONFLICT = frozenset(
         Refusal.VOLUME_ATTACHED,
         Refusal.STILL_ATTACHED,
         Refusal.SNAPSHOT_BUSY,
+        Refusal.TARGET_BUSY,
     }
 )
 # What a rule said no to, although only after the operation had begun.

@@ -145,5 +145,7 @@ _LISTING = {
     "pools": "hwbus pool ls",
     "volume": "hwbus volume ls",
     "snapshots": "hwbus snapshot ls",
+    "targets": "hwbus backup target ls",
+    "backups": "hwbus backup ls",
     "operation": "hwbus op ls --all",
 }

@@ -19,6 +19,8 @@ NAME_FIELDS = {
     "pools": "name",
     "volumes": "name",
     "snapshots": "name",
+    "targets": "name",
+    "backups": "name",
     "operations": "id",
 }
 

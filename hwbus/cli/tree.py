@@ -14,6 +14,7 @@ COMMANDS = (
     ("pool", "pools:app", "The pools that volumes are made in.", _OBJECTS),
     ("volume", "volumes:app", "What is given to those who need room. Short: vol.", _OBJECTS),
     ("snapshot", "snapshots:app", "Volumes as they were. Short: snap.", _OBJECTS),
+    ("backup", "backups:app", "Volumes kept where this cluster is not.", _OBJECTS),
     ("op", "operations:app", "Work that is going on, or has ended.", _OBJECTS),
     ("usage", "room:usage", "Capacity, what is committed of it, and what is free.", _RECORD),
     ("drift", "room:drift", "Where nodes differ from what was decided.", _RECORD),

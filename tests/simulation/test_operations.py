@@ -7,6 +7,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -237,7 +238,11 @@ def never_over_committed(world: World) -> None:
 
 def nothing_is_in_work_for(world: World, operation: str) -> bool:
     """Whether an operation has let go of all that it held; its time was not up."""
-    held = (*world.pools.values(), *world.volumes.values(), *world.snapshots.values())
+    held: tuple[Any, ...] = (
+        *world.pools.values(),
+        *world.volumes.values(),
+        *world.snapshots.values(),
+    )
     read = any(operation in snapshot.readers for snapshot in world.snapshots.values())
     return not read and all(thing.operation != operation for thing in held)
 

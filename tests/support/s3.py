@@ -56,10 +56,10 @@ def argv(folder: str, config: Path, address: str, ports: list[int]) -> tuple[str
     )
 
 
-def in_lab(config: Path) -> ServiceSpec:
-    """Return the server as a service of a lab, in the network that its nodes control it by."""
+def in_lab(folder: Path) -> ServiceSpec:
+    """Return the server as a service of a lab, for its nodes; what is put lies in *folder*."""
     ports = [9333, 9340, 8888, LAB_PORT, 19333, 19340, 18888, 18333]
-    words = argv("{state}", config, "{control_address}", ports)
+    words = argv(str(folder), write_config(folder), "{control_address}", ports)
     return ServiceSpec(name="s3", argv=words, ready_when="Start Seaweed S3 API Server")
 
 
