@@ -108,15 +108,7 @@ def _go_on(
                 ),
             )
         case ReportProgressed():
-            progress = (report.done_bytes, report.of_bytes)
-            if operation.progress == progress:
-                return ()
-            done_bytes, of_bytes = progress
-            return (
-                OperationProgressed(
-                    operation=report.operation, done_bytes=done_bytes, of_bytes=of_bytes
-                ),
-            )
+            return _progress(operation, report)
         case ReportExpired():
             if operation.expiries >= EXPIRIES_MAX:
                 return ()
@@ -135,6 +127,15 @@ def _go_on(
             )
         case _:
             assert_never(report)
+
+
+def _progress(operation: Operation, report: ReportProgressed) -> Decision[OperationEvent]:
+    done_bytes, of_bytes = report.done_bytes, report.of_bytes
+    if operation.progress == (done_bytes, of_bytes):
+        return ()
+    return (
+        OperationProgressed(operation=report.operation, done_bytes=done_bytes, of_bytes=of_bytes),
+    )
 
 
 def evolve(operation: Operation, event: OperationEvent) -> Operation:

@@ -31,6 +31,7 @@ from schemas.volume import (
 
 S = TypeVar("S")
 K = TypeVar("K", bound=Hashable)
+OnNode = tuple[str, str]
 
 
 class Table(Generic[K, S]):
@@ -87,9 +88,7 @@ class World:
             operation.Operation(), operation.decide, operation.evolve
         )
         targets: Table[str, target.Target] = Table(target.Target(), target.decide, target.evolve)
-        errands: Table[tuple[str, str], errand.Errand] = Table(
-            errand.Errand(), errand.decide, errand.evolve
-        )
+        errands: Table[OnNode, errand.Errand] = Table(errand.Errand(), errand.decide, errand.evolve)
         self.nodes = nodes.rows
         self.disks = disks.rows
         self.pools = pools.rows

@@ -72,9 +72,7 @@ async def assemble(
         node=place.node,
         state=state,
         outbox=outbox,
-        storage=LvmStorage(
-            runner, place.sysfs, node=place.node, folder=place.copies_folder, secrets=place.secrets
-        ),
+        storage=_storage(place, runner),
         observe=look,
         presence=Presence(
             node=place.node,
@@ -94,6 +92,12 @@ async def assemble(
         rng=rng,
         figures=figures,
         rhythm=rhythm,
+    )
+
+
+def _storage(place: Place, runner: Runner) -> LvmStorage:
+    return LvmStorage(
+        runner, place.sysfs, node=place.node, folder=place.copies_folder, secrets=place.secrets
     )
 
 

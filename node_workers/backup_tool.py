@@ -18,7 +18,7 @@ from node_workers.ports import (
 from schemas.backups import Place
 
 _LOG = structlog.get_logger("node_workers.backup_tool")
-TURN_S = 10.0
+TURN_S = 5.0
 _TIMEOUT_S = 600.0
 _TOLD = frozenset({backing_up.DONE, backing_up.TIME_OVER})
 

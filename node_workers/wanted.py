@@ -394,18 +394,16 @@ def _fold_errand(
 ) -> WantedErrand | None:
     match event:
         case ErrandWanted():
-            return WantedErrand(
-                uid=event.operation, errand=event.errand, origin=origin, folded_seq=0
-            )
+            uid, errand_ = event.operation, event.errand
+            return WantedErrand(uid=uid, errand=errand_, origin=origin, folded_seq=0)
         case ErrandStopWanted():
             return None if errand is None else replace(errand, origin=origin, present=False)
         case ErrandDone() | ErrandStopped():
             return None
-        case ErrandTroubled():
-            permanent = errand is not None and event.permanent
-            return _given_up_by(errand, cause) if errand is not None and permanent else errand
+        case ErrandTroubled() if errand is not None and event.permanent:
+            return _given_up_by(errand, cause)
         case _:
-            assert_never(event)
+            return errand
 
 
 def _answered_by(wanted: One, cause: str) -> One:

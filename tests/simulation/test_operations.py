@@ -18,7 +18,7 @@ from hwbus.subjects import parse_event
 from schemas.answers import Refused
 from schemas.attaching import AttachVolume, DetachVolume, LimitVolume
 from schemas.attachment import Limits
-from schemas.copying import CloneVolume, RestoreVolume
+from schemas.copying import CloneVolume, RestoreBackup, RestoreVolume
 from schemas.grammar import Event, Request
 from schemas.operation import CancelOperation, OperationEnded, OperationStarted
 from schemas.pool import GrowPool, PoolFormingBegan, RemovePool
@@ -26,6 +26,7 @@ from schemas.refusals import Refusal
 from schemas.replica import ReplicaWanted
 from schemas.shrinking import ShrinkPool
 from schemas.snapshot import CreateSnapshot, DeleteSnapshot, RollBackSnapshot
+from schemas.target import BackUpVolume, SweepTarget, VerifyBackup
 from schemas.volume import (
     DeleteVolume,
     GrowVolume,
@@ -34,6 +35,7 @@ from schemas.volume import (
     PurgeVolume,
     UndeleteVolume,
 )
+from tests.support.backup_words import ADD, SEAL
 from tests.support.given import GIB
 from tests.support.stage import CODEC, ScriptedNode, Stage, taken_bytes
 from tests.support.virtual_time import VirtualClock, run_virtually
@@ -71,6 +73,7 @@ class Day:
         plane = asyncio.create_task(self._mortal_control_plane())
         for node in self.nodes:
             await node.join(3)
+        await self.stage.accepted(ADD)
         workers = [asyncio.create_task(self._mortal_worker(node)) for node in self.nodes]
         await asyncio.gather(*(self._user(number) for number in range(4)))
         self.calm = True
@@ -124,7 +127,8 @@ class Day:
         if self.operations and self.operations[-1] and self.chance.random() < 0.06:
             return CancelOperation(operation=self.operations[-1])
         often = (self._volume_wish, self._volume_wish)
-        wishes = (*often, self._pool_wish, self._use_wish, self._snapshot_wish)
+        others = (self._pool_wish, self._use_wish, self._snapshot_wish, self._backup_wish)
+        wishes = (*often, *others)
         return self.chance.choice(wishes)()
 
     def _pool_wish(self) -> Request:
@@ -175,6 +179,29 @@ class Day:
                 return DeleteSnapshot(snapshot=snapshot, deadline_s=DEADLINE_S)
             case _:
                 return RollBackSnapshot(snapshot=snapshot, deadline_s=DEADLINE_S)
+
+    def _backup_wish(self) -> Request:
+        volume, backup = f"v{self.chance.randrange(8)}", f"b{self.chance.randrange(3)}"
+        match self.chance.randrange(8):
+            case 0 | 1 | 2 | 3:
+                return BackUpVolume(target="s3", volume=volume, deadline_s=DEADLINE_S)
+            case 4:
+                return BackUpVolume(
+                    target="s3", volume=volume, backup=backup, deadline_s=DEADLINE_S
+                )
+            case 5:
+                return SweepTarget(target="s3", backup=backup, deadline_s=DEADLINE_S)
+            case 6:
+                return VerifyBackup(target="s3", backup=backup, deadline_s=DEADLINE_S)
+            case _:
+                return RestoreBackup(
+                    volume=volume,
+                    target="s3",
+                    backup=backup,
+                    manifest=SEAL,
+                    backup_bytes=GIB,
+                    deadline_s=DEADLINE_S,
+                )
 
     def _use_wish(self) -> Request:
         volume = f"v{self.chance.randrange(8)}"
@@ -244,7 +271,9 @@ def nothing_is_in_work_for(world: World, operation: str) -> bool:
         *world.snapshots.values(),
     )
     read = any(operation in snapshot.readers for snapshot in world.snapshots.values())
-    return not read and all(thing.operation != operation for thing in held)
+    ran = any(operation in target.running for target in world.targets.values())
+    ran = ran or any(operation == one for _, one in world.errands)
+    return not read and not ran and all(thing.operation != operation for thing in held)
 
 
 async def the_laws_hold(day: Day) -> None:
@@ -262,7 +291,7 @@ async def the_laws_hold(day: Day) -> None:
                 assert nothing_is_in_work_for(again, event.operation)
     live = day.stage.world
     tables = ("nodes", "disks", "pools", "volumes", "replicas", "attachments", "snapshots")
-    for table in (*tables, "operations"):
+    for table in (*tables, "targets", "errands", "operations"):
         assert getattr(again, table) == getattr(live, table), table
     claimed = [(d.owner.node, d.owner.pool) for d in live.disks.values() if d.owner]
     assert set(claimed) == set(live.pools)

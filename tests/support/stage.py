@@ -21,6 +21,13 @@ from hwbus.subjects import of_node, parse_event
 from schemas.answers import Accepted, Answer, Refused, Undecided
 from schemas.attachment import ReportAttachmentTrouble
 from schemas.disk import Content, DiskClass, ReportDiskSeen, Sighting
+from schemas.errand import (
+    ErrandStopWanted,
+    ErrandWanted,
+    ReportErrandDone,
+    ReportErrandStopped,
+    ReportErrandTrouble,
+)
 from schemas.grammar import Event, Message, kind_and_verb
 from schemas.node import ReportNodeJoined
 from schemas.place import place_of
@@ -52,6 +59,7 @@ from schemas.replica import (
 )
 from schemas.shrinking import PoolShrinkAbandoned, PoolShrinkWanted
 from schemas.words import AnyEvent
+from tests.support.backup_words import found
 from tests.support.given import GIB, MIB
 from tests.support.scripted_attachments import ScriptedAttachments
 from tests.support.unsteady import UnsteadyLog
@@ -238,7 +246,9 @@ class ScriptedNode:
         about = str(place_of(event))
         self._undone[about] = (event, correlation)
         await self._stage.say(report, correlation=correlation)
-        troubles = ReportReplicaTrouble | ReportPoolTrouble | ReportAttachmentTrouble
+        troubles = (
+            ReportReplicaTrouble | ReportPoolTrouble | ReportAttachmentTrouble | ReportErrandTrouble
+        )
         if not isinstance(report, troubles):
             del self._undone[about]
 
@@ -288,8 +298,26 @@ class ScriptedNode:
             case ReplicaHoldWanted() | ReplicaRemovalWithdrawn():
                 held = isinstance(event, ReplicaHoldWanted)
                 return self._said(event.volume, event.uid, trouble if held else None, held=held)
+            case ErrandWanted() | ErrandStopWanted():
+                return self._errand(event, trouble)
             case _:
                 return self.attachments.do(event, trouble)
+
+    def _errand(self, event: ErrandWanted | ErrandStopWanted, trouble: Refusal | None) -> Message:
+        about = {"operation": event.operation, "node": self.name}
+        if isinstance(event, ErrandStopWanted):
+            return ReportErrandStopped(**about)
+        if trouble is not None:
+            return ReportErrandTrouble(
+                operation=event.operation,
+                node=self.name,
+                code=trouble,
+                because="as the script has it",
+                permanent=True,
+            )
+        return ReportErrandDone(
+            operation=event.operation, node=self.name, found=found(event.errand)
+        )
 
     def _said(
         self, volume: str, uid: str, trouble: Refusal | None, *, held: bool = False
@@ -337,7 +365,10 @@ def _at_rest(world: World) -> bool:
         *world.snapshots.values(),
     )
     begun = any(getattr(thing, "operation", "") for thing in objects)
-    lasting = not any(one.readers or one.of_operation for one in world.snapshots.values())
+    begun = begun or any(target.running for target in world.targets.values())
+    lasting = not world.errands and not any(
+        one.readers or one.of_operation for one in world.snapshots.values()
+    )
     return not begun and lasting and all(o.outcome is not None for o in world.operations.values())
 
 

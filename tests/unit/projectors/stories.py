@@ -37,8 +37,10 @@ from schemas.pool import (
 )
 from schemas.replica import Consistency, ReplicaCreated, ReplicaSpec, ReplicaWanted
 from schemas.snapshot import SnapshotCreated, SnapshotCreationBegan
+from schemas.target import TargetRemoved
 from schemas.views import Row
 from schemas.volume import Layout, VolumeDeleted, VolumeProvisioned, VolumeProvisioningBegan
+from tests.support.backup_words import ADDED, backup_began, backup_made
 from tests.support.clock import NOON, ManualClock
 
 GIB = 1 << 30
@@ -396,6 +398,9 @@ def any_story() -> st.SearchStrategy[Story]:
             number,
         ),
         st.builds(lambda v: lambda s: s.say(_deleted(v)), number),
+        st.sampled_from([ADDED, backup_began(), backup_made(), TargetRemoved(target="s3")]).map(
+            lambda event: lambda s: s.say(event)
+        ),
         st.builds(lambda n: lambda s: s.say(NodeRemoved(node=n, operation=uid(1))), node),
         st.builds(
             lambda n: (

@@ -20,6 +20,7 @@ from schemas.queries import COLUMNS, PAGE_MAX_BYTES, ROWS, Behind, Page, QueryAn
 from schemas.refusals import Refusal
 from schemas.views import AuditKind, AuditRow, OperationRow, VolumeRow
 from schemas.volume import Candidate, VolumeProvisioningBegan
+from tests.support.backup_words import ADDED, backup_began
 from tests.support.clock import NOON
 from tests.unit.projectors.stories import GIB, Bench, Story, tool, uid
 
@@ -46,6 +47,8 @@ def _busy() -> Story:
     story = Story().node().disk("d1").pool(size=100 * GIB)
     for number, name in enumerate(("a", "b", "c", "d", "e"), 1):
         story.volume(name, number)
+    story.say(ADDED)
+    story.say(backup_began())
     return story.snapshot("s", 9, "a", 1)
 
 
