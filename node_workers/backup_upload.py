@@ -207,7 +207,7 @@ class Upload:
         there = self._bucket.look(path)
         if there is None or there.size_bytes != len(digests):
             self._bucket.put(path, digests)
-        stored = backup_format.write(self._manifest(name))
+        stored = backup_format.write(self._manifest(name, digests))
         try:
             self._bucket.put(self._path(self._spec.name), stored, new=True)
         except AlreadyThereError:
@@ -219,12 +219,11 @@ class Upload:
         self._bucket.delete([self._flag])
         return ours
 
-    def _manifest(self, list_name: str) -> Manifest:
+    def _manifest(self, list_name: str, digests: bytes) -> Manifest:
         spec, letters = self._spec, self._journal.letters()
         sizes = {letter[0]: 0 for letter in (ZEROS, HAD, PUT, UNREAD)}
         for chunk, letter in enumerate(letters):
             sizes[letter] += self._size(chunk)
-        digests = self._journal.digests()
         zeros = sum(
             digests[at : at + DIGEST_BYTES] == ZERO for at in range(0, len(digests), DIGEST_BYTES)
         )

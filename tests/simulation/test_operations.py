@@ -272,7 +272,6 @@ def nothing_is_in_work_for(world: World, operation: str) -> bool:
     )
     read = any(operation in snapshot.readers for snapshot in world.snapshots.values())
     ran = any(operation in target.running for target in world.targets.values())
-    ran = ran or any(operation == one for _, one in world.errands)
     return not read and not ran and all(thing.operation != operation for thing in held)
 
 
@@ -289,6 +288,10 @@ async def the_laws_hold(day: Day) -> None:
                 wanted.add(event.spec.uid)
             if isinstance(event, OperationEnded) and event.code is not Refusal.DEADLINE:
                 assert nothing_is_in_work_for(again, event.operation)
+                given = {
+                    f"errand/{node}/{of}" for node, of in again.errands if of == event.operation
+                }
+                assert given <= set(event.leftovers), "a node works on what is over"
     live = day.stage.world
     tables = ("nodes", "disks", "pools", "volumes", "replicas", "attachments", "snapshots")
     for table in (*tables, "targets", "errands", "operations"):

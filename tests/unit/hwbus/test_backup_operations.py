@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from schemas.copying import RestoreBackup
 from schemas.errand import ErrandWanted, Upload, Verified
@@ -30,6 +31,8 @@ BACK_UP = BackUpVolume(target="s3", volume="pg", backup="b1", deadline_s=600)
 
 
 async def volume(here: Play, layout: Layout = Layout.LINEAR) -> None:
+    facts = here.node._facts
+    here.node._facts = lambda pool: replace(facts(pool), thin_bytes=8 * GIB)  # type: ignore[method-assign]
     await here.stage.accepted(here.node.form(disks=2, thin_bytes=8 * GIB))
     await here.stage.settled()
     wish = ProvisionVolume(volume="pg", size_bytes=GIB, layout=layout, deadline_s=60)

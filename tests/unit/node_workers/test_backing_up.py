@@ -1,5 +1,7 @@
 """The program that backs up, on files and a bucket in memory: what goes in comes out."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,21 @@ def test_what_went_in_comes_out_and_zeros_are_not_stored(tool: Tool, tmp_path: P
     status, there = tool.restore(target, "b1", told["manifest"])
     assert (status, there["whole"]) == (DONE, True)
     assert target.read_bytes() == device.read_bytes() + b"\xff" * MIB
+
+
+def test_the_program_in_the_description_of_the_format_restores(tool: Tool, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "backup-format.md").read_text()
+    program = page.split("```python\n")[1].split("```")[0]
+    device = file_of(tmp_path / "d", b"a", b"\0", b"b", rest=3 * MIB)
+    tool.upload(device)
+    for one in tool.bucket.all(backup_format.ROOT):
+        path = tmp_path / one.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(tool.bucket.get(one.path))
+    target = blank(tmp_path / "t", device.stat().st_size)
+    argv = [sys.executable, "-c", program, str(tmp_path / backup_format.ROOT), "b1", str(target)]
+    subprocess.run(argv, check=True)
+    assert target.read_bytes() == device.read_bytes()
 
 
 def test_a_second_backup_stores_only_what_changed(tool: Tool, tmp_path: Path) -> None:
