@@ -39,6 +39,7 @@ _PATTERNS: dict[str, st.SearchStrategy[str]] = {
 
 def _pattern(type_: Any) -> str:
     info = mi.type_info(type_)
+    info = info.type if isinstance(info, mi.Metadata) else info
     assert isinstance(info, mi.StrType)
     assert info.pattern is not None
     return info.pattern

@@ -21,6 +21,7 @@ from node_workers.store import Change, Record, Store, open_store
 from node_workers.worker import Worker
 from schemas.node import NODES
 from tests.simulation.node.desk import Desk
+from tests.support.errands import TestersSecrets
 from tests.support.nats import until_async
 
 NODE = "n1"
@@ -164,6 +165,7 @@ class Node:
                     runner=FatedRunner(self.wrap(runner), fate, self.begun, self.executed),
                     sysfs=self.machine,
                     capabilities=SIMULATED,
+                    secrets=TestersSecrets(),
                 ),
                 FatedStore(store, fate, self._check),
                 clock=self.desk.clock,

@@ -29,6 +29,7 @@ from tests.simulation.node.stories import (
     XFS,
     Wish,
     attached,
+    backed_up,
     copied,
     delete,
     detach,
@@ -41,6 +42,7 @@ from tests.simulation.node.stories import (
     limit,
     provisioned,
     remove_pool,
+    restored,
     roll_back,
     shown,
     shrink,
@@ -132,6 +134,14 @@ CASES: dict[str, tuple[tuple[Done, ...], Done]] = {
     "copy a thin snapshot": (
         (formed(thin_bytes=GIB), provisioned(**THIN, **XFS), taken(mib=320, **THIN)),
         copied(mib=400, **THIN, **XFS),
+    ),
+    "back a snapshot up": (
+        (formed(), provisioned(**EXT4), written("then"), taken(), written("now")),
+        backed_up(),
+    ),
+    "restore a backup": (
+        (formed(), provisioned(**EXT4), written("then"), taken(), backed_up(), written("now")),
+        restored(mib=400, **EXT4),
     ),
     "remove a snapshot": (
         (formed(), provisioned(**EXT4), taken()),
