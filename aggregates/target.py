@@ -205,6 +205,7 @@ def _begin(target: Target, place: Place, command: Working, facts: Facts) -> Deci
             node=node,
             place=place,
             backup=backup,
+            volume=command.volume if isinstance(command, ListBackups) else None,
             grace_s=command.grace_s if isinstance(command, SweepTarget) else 0,
             rate_bytes_per_s=getattr(command, "rate_bytes_per_s", None),
         ),

@@ -11,6 +11,7 @@ such as a store that does not answer: trying again may help.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,10 +40,12 @@ from node_workers.copier import DiffersError, Pace, die_with_parent
 
 DONE, FAILED, TIME_OVER, TAKEN, NEVER = 0, 1, 3, 5, 6
 PROGRAM = ("-m", "node_workers.backing_up")
-LISTED_MAX = 1000
+LISTED_MAX = 100  # what a report may hold is bounded
 OWN_FILES = "errand-"
 _OLD_S = 31 * 86_400
 _LOADERS = 8
+_DAMAGED_MAX = 20
+_SAID_MAX = 200
 T = TypeVar("T")
 
 _CODES: tuple[tuple[type[Exception], str], ...] = (
@@ -75,13 +78,18 @@ class ProbeSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ListSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """All backups that lie somewhere."""
+    """All backups that lie somewhere, or that of one name, or those of one volume."""
 
     where: Where
+    name: str = ""
+    volume: str = ""
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True):
-    """The manifests with their digests, newest first; ``more`` were left out; some are damaged."""
+    """The manifests with their digests, the newest first; ``damaged`` cannot be read.
+
+    ``more`` were not looked at, since there were enough.
+    """
 
     manifests: tuple[tuple[str, backup_format.Manifest], ...]
     damaged: tuple[str, ...] = ()
@@ -138,6 +146,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Do as the arguments say; return the exit status."""
     given = _arguments(argv)
     die_with_parent()
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]  # obstore would take what it is not told from there
     try:
         credentials = msgspec.json.decode(sys.stdin.buffer.read(), type=Credentials)
     except msgspec.MsgspecError:
@@ -197,8 +207,13 @@ def _probe(about: bytes, _: float, open_: Callable[[Where], Bucket]) -> tuple[An
 
 
 def _list(about: bytes, _: float, open_: Callable[[Where], Bucket]) -> tuple[Listed, bool]:
-    bucket = open_(msgspec.json.decode(about, type=ListSpec).where)
-    found = sorted(bucket.all(backup_format.MANIFESTS), key=lambda one: one.at, reverse=True)
+    spec = msgspec.json.decode(about, type=ListSpec)
+    bucket = open_(spec.where)
+    there = bucket.all(backup_format.MANIFESTS)
+    if spec.name:
+        alone = bucket.look(backup_format.manifest_path(spec.name))
+        there = iter(() if alone is None else (alone,))
+    found = [one.path for one in sorted(there, key=lambda one: one.at, reverse=True)]
 
     def load(path: str) -> tuple[str, backup_format.Manifest] | str | None:
         try:
@@ -209,12 +224,21 @@ def _list(about: bytes, _: float, open_: Callable[[Where], Bucket]) -> tuple[Lis
         except (DamagedError, ForeignError) as error:
             return f"{path.rpartition('/')[2]}: {error}"
 
+    manifests: list[tuple[str, backup_format.Manifest]] = []
+    damaged: list[str] = []
     with ThreadPoolExecutor(_LOADERS) as pool:
-        loaded = list(pool.map(load, (one.path for one in found[:LISTED_MAX])))
-    manifests = tuple(one for one in loaded if isinstance(one, tuple))
-    damaged = tuple(one for one in loaded if isinstance(one, str))
-    more = max(0, len(found) - LISTED_MAX)
-    return Listed(manifests=manifests, damaged=damaged, more=more), True
+        while found and len(manifests) < LISTED_MAX:
+            some, found = found[:LISTED_MAX], found[LISTED_MAX:]
+            for one in pool.map(load, some):
+                if isinstance(one, str):
+                    damaged.append(one[:_SAID_MAX])
+                elif one is not None and spec.volume in {"", one[1].volume}:
+                    manifests.append(one)
+    more = len(found) + max(0, len(manifests) - LISTED_MAX) + max(0, len(damaged) - _DAMAGED_MAX)
+    listed = Listed(
+        manifests=tuple(manifests[:LISTED_MAX]), damaged=tuple(damaged[:_DAMAGED_MAX]), more=more
+    )
+    return listed, True
 
 
 def _upload(about: bytes, seconds: float, open_: Callable[[Where], Bucket]) -> tuple[Any, bool]:

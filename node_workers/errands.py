@@ -6,7 +6,7 @@ from typing import TypeVar
 import msgspec
 
 from node_workers import backing_up, backup_download, backup_sweep, backup_upload, thin_blocks
-from node_workers.backup_format import CHUNK_BYTES
+from node_workers.backup_format import CHUNK_BYTES, Manifest
 from node_workers.backup_tool import BackupTool, where
 from node_workers.lvm_copies import readable_snapshot
 from node_workers.lvm_pools import our_group
@@ -32,6 +32,9 @@ from schemas.errand import (
 )
 
 _TIMEOUT_S = 300.0
+_REPORT_BYTES_MAX = 48_000  # a command has at most 64 KiB
+_DAMAGED_MAX = 20
+_NAME_MAX, _SAID_MAX = 100, 200
 T = TypeVar("T", bound=msgspec.Struct)
 
 
@@ -65,9 +68,7 @@ class Errands:
                 await self._tool.run("probe", about, errand.place, cause=cause)
                 return Probed()
             case ListAll():
-                spec = backing_up.ListSpec(where=where(errand.place))
-                _, printed = await self._tool.run("list", spec, errand.place, cause=cause)
-                return _listed(msgspec.json.decode(printed, type=backing_up.Listed))
+                return await self._list(errand, cause=cause)
             case Upload():
                 return await self._upload(operation, errand, pool_uid, cause=cause)
             case Verify():
@@ -82,6 +83,13 @@ class Errands:
             # Not said, it lapses by itself: giving up must not wait for a store that is silent.
             await self._tool.try_run("withdraw", spec, errand.place, cause=cause)
         await self._forget(operation, cause=cause)
+
+    async def _list(self, errand: ListAll, *, cause: str) -> Listed:
+        name, volume = errand.backup or "", errand.volume or ""
+        spec = backing_up.ListSpec(where=where(errand.place), name=name, volume=volume)
+        _, printed = await self._tool.run("list", spec, errand.place, cause=cause)
+        listed = msgspec.json.decode(printed, type=backing_up.Listed)
+        return _listed(listed, part=bool(name or volume))
 
     async def _upload(
         self, operation: str, errand: Upload, pool_uid: str, *, cause: str
@@ -184,27 +192,40 @@ class Errands:
         return f"{self._tool.folder}/{backing_up.OWN_FILES}{operation}"
 
 
-def _listed(listed: backing_up.Listed) -> Listed:
+def _listed(listed: backing_up.Listed, *, part: bool) -> Listed:
+    """Return what was listed as it is reported: as much as a report may hold."""
     backups: list[Stored] = []
-    damaged = list(listed.damaged)
+    damaged, more, size_bytes = list(listed.damaged), listed.more, 0
     for seal, manifest in listed.manifests:
-        about = {
-            "backup": manifest.name,
-            "manifest": seal,
-            "cluster": manifest.cluster,
-            "volume": manifest.volume,
-            "volume_uid": manifest.volume_uid,
-            "size_bytes": manifest.size_bytes,
-            "layout": manifest.layout,
-            "filesystem": manifest.filesystem,
-            "consistency": manifest.consistency,
-            "at": manifest.at,
-            "chunks": manifest.chunks,
-            "stored_chunks": manifest.stored,
-            "parent": manifest.parent,
-        }
         try:
-            backups.append(msgspec.convert(about, Stored))
+            stored = _stored(seal, manifest)
         except msgspec.ValidationError as error:
-            damaged.append(f"{manifest.name[:100]}: {error}"[:1000])
-    return Listed(backups=tuple(backups), damaged=tuple(damaged), more=listed.more)
+            damaged.append(f"{manifest.name[:_NAME_MAX]}: {error}"[:_SAID_MAX])
+            continue
+        size_bytes += len(msgspec.json.encode(stored))
+        if size_bytes > _REPORT_BYTES_MAX:
+            more += 1
+        else:
+            backups.append(stored)
+    more += max(0, len(damaged) - _DAMAGED_MAX)
+    told = tuple(damaged[:_DAMAGED_MAX])
+    return Listed(backups=tuple(backups), damaged=told, more=more, part=part)
+
+
+def _stored(seal: str, manifest: Manifest) -> Stored:
+    about = {
+        "backup": manifest.name,
+        "manifest": seal,
+        "cluster": manifest.cluster,
+        "volume": manifest.volume,
+        "volume_uid": manifest.volume_uid,
+        "size_bytes": manifest.size_bytes,
+        "layout": manifest.layout,
+        "filesystem": manifest.filesystem,
+        "consistency": manifest.consistency,
+        "at": manifest.at,
+        "chunks": manifest.chunks,
+        "stored_chunks": manifest.stored,
+        "parent": manifest.parent,
+    }
+    return msgspec.convert(about, Stored)

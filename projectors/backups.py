@@ -75,8 +75,10 @@ def _changed(row: TargetRow, seen: Seen, event: Event) -> TargetRow:
             return replace(row, probed_at=seen.at, why="", code=None)
         case BackupsListed():
             listed = event.listed
-            looked = replace(row, listed_at=seen.at, why="", code=None)
-            return replace(looked, more=listed.more, damaged=listed.damaged)
+            looked = replace(row, why="", code=None)
+            if listed.part:
+                return looked
+            return replace(looked, listed_at=seen.at, more=listed.more, damaged=listed.damaged)
         case TargetSwept():
             freed_bytes = row.freed_bytes + event.swept.freed_bytes
             return replace(row, swept_at=seen.at, freed_bytes=freed_bytes, why="", code=None)
@@ -157,7 +159,8 @@ def _listed(rows: Rows, seen: Seen, event: BackupsListed) -> Changes:
     target = seen.address.id
     names = {stored.backup for stored in event.listed.backups}
     known = rows.get(TARGETS, target)
-    for name in known.backups if known is not None and not event.listed.more else ():
+    whole = not event.listed.more and not event.listed.part
+    for name in known.backups if known is not None and whole else ():
         row = rows.get(BACKUPS, f"{target}/{name}")
         if name not in names and row is not None and row.state is not BackupState.CREATING:
             yield from _dropped(rows, seen, name)

@@ -12,8 +12,6 @@ from schemas.units import Bytes, Id, Moment, Name, Rate, SomeBytes, Text
 from schemas.volume import Filesystem, Layout
 
 ERRANDS = "errand"
-NAMED_MAX = 100
-LISTED_MAX = 1000
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True, tag_field="errand", tag="probe"):
@@ -22,10 +20,14 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True, tag_field="errand", tag="
     place: Place
 
 
-class ListAll(msgspec.Struct, frozen=True, kw_only=True, tag_field="errand", tag="list"):
-    """Read which backups there are."""
+class ListAll(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="errand", tag="list"
+):
+    """Read which backups there are, or whether there is one, or those of one volume."""
 
     place: Place
+    backup: BackupName | None = None
+    volume: Name | None = None
 
 
 class Upload(
@@ -114,11 +116,15 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Listed(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="found", tag="listed"
 ):
-    """The backups that are there, the newest first; ``damaged`` have no manifest one can read."""
+    """The backups that are there, the newest first; ``damaged`` have no manifest one can read.
+
+    ``part``: only some were asked for; ``more`` were not looked at.
+    """
 
     backups: tuple[Stored, ...] = ()
     damaged: tuple[Text, ...] = ()
     more: SomeBytes = 0
+    part: bool = False
 
 
 class Uploaded(

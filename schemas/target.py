@@ -62,10 +62,15 @@ class ProbeTarget(Request, frozen=True, kw_only=True, tag="target.probe.v1"):
     deadline_s: Seconds = 120
 
 
-class ListBackups(Request, frozen=True, kw_only=True, tag="target.list.v1"):
-    """Have a node read which backups lie there, whoever made them."""
+class ListBackups(Request, frozen=True, kw_only=True, omit_defaults=True, tag="target.list.v1"):
+    """Have a node read which backups lie there, whoever made them: the newest hundred.
+
+    With ``backup`` only that one, with ``volume`` those of that volume.
+    """
 
     target: Name
+    backup: BackupName | None = None
+    volume: Name | None = None
     node: Name | None = None
     deadline_s: Seconds = 600
 
@@ -210,6 +215,7 @@ class TargetWorkBegan(
     node: Name
     place: Place
     backup: BackupName | None = None
+    volume: Name | None = None
     grace_s: GraceSeconds = 0
     rate_bytes_per_s: Rate | None = None
 

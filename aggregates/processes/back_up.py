@@ -118,7 +118,7 @@ class BackUp(BySnapshot, frozen=True, kw_only=True):
                 return replace(self, reading=True, read=isinstance(event, SnapshotReadingEnded))
             case BackupMade() | BackupFailed():
                 return replace(self, concluded=True)
-            case ErrandDone():
+            case ErrandDone() if not self.concluded:
                 return super().note(event).success()
             case _:
                 return super().note(event)

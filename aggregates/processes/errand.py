@@ -187,7 +187,7 @@ def _errand(wish: TargetWorkBegan) -> Errand:
         case Work.SWEEP:
             return Sweep(place=wish.place, backup=wish.backup, grace_s=wish.grace_s)
         case _:
-            return ListAll(place=wish.place)
+            return ListAll(place=wish.place, backup=wish.backup, volume=wish.volume)
 
 
 def _bad(found: Found) -> str | None:

@@ -97,11 +97,10 @@ def delete(name: TargetName, /, *, options: Options = OPTIONS, how: Change = CHA
     return change(RemoveTarget(target=name), options, how)
 
 
-async def looked(client: Client, target: str, node: str | None, options: Options) -> None:
-    """Have a node look what lies in *target*, and wait for it. Raises ``FailureError``."""
-    call = command_call(
-        ListBackups(target=target, node=node), actor=actor_of(options), command_id=world().mint()
-    )
+async def looked(client: Client, word: ListBackups, options: Options) -> None:
+    """Have a node look what lies in a target, and wait for it. Raises ``FailureError``."""
+    target = word.target
+    call = command_call(word, actor=actor_of(options), command_id=world().mint())
     answer = await client.send(call, timeout_s=_ANSWER_S)
     if isinstance(answer, Refused):
         raise FailureError(

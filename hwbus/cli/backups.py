@@ -24,7 +24,7 @@ from hwbus.cli.reading import listing, one, show_row
 from hwbus.cli.session import conversation, own_writes, print_call, run
 from hwbus.client import Page, query_call
 from schemas.copying import COPY_S, RestoreBackup
-from schemas.target import GRACE_S, BackUpVolume, SweepTarget, VerifyBackup
+from schemas.target import GRACE_S, BackUpVolume, ListBackups, SweepTarget, VerifyBackup
 from schemas.volume import Filesystem, Layout
 
 app = noun("backup", "Volumes kept where this cluster is not.")
@@ -98,7 +98,8 @@ def ls(
 
 async def _listed(target: str, where: dict[str, str], node: str | None, options: Options) -> Page:
     async with conversation(options) as client:
-        await looked(client, target, node, options)
+        word = ListBackups(target=target, volume=where.get("volume"), node=node)
+        await looked(client, word, options)
         return await client.query_all("backups", where, min_seq=own_writes(options))
 
 
@@ -165,7 +166,7 @@ async def _found(target: str, name: str, node: str | None, options: Options) -> 
     async with conversation(options) as client:
         page = await client.query("backups", where, min_seq=own_writes(options))
         if not page.items or not page.items[0]["manifest"]:
-            await looked(client, target, node, options)
+            await looked(client, ListBackups(target=target, backup=name, node=node), options)
         what = f"backup {name[:80]!r} in {target[:80]!r}"
         page, row = await one(client, "backups", where, what, options)
     if not row["manifest"]:

@@ -51,8 +51,13 @@ class BackupTools:
             raise ToolRefusal(backing_up.TIME_OVER, "", printed)
         return printed
 
-    def _list(self, _: bytes) -> tuple[msgspec.Struct, bool]:
-        kept = self._state.backups.values()
+    def _list(self, about: bytes) -> tuple[msgspec.Struct, bool]:
+        spec = msgspec.json.decode(about, type=backing_up.ListSpec)
+        kept = [
+            one
+            for one in self._state.backups.values()
+            if spec.name in {"", one.manifest.name} and spec.volume in {"", one.manifest.volume}
+        ]
         manifests = tuple((_seal(one.manifest), one.manifest) for one in kept)
         return backing_up.Listed(manifests=manifests), True
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from node_workers import backing_up, backup_format
 from node_workers.backing_up import DONE, NEVER, TAKEN, TIME_OVER
@@ -125,6 +126,26 @@ def test_nothing_is_listed_before_all_of_it_is_there(tool: Tool, tmp_path: Path)
     _, listed = tool.run("list", backing_up.ListSpec(where=WHERE))
     ((seal, manifest),) = listed["manifests"]
     assert (seal, manifest["name"], manifest["cluster"]) == (told["manifest"], "b1", "home")
+
+
+def test_more_is_listed_than_a_report_can_hold_only_when_it_is_asked_for(
+    tool: Tool, tmp_path: Path
+) -> None:
+    device = file_of(tmp_path / "d", b"a")
+    most = backing_up.LISTED_MAX
+    _, told = tool.upload(device, "old", volume="other")
+    stored = tool.bucket.get(backup_format.manifest_path("old"))
+    manifest = replace(backup_format.read(stored), volume="pg")
+    for number in range(most):
+        path = backup_format.manifest_path(f"b{number:03}")
+        tool.bucket.put(path, backup_format.write(replace(manifest, name=f"b{number:03}")))
+    tool.bucket.put(backup_format.manifest_path("bad"), b"nonsense")
+    _, listed = tool.run("list", backing_up.ListSpec(where=WHERE))
+    assert len(listed["manifests"]) == most
+    assert (len(listed["damaged"]), listed["more"]) == (1, 1)
+    for about in ({"name": "old"}, {"volume": "other"}):
+        _, listed = tool.run("list", backing_up.ListSpec(where=WHERE, **about))
+        assert [seal for seal, _ in listed["manifests"]] == [told["manifest"]]
 
 
 def test_a_name_is_given_once(tool: Tool, tmp_path: Path) -> None:
