@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
 import msgspec
 
@@ -51,24 +52,27 @@ class Downloaded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Backup:
-    """A backup in *bucket*, its manifest and list read and checked."""
+    """A backup in *bucket*, its manifest read and checked; ``open`` has its list."""
 
     def __init__(self, bucket: Bucket, name: str, seal: str = "") -> None:
         """Raises ``MissingError``, ``DamagedError``, ``ForeignError`` and ``ChangedError``.
 
         With *seal*: only the backup whose manifest has that digest.
         """
+        self._list = b""
         self._bucket = bucket
         stored = bucket.get(backup_format.manifest_path(name))
         self.manifest: Manifest = backup_format.read(stored)
         if seal not in {"", backup_format.seal(stored)}:
             raise ChangedError(f"{name} is another backup than the one that was asked for")
+
+    def open(self, kept: Path) -> None:
+        """Have the list of chunks, from *kept* if it is there. Raises ``DamagedError``."""
         try:
-            self._list = bucket.get(backup_format.list_path(self.manifest.list))
+            self._list = backup_format.load_list(self.manifest, self._bucket.get, kept)
         except MissingError as error:
             lost = f"the list of chunks {self.manifest.list} is missing"
             raise DamagedError(lost) from error
-        backup_format.check_list(self.manifest, self._list)
 
     def name_of(self, chunk: int) -> bytes:
         """Return the digest of a chunk."""
@@ -98,6 +102,7 @@ def restore(
 
     Raises ``BadChunkError``, and ``DiffersError`` for a device that does not keep what is written.
     """
+    backup.open(journal.beside)
     with closing(open_()) as device:
         for chunks, loaded in _turn(backup, journal, seconds):
             for chunk, (how, data) in zip(chunks, loaded, strict=True):
@@ -112,6 +117,7 @@ def restore(
 
 def verify(backup: Backup, journal: Journal, pace: Pace, *, seconds: float) -> Downloaded:
     """Read more of *backup*, for about so many seconds, and note which chunks are not whole."""
+    backup.open(journal.beside)
     for chunks, loaded in _turn(backup, journal, seconds):
         pace.wait(sum(len(data) for _, data in loaded))
         hows = [how for how, _ in loaded]

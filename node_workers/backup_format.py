@@ -5,6 +5,8 @@ so whoever reads it can tell by itself whether it is whole.
 """
 
 import hashlib
+from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -127,6 +129,21 @@ def read(stored: bytes) -> Manifest:
     if manifest.size_bytes <= 0 or manifest.chunks != chunks_of(manifest.size_bytes):
         raise DamagedError("the manifest contradicts itself about its size")
     return manifest
+
+
+def load_list(manifest: Manifest, get: Callable[[str], bytes], kept: Path) -> bytes:
+    """Return the list that *manifest* names, checked; from *kept* if it is there.
+
+    Raises ``DamagedError`` and what *get* does.
+    """
+    try:
+        stored = kept.read_bytes()
+        check_list(manifest, stored)
+    except (FileNotFoundError, DamagedError):
+        stored = get(list_path(manifest.list))
+        check_list(manifest, stored)
+        kept.write_bytes(stored)
+    return stored
 
 
 def check_list(manifest: Manifest, stored: bytes) -> None:

@@ -19,7 +19,10 @@ class TakenError(Exception):
 
 
 class Journal:
-    """What is done of the work that *about* describes; 33 bytes a chunk, on disk and in memory."""
+    """What is done of the work that *about* describes; 33 bytes a chunk, on disk and in memory.
+
+    ``beside`` is a file for a list of chunks that every turn needs.
+    """
 
     def __init__(self, path: Path, about: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,8 +35,11 @@ class Journal:
         self._head = about.encode() + b"\n"
         head, _, records = os.pread(self._file, os.fstat(self._file).st_size, 0).partition(b"\n")
         whole = len(records) // _RECORD_BYTES * _RECORD_BYTES
-        self._records = bytearray(records[:whole] if head + b"\n" == self._head else b"")
-        self._rewrite()
+        same = head + b"\n" == self._head
+        self._records = bytearray(records[:whole] if same else b"")
+        if not same or len(records) != whole:
+            self._rewrite()
+        self.beside = path.with_name(f"{path.name}-list")
 
     @property
     def done(self) -> int:

@@ -147,8 +147,7 @@ class Upload:
             return
         try:
             parent = backup_format.read(self._bucket.get(self._path(self._spec.parent)))
-            known = self._bucket.get(backup_format.list_path(parent.list))
-            backup_format.check_list(parent, known)
+            known = backup_format.load_list(parent, self._bucket.get, self._journal.beside)
         except (MissingError, backup_format.DamagedError, backup_format.ForeignError):
             return
         if parent.volume_uid == self._spec.volume_uid:

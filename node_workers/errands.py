@@ -76,7 +76,7 @@ class Errands:
             case Sweep():
                 return await self._sweep(operation, errand, cause=cause)
 
-    async def stop(self, operation: str, errand: Errand | None, *, cause: str) -> None:
+    async def stop(self, operation: str, errand: Errand, *, cause: str) -> None:
         """Keep nothing of *errand* here; if it can be said to the store, that nobody writes."""
         if isinstance(errand, Upload):
             spec = backing_up.WithdrawSpec(where=where(errand.place), writer=operation)
@@ -185,7 +185,7 @@ class Errands:
     async def _forget(self, operation: str, *, cause: str) -> None:
         self._compared.discard(operation)
         journal = self._journal(operation)
-        files = (journal, f"{journal}-changed", f"{journal}-removed")
+        files = (journal, *(f"{journal}-{what}" for what in ("list", "changed", "removed")))
         await self._tools.must("rm", "-f", *files, cause=cause)
 
     def _journal(self, operation: str) -> str:

@@ -131,7 +131,7 @@ class LvmStorage:
         """Do more of it."""
         return await self._errands.run(operation, errand, pool_uid, cause=cause)
 
-    async def ensure_no_errand(self, operation: str, errand: Errand | None, *, cause: str) -> None:
+    async def ensure_no_errand(self, operation: str, errand: Errand, *, cause: str) -> None:
         """Have nothing of it left."""
         await self._errands.stop(operation, errand, cause=cause)
 

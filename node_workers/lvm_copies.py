@@ -146,7 +146,8 @@ class Copies:
             await self._filesystems.ensure_own(path, spec.filesystem, spec.uid, cause=cause)
 
     async def _forget(self, spec: VolumeSpec, *, cause: str) -> None:
-        await self._tools.must("rm", "-f", self._journal(spec), cause=cause)
+        journal = self._journal(spec)
+        await self._tools.must("rm", "-f", journal, f"{journal}-list", cause=cause)
 
     def _journal(self, spec: VolumeSpec) -> str:
         return f"{self._folder}/copy-{spec.uid}"

@@ -114,7 +114,7 @@ class Storage(Protocol):
         """
         ...
 
-    async def ensure_no_errand(self, operation: str, errand: Errand | None, *, cause: str) -> None:
+    async def ensure_no_errand(self, operation: str, errand: Errand, *, cause: str) -> None:
         """Have nothing left of *errand* on this machine."""
         ...
 

@@ -240,6 +240,18 @@ def test_a_probe_leaves_nothing(tool: Tool) -> None:
     assert list(tool.bucket.all(backup_format.ROOT)) == []
 
 
+def test_a_journal_forgets_half_a_record_and_other_work(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    for about, torn, done in (("a", b"", 0), ("a", b"half", 2), ("b", b"", 0), ("b", b"", 2)):
+        with path.open("ab") as file:
+            file.write(torn)
+        with Journal(path, about) as journal:
+            assert journal.done == done
+            journal.add([(b"p", b"1" * 32), (b"z", b"2" * 32)] if not done else [])
+            assert journal.letters() == b"pz"
+            assert journal.digests() == b"1" * 32 + b"2" * 32
+
+
 def test_two_cannot_work_on_one_journal(tool: Tool, tmp_path: Path) -> None:
     tool.upload(file_of(tmp_path / "d", b"a"))
     with Journal(tmp_path / "journals" / "verify", "mine"):
