@@ -291,7 +291,7 @@ def _sweep(about: bytes, seconds: float, open_: Callable[[Where], Bucket]) -> tu
     if spec.name and not removed.exists():
         path = backup_format.manifest_path(spec.name)
         if bucket.look(path) is None:
-            raise MissingError(spec.name)
+            raise MissingError(f"there is no backup {spec.name}")
         removed.parent.mkdir(parents=True, exist_ok=True)
         removed.touch()  # before, so that the next turn does not miss what this one removed
         bucket.delete([path])

@@ -61,7 +61,10 @@ class Backup:
         """
         self._list = b""
         self._bucket = bucket
-        stored = bucket.get(backup_format.manifest_path(name))
+        try:
+            stored = bucket.get(backup_format.manifest_path(name))
+        except MissingError as error:
+            raise MissingError(f"there is no backup {name}") from error
         self.manifest: Manifest = backup_format.read(stored)
         if seal not in {"", backup_format.seal(stored)}:
             raise ChangedError(f"{name} is another backup than the one that was asked for")

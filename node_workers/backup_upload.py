@@ -214,7 +214,7 @@ class Upload:
                 raise
         ours = self._ours()
         if ours is None:
-            raise NameTakenError(self._spec.name)
+            raise NameTakenError(f"there is a backup {self._spec.name} already")
         self._bucket.delete([self._flag])
         return ours
 
@@ -255,9 +255,9 @@ class Upload:
         try:
             manifest = backup_format.read(stored)
         except (backup_format.DamagedError, backup_format.ForeignError) as error:
-            raise NameTakenError(f"{self._spec.name}, but {error}") from error
+            raise NameTakenError(f"there is a {self._spec.name}, but {error}") from error
         if manifest.snapshot_uid != self._spec.snapshot_uid:
-            raise NameTakenError(self._spec.name)
+            raise NameTakenError(f"there is a backup {self._spec.name} already")
         return Uploaded(
             done_bytes=manifest.size_bytes,
             of_bytes=manifest.size_bytes,
