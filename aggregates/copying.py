@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from aggregates.decision import Decision, Facts
 from aggregates.placement import nowhere, rank
+from aggregates.restoring import restore
 from aggregates.snapshot import Snapshot, unreadable
 from aggregates.volume import STRIPES_MIN, Volume, VolumePhase, bad_layout, name_taken
 from aggregates.volume import decide as decide_volume
@@ -13,6 +14,7 @@ from schemas.copying import (
     CloneVolume,
     CopyingCommand,
     CopyingEvent,
+    RestoreBackup,
     RestoreVolume,
     VolumeCloneBegan,
 )
@@ -44,6 +46,8 @@ def decide(volume: Volume, command: Command, facts: Facts) -> Decision[Happened]
             step = volume.phase is VolumePhase.CLONING and volume.operation == command.operation
             no = None if step else name_taken(volume, command.volume, facts)
             return no or _restore(command, facts)
+        case RestoreBackup():
+            return name_taken(volume, command.volume, facts) or restore(command, facts)
         case CloneVolume():
             no = name_taken(volume, command.volume, facts)
             return no or _clone(facts.world.volumes.get(command.source), command, facts)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from aggregates.disk import Disk
+    from aggregates.errand import Errand
     from aggregates.node import Node
     from aggregates.operation import Operation
     from aggregates.policy import Policy
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from aggregates.replica import Replica
     from aggregates.schedule import Schedule
     from aggregates.snapshot import Snapshot
+    from aggregates.target import Target
     from aggregates.volume import Volume
     from aggregates.volume_group import VolumeGroup
 
@@ -80,6 +82,16 @@ class World(Protocol):
     @property
     def policies(self) -> "Mapping[str, Policy]":
         """All policies by name."""
+        ...
+
+    @property
+    def errands(self) -> "Mapping[tuple[str, str], Errand]":
+        """All errands by node and operation."""
+        ...
+
+    @property
+    def targets(self) -> "Mapping[str, Target]":
+        """All backup targets by name."""
         ...
 
     @property

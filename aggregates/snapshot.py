@@ -160,7 +160,7 @@ def _create(snapshot: Snapshot, command: CreateSnapshot, facts: Facts) -> Decisi
         size_bytes=volume.size_bytes,
         reserve_bytes=reserve_of(volume, command.reserve_bytes),
         layout=volume.layout,
-        of_operation=command.operation,
+        of_operation=None if command.keep else command.operation,
         header_bytes=volume.header_bytes,
         by=command.by,
     )

@@ -7,6 +7,7 @@ from aggregates import (
     attachment,
     copying,
     disk,
+    errand,
     node,
     operation,
     policy,
@@ -15,6 +16,7 @@ from aggregates import (
     replica,
     schedule,
     snapshot,
+    target,
     volume,
     volume_group,
     volume_past,
@@ -32,6 +34,7 @@ from schemas.volume import (
 
 S = TypeVar("S")
 K = TypeVar("K", bound=Hashable)
+OnNode = tuple[str, str]
 
 
 class Table(Generic[K, S]):
@@ -89,6 +92,8 @@ class World:
             operation.Operation(), operation.decide, operation.evolve
         )
         policies: Table[str, policy.Policy] = Table(policy.Policy(), policy.decide, policy.evolve)
+        targets: Table[str, target.Target] = Table(target.Target(), target.decide, target.evolve)
+        errands: Table[OnNode, errand.Errand] = Table(errand.Errand(), errand.decide, errand.evolve)
         self.nodes = nodes.rows
         self.disks = disks.rows
         self.pools = pools.rows
@@ -100,6 +105,8 @@ class World:
         self.schedules = schedules.rows
         self.operations = operations.rows
         self.policies = policies.rows
+        self.targets = targets.rows
+        self.errands = errands.rows
         self.provisioning: set[str] = set()
         self._tables: dict[str, Table[Any, Any]] = {
             "node": nodes,
@@ -113,6 +120,8 @@ class World:
             "schedule": schedules,
             "operation": operations,
             "policy": policies,
+            "target": targets,
+            "errand": errands,
         }
 
     def decide(self, command: Message, facts: Facts) -> tuple[Event, ...] | Refused:

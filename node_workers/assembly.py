@@ -35,8 +35,9 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where a worker works: the node, how it is reached, and the machine under it.
 
     ``capabilities`` None: the machine's tools are asked. How far copies are is kept in
-    ``copies_folder``. ``keys`` gives those of encrypted volumes. ``earlier`` are tools that ran
-    before there was a worker, to be recorded by it.
+    ``copies_folder``. ``keys`` gives those of encrypted volumes, and the credentials of backup
+    targets unless ``credentials`` does. ``earlier`` are tools that ran before there was a worker,
+    to be recorded by it.
     """
 
     node: str
@@ -45,6 +46,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     address: str = ""
     zone: str = ""
     capabilities: tuple[Capability, ...] | None = None
+    credentials: KeySource | None = None
     copies_folder: str = COPIES_FOLDER
     keys: KeySource = NoKeys()
     earlier: tuple[Execution, ...] = ()
@@ -75,13 +77,7 @@ async def assemble(
         node=place.node,
         state=state,
         outbox=outbox,
-        storage=LvmStorage(
-            runner,
-            place.sysfs,
-            node=place.node,
-            keys=place.keys,
-            folder=place.copies_folder,
-        ),
+        storage=_storage(place, runner),
         observe=look,
         presence=Presence(
             node=place.node,
@@ -109,6 +105,17 @@ async def _runner(place: Place, outbox: Outbox, clock: Clock, figures: Figures) 
     for execution in place.earlier:
         await runner.record(execution)
     return runner
+
+
+def _storage(place: Place, runner: Runner) -> LvmStorage:
+    return LvmStorage(
+        runner,
+        place.sysfs,
+        node=place.node,
+        keys=place.keys,
+        folder=place.copies_folder,
+        credentials=place.credentials,
+    )
 
 
 async def _outbox(

@@ -96,9 +96,9 @@ class Copy:
     """One source, one target, and a buffer that direct I/O can use."""
 
     def __init__(self, source: str, target: str, *, sparse: bool, pace: Pace) -> None:
-        self._source = _open(source, os.O_RDONLY)
+        self._source = open_device(source, os.O_RDONLY)
         # Exclusively: the kernel refuses a block device that is mounted or held by another.
-        self._target = _open(target, os.O_RDWR | os.O_EXCL)
+        self._target = open_device(target, os.O_RDWR | os.O_EXCL)
         self._buffer = mmap.mmap(-1, _PIECE_BYTES)
         self._sparse = sparse
         self._pace = pace
@@ -202,7 +202,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _open(path: str, flags: int) -> int:
+def open_device(path: str, flags: int) -> int:
     """Open a device past the page cache; a file on what knows no direct I/O is opened plainly."""
     try:
         return os.open(path, flags | os.O_DIRECT | os.O_CLOEXEC)
@@ -212,11 +212,11 @@ def _open(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """End when the worker does: nobody would know of what is copied then."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    _die_with_parent()
+    die_with_parent()
     sys.exit(main())

@@ -5,11 +5,14 @@ from collections.abc import Callable, Mapping
 import msgspec
 from msgspec.structs import replace
 
+from node_workers.errands import Going
 from node_workers.plan import (
     HaveAttachment,
+    HaveErrand,
     HaveKeys,
     HaveMerged,
     HaveNoAttachment,
+    HaveNoErrand,
     HaveNoPool,
     HaveNoReplica,
     HavePool,
@@ -36,6 +39,8 @@ from node_workers.reports import pool_facts
 from node_workers.storage import Storage
 from node_workers.wanted import WantedAttachment
 from schemas.attachment import AttachmentSpec, ReportAttachmentAbsent, ReportAttachmentPresent
+from schemas.backups import FromBackup
+from schemas.errand import ReportErrandDone, ReportErrandStopped
 from schemas.grammar import Report
 from schemas.operation import ReportProgressed
 from schemas.pool import ReportPoolAbsent, ReportPoolBuilt
@@ -81,6 +86,8 @@ class Hands(msgspec.Struct, frozen=True):
                 return await self._keys(step, cause)
             case HaveMerged() | HaveNoReplica():
                 return await self._no_more(step, cause)
+            case HaveErrand() | HaveNoErrand():
+                return await self._errand(step, cause)
             case HaveAttachment():
                 return await self.attach(step, cause)
             case HaveNoAttachment():
@@ -195,18 +202,26 @@ class Hands(msgspec.Struct, frozen=True):
             raise
         return _present(step, state, self.node)
 
-    async def _copy(
-        self, step: HaveReplica, source: CopyOf, cause: str
-    ) -> ReportReplicaPresent | ReportProgressed:
-        copy_of = Source(
-            snapshot=source.snapshot,
-            uid=source.uid,
-            pool=source.pool,
-            pool_uid=step.source_pool_uid,
-            size_bytes=source.size_bytes,
-            thin=source.thin,
-            rate_bytes_per_s=source.rate_bytes_per_s or 0,
+    async def _errand(
+        self, step: HaveErrand | HaveNoErrand, cause: str
+    ) -> ReportErrandDone | ReportErrandStopped | ReportProgressed | None:
+        if isinstance(step, HaveNoErrand):
+            await self.storage.ensure_no_errand(step.uid, step.errand, cause=cause)
+            return ReportErrandStopped(operation=step.uid, node=self.node)
+        do = self.storage.do_errand
+        found = await do(step.uid, step.errand, step.pool_uid, cause=cause)
+        if not isinstance(found, Going):
+            return ReportErrandDone(operation=step.uid, node=self.node, found=found)
+        if not found.of_bytes:
+            return None
+        return ReportProgressed(
+            operation=step.uid, done_bytes=found.done_bytes, of_bytes=found.of_bytes
         )
+
+    async def _copy(
+        self, step: HaveReplica, source: CopyOf | FromBackup, cause: str
+    ) -> ReportReplicaPresent | ReportProgressed:
+        copy_of = source if isinstance(source, FromBackup) else _snapshot_source(step, source)
         spec = _volume(step.volume, step.spec)
         state = await self.storage.ensure_copied(step.pool_uid, spec, copy_of, cause=cause)
         if state.volume is not None:
@@ -285,6 +300,18 @@ class Hands(msgspec.Struct, frozen=True):
     def _disks(self, disks: tuple[str, ...]) -> list[PoolDisk]:
         paths = self.paths()
         return [PoolDisk(disk=disk, path=paths.get(disk, "")) for disk in disks]
+
+
+def _snapshot_source(step: HaveReplica, source: CopyOf) -> Source:
+    return Source(
+        snapshot=source.snapshot,
+        uid=source.uid,
+        pool=source.pool,
+        pool_uid=step.source_pool_uid,
+        size_bytes=source.size_bytes,
+        thin=source.thin,
+        rate_bytes_per_s=source.rate_bytes_per_s or 0,
+    )
 
 
 def _snapshot(name: str, spec: ReplicaSpec, of: SnapshotOf) -> SnapshotSpec:

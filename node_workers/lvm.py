@@ -6,6 +6,8 @@ from contextlib import AsyncExitStack
 from weakref import WeakValueDictionary
 
 from node_workers.attachments import Attachments
+from node_workers.backup_tool import BackupTool
+from node_workers.errands import Errands, Going
 from node_workers.keys import KeySource, NoKeys
 from node_workers.luks import Luks
 from node_workers.lvm_copies import Copies
@@ -31,6 +33,8 @@ from node_workers.ports import (
     VolumeState,
 )
 from node_workers.stillness import ensure_moving
+from schemas.backups import FromBackup
+from schemas.errand import Errand, Found
 
 COPIES_FOLDER = "/var/lib/hwbus/copies"
 
@@ -38,7 +42,8 @@ COPIES_FOLDER = "/var/lib/hwbus/copies"
 class LvmStorage:
     """The ``Storage`` port on LVM, as described there. One instance a machine.
 
-    How far copies are is kept in *folder*, which shall outlive a boot.
+    How far copies are is kept in *folder*, which shall outlive a boot; *secrets* gives the
+    credentials of backup targets.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class LvmStorage:
         node: str,
         keys: KeySource | None = None,
         folder: str = COPIES_FOLDER,
+        credentials: KeySource | None = None,
     ) -> None:
         luks = Luks(runner, keys or NoKeys())
         self._pools = Pools(runner, sysfs, node)
@@ -60,7 +66,9 @@ class LvmStorage:
         self._runner = runner
         self._instants = Instants(runner)
         self._snapshots = Snapshots(runner, luks, self._instants)
-        self._copies = Copies(runner, self._volumes, folder)
+        tool = BackupTool(runner, credentials or keys or NoKeys(), folder)
+        self._copies = Copies(runner, self._volumes, folder, tool)
+        self._errands = Errands(runner, self._volumes, tool)
 
     async def ensure_pool(
         self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
@@ -129,11 +137,21 @@ class LvmStorage:
             return await self._volumes.ensure(pool_uid, spec, cause=cause)
 
     async def ensure_copied(
-        self, pool_uid: str, spec: VolumeSpec, source: CopyOf, *, cause: str
+        self, pool_uid: str, spec: VolumeSpec, source: CopyOf | FromBackup, *, cause: str
     ) -> CopyState:
         """Have more of the copy."""
         async with self._alone(spec.uid):
             return await self._copies.ensure(pool_uid, spec, source, cause=cause)
+
+    async def do_errand(
+        self, operation: str, errand: Errand, pool_uid: str, *, cause: str
+    ) -> Found | Going:
+        """Do more of it."""
+        return await self._errands.run(operation, errand, pool_uid, cause=cause)
+
+    async def ensure_no_errand(self, operation: str, errand: Errand, *, cause: str) -> None:
+        """Have nothing of it left."""
+        await self._errands.stop(operation, errand, cause=cause)
 
     async def ensure_volume_size(
         self, pool_uid: str, spec: VolumeSpec, *, cause: str

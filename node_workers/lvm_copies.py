@@ -1,10 +1,11 @@
-"""New volumes that hold what a snapshot holds: at once where they can share, else copied."""
+"""New volumes that hold what a snapshot or a backup does: shared where they can, else filled."""
 
 import sys
 
 import msgspec
 
-from node_workers import copier
+from node_workers import backing_up, backup_download, copier
+from node_workers.backup_tool import BackupTool, where
 from node_workers.filesystems import Filesystems
 from node_workers.lvm_pools import our_group
 from node_workers.lvm_report import FILLING_TAG, LogicalVolume, VolumeGroup
@@ -20,6 +21,7 @@ from node_workers.ports import (
     VolumeSpec,
 )
 from node_workers.tools import Tools
+from schemas.backups import FromBackup
 
 _TURN_S = 5.0
 _TURN_TIMEOUT_S = 300.0
@@ -38,15 +40,16 @@ class Copies:
     verified, when the filesystem has an identity of its own, and fills the volume.
     """
 
-    def __init__(self, runner: Runner, volumes: Volumes, folder: str) -> None:
+    def __init__(self, runner: Runner, volumes: Volumes, folder: str, tool: BackupTool) -> None:
         self._runner = runner
+        self._tool = tool
         self._tools = Tools(runner)
         self._filesystems = Filesystems(runner)
         self._volumes = volumes
         self._folder = folder
 
     async def ensure(
-        self, pool_uid: str, spec: VolumeSpec, source: CopyOf, *, cause: str
+        self, pool_uid: str, spec: VolumeSpec, source: CopyOf | FromBackup, *, cause: str
     ) -> CopyState:
         """Have more of the copy, as ``Storage.ensure_copied`` promises."""
         refuse_reserved(spec.name)
@@ -56,15 +59,16 @@ class Copies:
         if found is not None and FILLING_TAG not in found.tags:
             state = await self._volumes.ensure(pool_uid, spec, cause=cause)
             return CopyState(done_bytes=source.size_bytes, volume=state)
-        shared = source.thin and spec.layout is Layout.THIN and source.pool == spec.pool
+        shared = isinstance(source, CopyOf) and _shares(source, spec)
         if found is None:
-            await self._begin(group, spec, source, shared=shared, cause=cause)
+            origin = source if isinstance(source, CopyOf) and shared else None
+            await self._begin(group, spec, origin, cause=cause)
         else:
             await self._prepare(spec, found, cause=cause)
         if not shared:
-            told = await self._copy(group, spec, source, cause=cause)
-            if not told.digest:
-                return CopyState(done_bytes=told.done_bytes)
+            done_bytes = await self._fill(group, spec, source, cause=cause)
+            if done_bytes is not None:
+                return CopyState(done_bytes=done_bytes)
         await self._make_own(spec, cause=cause)
         state = await self._volumes.ensure(pool_uid, spec, cause=cause)
         name = f"{spec.pool}/{spec.name}"
@@ -73,12 +77,12 @@ class Copies:
         return CopyState(done_bytes=source.size_bytes, volume=state)
 
     async def _begin(
-        self, group: VolumeGroup, spec: VolumeSpec, source: CopyOf, *, shared: bool, cause: str
+        self, group: VolumeGroup, spec: VolumeSpec, shared: CopyOf | None, *, cause: str
     ) -> None:
         """Have the volume, with nothing in it that counts yet."""
         # The journal of a volume that somebody removed half full would lie about this one.
         await self._forget(spec, cause=cause)
-        origin = _source(group, source).name if shared else ""
+        origin = _source(group, shared).name if shared is not None else ""
         await self._volumes.make_unfilled(group, spec, origin, cause=cause)
 
     async def _prepare(self, spec: VolumeSpec, found: LogicalVolume, *, cause: str) -> None:
@@ -87,6 +91,30 @@ class Copies:
         if found.open:
             await self._filesystems.ensure_released(f"/dev/{name}", found.device, cause=cause)
         await self._volumes.activate(found, spec.pool, cause=cause)
+
+    async def _fill(
+        self, group: VolumeGroup, spec: VolumeSpec, source: CopyOf | FromBackup, *, cause: str
+    ) -> int | None:
+        """Have more in it; return how much is, or None when all is."""
+        if isinstance(source, FromBackup):
+            return await self._restore(spec, source, cause=cause)
+        told = await self._copy(group, spec, source, cause=cause)
+        return None if told.digest else told.done_bytes
+
+    async def _restore(self, spec: VolumeSpec, source: FromBackup, *, cause: str) -> int | None:
+        """Have one more turn of the backup written, each chunk checked before and after."""
+        about = backing_up.RestoreSpec(
+            where=where(source.place),
+            journal=self._journal(spec),
+            name=source.backup,
+            manifest=source.manifest,
+            device=f"/dev/{spec.pool}/{spec.name}",
+            sparse=spec.layout is Layout.THIN,
+            rate_bytes_per_s=source.rate_bytes_per_s or 0,
+        )
+        done, printed = await self._tool.run("restore", about, source.place, cause=cause)
+        told = msgspec.json.decode(printed, type=backup_download.Downloaded)
+        return None if done else told.done_bytes
 
     async def _copy(
         self, group: VolumeGroup, spec: VolumeSpec, source: CopyOf, *, cause: str
@@ -118,18 +146,26 @@ class Copies:
             await self._filesystems.ensure_own(path, spec.filesystem, spec.uid, cause=cause)
 
     async def _forget(self, spec: VolumeSpec, *, cause: str) -> None:
-        await self._tools.must("rm", "-f", self._journal(spec), cause=cause)
+        journal = self._journal(spec)
+        await self._tools.must("rm", "-f", journal, f"{journal}-list", cause=cause)
 
     def _journal(self, spec: VolumeSpec) -> str:
         return f"{self._folder}/copy-{spec.uid}"
 
 
+def _shares(source: CopyOf, spec: VolumeSpec) -> bool:
+    return source.thin and spec.layout is Layout.THIN and source.pool == spec.pool
+
+
 def _source(group: VolumeGroup, source: CopyOf) -> LogicalVolume:
+    return readable_snapshot(group, source.uid, source.snapshot)
+
+
+def readable_snapshot(group: VolumeGroup, uid: str, name: str) -> LogicalVolume:
     """Return the snapshot. Raises ``NotThereError`` and, when it is lost, ``UnsuitableError``."""
-    found = ours(group, source.uid, source.snapshot)
-    name = f"{source.pool}/{source.snapshot}"
+    found = ours(group, uid, name)
     if found is None:
-        raise NotThereError("snapshot-missing", f"there is no snapshot {name}")
+        raise NotThereError("snapshot-missing", f"there is no snapshot {group.name}/{name}")
     if found.invalid:
-        raise UnsuitableError("snapshot-lost", f"{name} has overflowed")
+        raise UnsuitableError("snapshot-lost", f"{group.name}/{name} has overflowed")
     return found

@@ -7,8 +7,17 @@ from msgspec.structs import replace
 
 from node_workers.observation import Observation
 from node_workers.ports import THIN_POOL_NAME
-from node_workers.wanted import Origin, Wanted, WantedAttachment, WantedPool, WantedReplica
+from node_workers.wanted import (
+    Origin,
+    Wanted,
+    WantedAttachment,
+    WantedErrand,
+    WantedPool,
+    WantedReplica,
+)
 from schemas.attachment import AttachmentSpec
+from schemas.backups import FromBackup
+from schemas.errand import Errand, Upload
 from schemas.keys import Encryption
 from schemas.pool import PoolFacts
 from schemas.replica import ReplicaSpec, Together
@@ -34,7 +43,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it may take hours, and may be broken off anywhere without loss."""
         if isinstance(self, HaveReplica):
             return self.copied is not None
-        return isinstance(self, HavePool) and bool(self.leaving)
+        return isinstance(self, HaveErrand) or (isinstance(self, HavePool) and bool(self.leaving))
 
     @property
     def destructive(self) -> bool:
@@ -95,9 +104,9 @@ class HaveReplica(Step, frozen=True, kw_only=True):
     source_pool_uid: str = ""
 
     @property
-    def copied(self) -> CopyOf | None:
-        """The snapshot that it is being filled from; None once it is there."""
-        return self.spec.copy_of if self.may_create else None
+    def copied(self) -> CopyOf | FromBackup | None:
+        """The snapshot or backup that it is being filled from; None once it is there."""
+        return (self.spec.copy_of or self.spec.from_backup) if self.may_create else None
 
     together: tuple[Leg, ...] = ()
     may_take: bool = True
@@ -170,6 +179,19 @@ class HaveNoAttachment(Step, frozen=True, kw_only=True):
     keys: tuple[str, ...] = ()
 
 
+class HaveErrand(Step, frozen=True, kw_only=True):
+    """The errand shall be done; ``pool_uid`` is the pool of what it reads, if it reads any."""
+
+    pool_uid: str
+    errand: Errand
+
+
+class HaveNoErrand(Step, frozen=True, kw_only=True):
+    """Nobody shall work on the errand, and nothing be kept of it."""
+
+    errand: Errand
+
+
 def step_for(wanted: Wanted, everything: Mapping[str, Wanted]) -> Step | None:
     """Return what is to be ensured for one object, or None if its wish has been answered.
 
@@ -182,6 +204,8 @@ def step_for(wanted: Wanted, everything: Mapping[str, Wanted]) -> Step | None:
     if isinstance(wanted, WantedAttachment):
         step = attachment_step if wanted.present else _detachment_step
         return step(wanted, everything)
+    if isinstance(wanted, WantedErrand):
+        return _errand_step(wanted, everything)
     return _replica_step(wanted, everything)
 
 
@@ -209,7 +233,7 @@ def settled_by_hand(everything: Mapping[str, Wanted], seen: Observation) -> tupl
     groups = {pool.uid for pool in seen.pools}
     names = {pool.name for pool in seen.pools}
     volumes = {volume.uid for volume in seen.volumes}
-    lasting = (one for one in everything.values() if not isinstance(one, WantedAttachment))
+    lasting = (one for one in everything.values() if isinstance(one, WantedPool | WantedReplica))
     given_up = (one for one in lasting if not one.present and not one.open)
     return tuple(
         one.key
@@ -364,6 +388,25 @@ def _detachment_step(
         volume=attachment.volume,
         spec=attachment.spec,
         keys=_keys(attachment, everything),
+    )
+
+
+def _errand_step(
+    errand: WantedErrand, everything: Mapping[str, Wanted]
+) -> HaveErrand | HaveNoErrand:
+    wish = errand.errand
+    pool = wish.pool if isinstance(wish, Upload) else ""
+    if not errand.present:
+        return HaveNoErrand(
+            key=errand.key, group=pool, uid=errand.uid, origin=errand.origin, errand=wish
+        )
+    return HaveErrand(
+        key=errand.key,
+        group=pool,
+        uid=errand.uid,
+        origin=errand.origin,
+        pool_uid=_pool_uid(pool, everything),
+        errand=wish,
     )
 
 

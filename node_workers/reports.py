@@ -7,7 +7,15 @@ import msgspec
 from hwbus import subjects
 from node_workers.keys import NoKeyError
 from node_workers.observation import ContentKind, DiskContent, ObservedDisk
-from node_workers.plan import HaveAttachment, HaveNoAttachment, HaveNoPool, HavePool, Step
+from node_workers.plan import (
+    HaveAttachment,
+    HaveErrand,
+    HaveNoAttachment,
+    HaveNoErrand,
+    HaveNoPool,
+    HavePool,
+    Step,
+)
 from node_workers.ports import (
     InUseError,
     LimitsError,
@@ -23,6 +31,7 @@ from node_workers.ports import (
 from node_workers.ports import Refusal as Untouched
 from schemas.attachment import ReportAttachmentTrouble
 from schemas.disk import Content, DiskClass, Sighting
+from schemas.errand import ReportErrandTrouble
 from schemas.grammar import Report, kind_and_verb
 from schemas.pool import PoolFacts, ReportPoolTrouble
 from schemas.refusals import Refusal
@@ -53,12 +62,21 @@ _UNSUITABLE = {
     "too-few-disks": Refusal.TOO_FEW_DISKS,
     "snapshot-lost": Refusal.SNAPSHOT_LOST,
     "copy-differs": Refusal.COPY_DIFFERS,
+    "no-credentials": Refusal.NO_CREDENTIALS,
     "cannot-encrypt": Refusal.CANNOT_ENCRYPT,
     "wrong-key": Refusal.WRONG_KEY,
     "same-key": Refusal.SAME_KEY,
     "no-key-slot": Refusal.NO_KEY_SLOT,
     "used-beside": Refusal.USED_BESIDE,
     "not-still": Refusal.NOT_STILL,
+    "backup-exists": Refusal.BACKUP_EXISTS,
+    "backup-missing": Refusal.UNKNOWN_BACKUP,
+    "backup-damaged": Refusal.BACKUP_DAMAGED,
+    "backup-foreign": Refusal.BACKUP_FOREIGN,
+    "backup-changed": Refusal.BACKUP_CHANGED,
+    "target-denied": Refusal.TARGET_DENIED,
+    "target-no-bucket": Refusal.NO_BUCKET,
+    "target-unfit": Refusal.TARGET_UNFIT,
 }
 _CONTENTS = {
     ContentKind.BLANK: Content.BLANK,
@@ -171,6 +189,14 @@ def trouble_report(step: Step, trouble: Trouble, node: str) -> Report:
             pool=step.group,
             node=node,
             uid=step.uid,
+            code=trouble.code,
+            because=trouble.because,
+            permanent=trouble.permanent,
+        )
+    if isinstance(step, HaveErrand | HaveNoErrand):
+        return ReportErrandTrouble(
+            operation=step.uid,
+            node=node,
             code=trouble.code,
             because=trouble.because,
             permanent=trouble.permanent,

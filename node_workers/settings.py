@@ -18,7 +18,8 @@ _KEYS = Path("/etc/hwbus/keys")
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The command line, checked. ``simulated`` None: the real machine. ``http_port`` 0: none.
 
-    ``keys`` is where file: references lead; ``vault`` empty: there is no such server.
+    ``keys`` is where file: references lead, to keys and to credentials; ``vault`` empty: there is
+    no such server.
     """
 
     node: str
@@ -53,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--latency-ms", type=float, default=0.0, help="how long each simulated tool takes")
     add("--address", default="", help="address of this node in the storage network")
     add("--zone", default="", help="what fails together with this node")
-    add("--keys", type=Path, default=_KEYS, help=f"directory of key files [{_KEYS}]")
+    add("--keys", type=Path, default=_KEYS, help=f"directory of keys and credentials [{_KEYS}]")
     add("--vault", default="", help="key server that speaks like Vault, https://HOST:PORT")
     add("--vault-token", type=Path, help="file with the token for it")
     add("--http", default="", help="HOST:PORT for /livez and /metrics; nothing by default")

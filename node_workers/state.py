@@ -18,6 +18,7 @@ from node_workers.reports import Letter, Trouble, command_id, letter, trouble_re
 from node_workers.store import Change, Kept, Record, Store
 from node_workers.wanted import Origin, Wanted, WantedPool, WantedReplica, fold, there
 from schemas.attachment import ATTACHMENTS, AttachmentEvent
+from schemas.errand import ERRANDS, ErrandEvent
 from schemas.grammar import Report, kind_and_verb
 from schemas.growing import ThinGrowthEvent
 from schemas.node import NODES, NodeAdmitted, NodeEvent, NodeRemoved
@@ -29,7 +30,14 @@ from schemas.upcasts import UPCASTS
 
 _LOG = structlog.get_logger("node_workers.state")
 _COMMITS = commit_codec(
-    PoolEvent | ShrinkEvent | ThinGrowthEvent | ReplicaEvent | AttachmentEvent | NodeEvent, UPCASTS
+    PoolEvent
+    | ShrinkEvent
+    | ThinGrowthEvent
+    | ReplicaEvent
+    | AttachmentEvent
+    | ErrandEvent
+    | NodeEvent,
+    UPCASTS,
 )
 _REMOVED = "removed"
 T = TypeVar("T")
@@ -184,7 +192,7 @@ class State:
             where = parse_event(stored.subject)
         except BadNameError as error:
             raise _StrangeCommitError(str(error)) from error
-        if where.kind not in {POOLS, REPLICAS, ATTACHMENTS, NODES}:
+        if where.kind not in {POOLS, REPLICAS, ATTACHMENTS, ERRANDS, NODES}:
             return
         commit = _COMMITS.decode(stored.data)
         if any(kind_and_verb(e)[0] != where.kind or e.node != self._node for e in commit.events):

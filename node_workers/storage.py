@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
+from node_workers.errands import Going
 from node_workers.ports import (
     Attachment,
     CopyOf,
@@ -16,6 +17,8 @@ from node_workers.ports import (
     VolumeSpec,
     VolumeState,
 )
+from schemas.backups import FromBackup
+from schemas.errand import Errand, Found
 
 
 class Storage(Protocol):
@@ -101,15 +104,29 @@ class Storage(Protocol):
         ...
 
     async def ensure_copied(
-        self, pool_uid: str, spec: VolumeSpec, source: CopyOf, *, cause: str
+        self, pool_uid: str, spec: VolumeSpec, source: CopyOf | FromBackup, *, cause: str
     ) -> CopyState:
-        """Have the volume with what the snapshot holds, some seconds of copying a call.
+        """Have the volume with what the snapshot or backup holds, some seconds of it a call.
 
         Each call goes on where the last one ended; it may be cancelled, and nothing of the source
         is changed. A filesystem gets an identity of its own and fills the volume. Raises
-        ``NoSpaceError``, ``NotThereError``, and ``UnsuitableError`` if the snapshot overflowed or
-        the volume does not give back what was written to it.
+        ``NoSpaceError``, ``NotThereError``, and ``UnsuitableError`` if the snapshot overflowed, the
+        backup is not whole, or the volume does not give back what was written to it.
         """
+        ...
+
+    async def do_errand(
+        self, operation: str, errand: Errand, pool_uid: str, *, cause: str
+    ) -> Found | Going:
+        """Do more of *errand*, some seconds a call, on from where the last call ended.
+
+        Done again once it was done, it finds the same. Raises ``NoCredentialsError``,
+        ``NotThereError``, and ``UnsuitableError`` for what can never be done so.
+        """
+        ...
+
+    async def ensure_no_errand(self, operation: str, errand: Errand, *, cause: str) -> None:
+        """Have nothing left of *errand* on this machine."""
         ...
 
     async def ensure_volume_size(

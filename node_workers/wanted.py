@@ -16,6 +16,15 @@ from schemas.attachment import (
     AttachmentTroubled,
     AttachmentWanted,
 )
+from schemas.errand import (
+    Errand,
+    ErrandDone,
+    ErrandEvent,
+    ErrandStopped,
+    ErrandStopWanted,
+    ErrandTroubled,
+    ErrandWanted,
+)
 from schemas.grammar import Event
 from schemas.growing import (
     ThinPoolGrown,
@@ -156,8 +165,19 @@ class WantedAttachment(_Wanted, frozen=True, kw_only=True, omit_defaults=True, t
         return f"attachment/{self.volume}"
 
 
-Wanted = WantedPool | WantedReplica | WantedAttachment
-One = TypeVar("One", WantedPool, WantedReplica, WantedAttachment)
+class WantedErrand(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag="errand"):
+    """Work with a backup target, until it is done or given up; its uid is its operation."""
+
+    errand: Errand
+
+    @property
+    def key(self) -> str:
+        """Its lane."""
+        return f"errand/{self.uid}"
+
+
+Wanted = WantedPool | WantedReplica | WantedAttachment | WantedErrand
+One = TypeVar("One", WantedPool, WantedReplica, WantedAttachment, WantedErrand)
 
 PoolWish = (
     PoolBuildWanted
@@ -231,6 +251,10 @@ def _fold(wanted: Wanted | None, event: Event, origin: Origin, cause: str) -> Wa
         return _note_pool(wanted, event, cause)
     if isinstance(wanted, WantedReplica) and isinstance(event, ReplicaNews):
         return _note_replica(wanted, event, cause)
+    if isinstance(event, ErrandEvent):
+        return _fold_errand(
+            wanted if isinstance(wanted, WantedErrand) else None, event, origin, cause
+        )
     if isinstance(event, AttachmentWish):
         before = wanted if isinstance(wanted, WantedAttachment) else None
         return _wish_attachment(before, event, origin)
@@ -418,6 +442,23 @@ def _note_attachment(
             return _given_up_by(attachment, cause) if event.permanent else attachment
         case _:
             assert_never(event)
+
+
+def _fold_errand(
+    errand: WantedErrand | None, event: ErrandEvent, origin: Origin, cause: str
+) -> WantedErrand | None:
+    match event:
+        case ErrandWanted():
+            uid, errand_ = event.operation, event.errand
+            return WantedErrand(uid=uid, errand=errand_, origin=origin, folded_seq=0)
+        case ErrandStopWanted():
+            return None if errand is None else replace(errand, origin=origin, present=False)
+        case ErrandDone() | ErrandStopped():
+            return None
+        case ErrandTroubled() if errand is not None and event.permanent:
+            return _given_up_by(errand, cause)
+        case _:
+            return errand
 
 
 def _answered_by(wanted: One, cause: str) -> One:

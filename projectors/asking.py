@@ -9,6 +9,7 @@ import msgspec
 from projectors.audit import moment
 from projectors.tables import (
     AUDIT,
+    BACKUPS,
     DISKS,
     DRIFT,
     GROUPS,
@@ -20,6 +21,7 @@ from projectors.tables import (
     REPLICAS,
     SCHEDULES,
     SNAPSHOTS,
+    TARGETS,
     USAGE,
     VOLUMES,
     Table,
@@ -38,6 +40,8 @@ _ASKED: dict[str, Table[Row]] = {
     "policies": POLICIES,
     "groups": GROUPS,
     "schedules": SCHEDULES,
+    "targets": TARGETS,
+    "backups": BACKUPS,
     "operations": OPERATIONS,
     "operation": OPERATIONS,
     "audit": AUDIT,

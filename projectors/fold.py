@@ -6,6 +6,7 @@ from hwbus.ports import Stored
 from hwbus.subjects import Address
 from projectors import audit
 from projectors.attaching import of_attachment
+from projectors.backups import backups, targets
 from projectors.disks import disks
 from projectors.drift import drift
 from projectors.groups import groups, schedules
@@ -28,6 +29,7 @@ from projectors.tables import (
     REPLICAS,
     SCHEDULES,
     SNAPSHOTS,
+    TARGETS,
     VOLUMES,
     Table,
 )
@@ -35,6 +37,7 @@ from projectors.usage import usage
 from projectors.volumes import of_leg, volumes
 from schemas.attachment import ATTACHMENTS as ATTACHMENT
 from schemas.disk import DISKS as DISK
+from schemas.errand import ERRANDS as ERRAND
 from schemas.grammar import Event
 from schemas.node import NODES as NODE
 from schemas.operation import OPERATIONS as OPERATION
@@ -43,6 +46,7 @@ from schemas.pool import POOLS as POOL
 from schemas.replica import REPLICAS as REPLICA
 from schemas.schedule import SCHEDULES as SCHEDULE
 from schemas.snapshot import SNAPSHOTS as SNAPSHOT
+from schemas.target import TARGETS as TARGET
 from schemas.views import ParkedRow, Row
 from schemas.volume import VOLUMES as VOLUME
 from schemas.volume_group import GROUPS as GROUP
@@ -60,6 +64,8 @@ _VIEWS: dict[str, tuple[View, ...]] = {
     POLICY: (policies,),
     GROUP: (groups, operations),
     SCHEDULE: (schedules, operations),
+    TARGET: (targets, backups, operations),
+    ERRAND: (operations,),
     OPERATION: (operations,),
 }
 _OWN: dict[str, Table[Row]] = {
@@ -72,6 +78,7 @@ _OWN: dict[str, Table[Row]] = {
     POLICY: POLICIES,
     GROUP: GROUPS,
     SCHEDULE: SCHEDULES,
+    TARGET: TARGETS,
     OPERATION: OPERATIONS,
 }
 _USED = frozenset({"nodes", "pools", "volumes", "snapshots", "claims"})

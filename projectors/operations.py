@@ -12,6 +12,7 @@ from projectors.tables import OPERATIONS, ORIGINS, OriginRow
 from schemas.attaching import VolumeAttachingBegan, VolumeDetachingBegan, VolumeLimitingBegan
 from schemas.attachment import AttachmentTroubled
 from schemas.copying import VolumeCloneBegan
+from schemas.errand import ErrandTroubled
 from schemas.grammar import Event, type_name
 from schemas.growing import SnapshotGrowthBegan, ThinPoolGrowthBegan
 from schemas.node import NodeRemovalBegan
@@ -27,6 +28,7 @@ from schemas.pool import PoolFormingBegan, PoolGrowthBegan, PoolRemovalBegan, Po
 from schemas.replica import ReplicaTroubled
 from schemas.shrinking import PoolShrinkBegan
 from schemas.snapshot import SnapshotCreationBegan, SnapshotDeletionBegan, SnapshotRollbackBegan
+from schemas.target import BackupBegan, TargetWorkBegan
 from schemas.views import OperationRow, OperationState
 from schemas.volume import VolumeDeletionBegan, VolumeGrowthBegan, VolumeProvisioningBegan
 from schemas.volume_group import GroupSnapshotBegan
@@ -54,6 +56,8 @@ def operations(rows: Rows, seen: Seen, event: Event) -> Changes:
             | GroupSnapshotBegan()
             | SnapshotGrowthBegan()
             | VolumeCloneBegan()
+            | BackupBegan()
+            | TargetWorkBegan()
         ) if rows.get(OPERATIONS, event.operation) is None:
             origin = OriginRow(actor=seen.commit.actor, at=seen.at)
             yield put(ORIGINS, event.operation, origin)
@@ -143,7 +147,7 @@ def _progressed(row: OperationRow, seen: Seen, event: OperationProgressed) -> Op
 
 def _stepped(row: OperationRow, event: Event) -> OperationRow:
     match event:
-        case PoolTroubled() | ReplicaTroubled() | AttachmentTroubled():
+        case PoolTroubled() | ReplicaTroubled() | AttachmentTroubled() | ErrandTroubled():
             return replace(
                 row,
                 step=_step(event),

@@ -4,6 +4,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from schemas.backup_view import BackupRow, TargetRow
 from schemas.disk import Health, Sighting
 from schemas.group_views import GroupRow, ScheduleRow
 from schemas.policy_view import PolicyRow
@@ -129,6 +130,12 @@ SCHEDULES = Table(
     "schedules", ScheduleRow, ("name", "uid", "state", "volume", "group", "operation")
 )
 POLICIES = Table("policies", PolicyRow, ("name", "kind", "state", "node", "pool", "volume"))
+TARGETS = Table("targets", TargetRow, ("name", "url", "code"))
+BACKUPS = Table(
+    "backups",
+    BackupRow,
+    ("target", "name", "state", "volume", "volume_uid", "cluster", "operation"),
+)
 OPERATIONS = Table(
     "operations",
     OperationRow,
@@ -174,6 +181,8 @@ TABLES: tuple[Table[Row], ...] = (
     POLICIES,
     GROUPS,
     SCHEDULES,
+    TARGETS,
+    BACKUPS,
     OPERATIONS,
     AUDIT,
     USAGE,
@@ -191,6 +200,7 @@ INDEXED: dict[str, tuple[str, ...]] = {
     "volumes": ("pool", "node", "state"),
     "replicas": ("node",),
     "snapshots": ("volume",),
+    "backups": ("target", "volume"),
     "operations": ("object", "ended"),
     "audit": ("object", "correlation", "actor", "command", "code"),
     "usage": ("level",),

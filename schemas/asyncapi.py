@@ -24,7 +24,7 @@ DOCUMENT = Path(__file__).with_name("asyncapi.json")
 Json = dict[str, Any]
 
 _SCHEMAS = "#/components/schemas/"
-_ON_A_NODE = ("pool", "replica", "attachment")
+_ON_A_NODE = ("pool", "replica", "attachment", "errand")
 _ANSWERS = tuple(answer.__name__ for answer in ANSWERS)
 _AUDIT: dict[str, tuple[type[msgspec.Struct], str]] = {
     "refused": (RefusedRecord, "kind"),

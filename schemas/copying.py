@@ -4,10 +4,11 @@ from typing import Annotated
 
 import msgspec
 
+from schemas.backups import BackupName, Digest
 from schemas.grammar import Event, Request
 from schemas.refusals import Refusal
 from schemas.units import Bytes, Id, Moment, Name, Rate, Seconds
-from schemas.volume import Layout, Stripes
+from schemas.volume import Filesystem, Layout, Stripes
 
 COPY_S = 7 * 86_400
 """Copies take what they take: this deadline is there so that none is forgotten."""
@@ -35,6 +36,30 @@ class RestoreVolume(
     rate_bytes_per_s: Rate | None = None
     deadline_s: CopySeconds = COPY_S
     operation: Id | None = None
+
+
+class RestoreBackup(
+    Request, frozen=True, kw_only=True, omit_defaults=True, tag="volume.restore-backup.v1"
+):
+    """Make a new volume with what ``backup`` in ``target`` holds, whoever made that, and whenever.
+
+    What is said of the backup (``manifest``, ``backup_bytes``, ``filesystem``) was read from it
+    before; its node fills the volume from the backup with just that manifest, or from none.
+    """
+
+    volume: Name
+    target: Name
+    backup: BackupName
+    manifest: Digest
+    backup_bytes: Bytes
+    filesystem: Filesystem = Filesystem.NONE
+    size_bytes: Bytes | None = None
+    layout: Layout = Layout.LINEAR
+    stripes: Stripes = 1
+    pool: Name | None = None
+    node: Name | None = None
+    rate_bytes_per_s: Rate | None = None
+    deadline_s: CopySeconds = COPY_S
 
 
 class CloneVolume(Request, frozen=True, kw_only=True, omit_defaults=True, tag="volume.clone.v1"):
@@ -84,5 +109,5 @@ class VolumeCloneFailed(Event, frozen=True, kw_only=True, tag="volume.clone-fail
     because: str
 
 
-CopyingCommand = RestoreVolume | CloneVolume
+CopyingCommand = RestoreVolume | RestoreBackup | CloneVolume
 CopyingEvent = VolumeCloneBegan | VolumeCloneFailed

@@ -18,6 +18,7 @@ _TITLES = {
     "Y": "Policies",
     "T": "Volume groups: volumes taken together",
     "C": "Schedules: snapshots by the clock",
+    "B": "Backups",
     "O": "Operations",
     "W": "What a node could not do",
 }

@@ -33,6 +33,11 @@ class OperationKind(StrEnum):
     SNAPSHOT_GROW = "snapshot-grow"
     THIN_POOL_GROW = "thin-pool-grow"
     GROUP_SNAPSHOT = "group-snapshot"
+    BACKUP_CREATE = "backup-create"
+    BACKUP_LIST = "backup-list"
+    BACKUP_VERIFY = "backup-verify"
+    TARGET_PROBE = "target-probe"
+    TARGET_SWEEP = "target-sweep"
 
 
 class Outcome(StrEnum):

@@ -2,6 +2,7 @@
 
 from schemas.attachment import ATTACHMENTS
 from schemas.disk import DISKS
+from schemas.errand import ERRANDS
 from schemas.grammar import Message, kind_and_verb
 from schemas.node import NODES
 from schemas.operation import OPERATIONS
@@ -10,6 +11,7 @@ from schemas.pool import POOLS
 from schemas.replica import REPLICAS
 from schemas.schedule import SCHEDULES
 from schemas.snapshot import SNAPSHOTS
+from schemas.target import TARGETS
 from schemas.volume import VOLUMES
 from schemas.volume_group import GROUPS
 
@@ -26,8 +28,10 @@ _ID_FIELD = {
     POLICIES: "policy",
     GROUPS: "group",
     SCHEDULES: "schedule",
+    TARGETS: "target",
+    ERRANDS: "operation",
 }
-_ON_A_NODE = frozenset({POOLS, REPLICAS, ATTACHMENTS})
+_ON_A_NODE = frozenset({POOLS, REPLICAS, ATTACHMENTS, ERRANDS})
 
 
 def place_of(word: Message) -> tuple[str, str, str]:

@@ -10,6 +10,7 @@ from typing import Annotated, Generic, TypeVar
 import msgspec
 
 from schemas.answers import Refused
+from schemas.backup_view import BackupRow, TargetRow
 from schemas.group_views import GroupRow, ScheduleRow
 from schemas.policy_view import PolicyRow
 from schemas.snapshot_view import SnapshotRow
@@ -95,6 +96,8 @@ ROWS: dict[str, type[Row]] = {
     "policies": PolicyRow,
     "groups": GroupRow,
     "schedules": ScheduleRow,
+    "targets": TargetRow,
+    "backups": BackupRow,
     "operations": OperationRow,
     "operation": OperationRow,
     "audit": AuditRow,
@@ -123,6 +126,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "groups": ("name", "state", "operation"),
     "schedules": ("name", "uid", "state", "volume", "group", "operation"),
     "policies": ("name", "kind", "state", "node", "pool", "volume"),
+    "targets": ("name", "url", "code"),
+    "backups": ("target", "name", "state", "volume", "volume_uid", "cluster", "operation"),
     "replicas": ("volume", "node", "pool", "uid", "state", "operation"),
     "operations": ("id", "kind", "object", "state", "ended", "actor"),
     "operation": ("id",),

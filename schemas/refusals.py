@@ -3,6 +3,7 @@
 from enum import StrEnum
 
 from schemas.policy_advice import POLICY_ADVICE
+from schemas.refusals_of_backups import OF_BACKUPS
 from schemas.refusals_of_groups import GROUPS_AND_SCHEDULES
 from schemas.refusals_of_keys import OF_KEYS
 
@@ -124,6 +125,21 @@ class Refusal(StrEnum):
     SCHEDULE_UNCLEAR = "HW-C003"
     KEEPS_NOTHING = "HW-C004"
 
+    UNKNOWN_TARGET = "HW-B001"
+    TARGET_EXISTS = "HW-B002"
+    TARGET_BUSY = "HW-B003"
+    BACKUP_EXISTS = "HW-B004"
+    UNKNOWN_BACKUP = "HW-B005"
+    BACKUP_DAMAGED = "HW-B006"
+    BACKUP_FOREIGN = "HW-B007"
+    BACKUP_CHANGED = "HW-B008"
+    NO_CREDENTIALS = "HW-B009"
+    TARGET_DENIED = "HW-B010"
+    NO_BUCKET = "HW-B011"
+    TARGET_UNFIT = "HW-B012"
+    NO_NODE_HEARD = "HW-B013"
+    KEEP_IS_THIN = "HW-B014"
+
     UNKNOWN_OPERATION = "HW-O001"
     OPERATION_ENDED = "HW-O002"
     DEADLINE = "HW-O003"
@@ -148,11 +164,13 @@ class Refusal(StrEnum):
 
 
 def _explained(code: Refusal) -> tuple[str, str]:
-    return _EXPLANATIONS.get(code) or OF_KEYS[code]
+    return _EXPLANATIONS[code]
 
 
 _EXPLANATIONS: dict[str, tuple[str, str]] = {
     **GROUPS_AND_SCHEDULES,
+    **OF_KEYS,
+    **OF_BACKUPS,
     Refusal.MALFORMED: (
         "The message is not JSON, or a field is missing, unknown or out of its bounds.",
         "Compare it with the schema: hwbus api asyncapi.",
@@ -370,7 +388,7 @@ _EXPLANATIONS: dict[str, tuple[str, str]] = {
         "Leave --node out, or name the node that has the source: hwbus volume show NAME.",
     ),
     Refusal.ENCRYPTED_SOURCE: (
-        "An encrypted volume cannot be copied by hwbus yet.",
+        "An encrypted volume cannot be copied or backed up by hwbus yet.",
         "Make a new encrypted volume, attach both, and copy what is on the filesystem.",
     ),
     Refusal.COPY_DIFFERS: (

@@ -4,6 +4,7 @@ from enum import StrEnum
 
 import msgspec
 
+from schemas.backups import FromBackup
 from schemas.grammar import Event, Report, Request
 from schemas.keys import Encryption, Keys
 from schemas.refusals import Refusal
@@ -41,7 +42,7 @@ class Together(msgspec.Struct, frozen=True, kw_only=True):
 class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a leg shall be like. The logical volume is named like the volume, in ``pool``.
 
-    With ``copy_of`` it is there when all of that is in it.
+    With ``copy_of`` or ``from_backup`` it is there when all of that is in it.
 
     The leg of a snapshot is named like the snapshot; ``size_bytes`` of a thick one is the room for
     what changes in the volume, that of an encrypted one includes the header. ``together``: it is
@@ -58,6 +59,7 @@ class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     copy_of: CopyOf | None = None
     encryption: Encryption | None = None
     together: Together | None = None
+    from_backup: FromBackup | None = None
 
 
 class CreateReplica(Request, frozen=True, kw_only=True, tag="replica.create.v1"):

@@ -23,7 +23,15 @@ SAMPLES = Path(__file__).with_name("samples")
 AUDIT_RECORDS = (RefusedRecord, DecidedRecord, ExecutedRecord, ParkedRecord)
 
 _AT = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
-_TEXTS = ("01kdysp7h0000000000000000a", "/dev/sample/1", "sample/1")
+_TEXTS = (
+    "01kdysp7h0000000000000000a",
+    "/dev/sample/1",
+    "sample/1",
+    "s3://sample/1",
+    "https://sample:1",
+    "file:sample",
+    "0123456789abcdef" * 4,
+)
 _NUMBER = 1 << 30
 _NUMBERS = {"v": 1, "version": 7, "seq": 4711, "exit_status": 5}
 

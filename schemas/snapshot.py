@@ -24,7 +24,7 @@ class CreateSnapshot(
 
     ``reserve_bytes`` is the room for what changes in a thick volume from now on: a fifth of the
     volume if it is not given, and never more than a volume that changes everywhere would need.
-    ``operation`` is the larger operation that it is a step of.
+    ``operation`` is the larger operation that it is a step of; with ``keep`` it may outlive that.
     ``by`` is set by schedules.
     """
 
@@ -33,6 +33,7 @@ class CreateSnapshot(
     reserve_bytes: Bytes | None = None
     deadline_s: Seconds = 600
     operation: Id | None = None
+    keep: bool = False
 
     by: BySchedule | None = None
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import msgspec
 
+from schemas.backups import FromBackup
 from schemas.grammar import Event, Report, Request
 from schemas.keys import KeyRef
 from schemas.refusals import Refusal
@@ -166,8 +167,8 @@ class VolumeProvisioningBegan(
 ):
     """A volume shall be made, in the first of ``candidates`` that keeps its word.
 
-    With ``source`` it shall hold what that snapshot holds; else it is blank. With ``key_ref`` it
-    is encrypted, and its leg larger than it by the header.
+    With ``source`` it shall hold what that snapshot holds, with ``backup`` what that does; else it
+    is blank. With ``key_ref`` it is encrypted, and its leg larger than it by the header.
     """
 
     volume: Name
@@ -181,6 +182,7 @@ class VolumeProvisioningBegan(
     filesystem: Filesystem = Filesystem.NONE
     source: CopyOf | None = None
     key_ref: KeyRef | None = None
+    backup: FromBackup | None = None
 
 
 class VolumeProvisioned(Event, frozen=True, kw_only=True, tag="volume.provisioned.v1"):

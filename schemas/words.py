@@ -9,6 +9,7 @@ from schemas.commit import Commit
 from schemas.copying import CopyingCommand, CopyingEvent
 from schemas.disk import DISKS, DiskCommand, DiskEvent
 from schemas.encrypting import EncryptingCommand, EncryptingEvent
+from schemas.errand import ERRANDS, ErrandCommand, ErrandEvent
 from schemas.filling import FillingCommand, FillingEvent
 from schemas.grammar import Event, Message, Report, Request, kind_and_verb
 from schemas.growing import (
@@ -25,6 +26,7 @@ from schemas.replica import REPLICAS, ReplicaCommand, ReplicaEvent
 from schemas.schedule import SCHEDULES, ScheduleCommand, ScheduleEvent
 from schemas.shrinking import ShrinkCommand, ShrinkEvent
 from schemas.snapshot import SNAPSHOTS, SnapshotCommand, SnapshotEvent
+from schemas.target import TARGETS, TargetCommand, TargetEvent
 from schemas.volume import VOLUMES, VolumeCommand, VolumeEvent
 from schemas.volume_group import GROUPS, GroupCommand, GroupEvent
 
@@ -47,6 +49,8 @@ AnyCommand = (
     | PolicyCommand
     | GroupCommand
     | ScheduleCommand
+    | TargetCommand
+    | ErrandCommand
 )
 AnyEvent = (
     NodeEvent
@@ -67,6 +71,8 @@ AnyEvent = (
     | PolicyEvent
     | GroupEvent
     | ScheduleEvent
+    | TargetEvent
+    | ErrandEvent
 )
 AnyCommit = Commit[AnyEvent]
 
@@ -84,6 +90,8 @@ COMMANDS: dict[str, tuple[type[Request | Report], ...]] = {
     GROUPS: get_args(GroupCommand),
     SCHEDULES: get_args(ScheduleCommand),
     POLICIES: get_args(PolicyCommand),
+    TARGETS: get_args(TargetCommand),
+    ERRANDS: get_args(ErrandCommand),
 }
 EVENTS: dict[str, tuple[type[Event], ...]] = {
     NODES: get_args(NodeEvent),
@@ -97,6 +105,8 @@ EVENTS: dict[str, tuple[type[Event], ...]] = {
     GROUPS: get_args(GroupEvent),
     SCHEDULES: get_args(ScheduleEvent),
     POLICIES: get_args(PolicyEvent),
+    TARGETS: get_args(TargetEvent),
+    ERRANDS: get_args(ErrandEvent),
 }
 KINDS = tuple(COMMANDS)
 ANSWERS = (Accepted, Refused, Undecided)

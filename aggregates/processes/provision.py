@@ -183,6 +183,7 @@ class Provision(Process, frozen=True, kw_only=True):
                 filesystem=self.wish.filesystem,
                 copy_of=self.wish.source,
                 encryption=Encryption(keys=(key_ref,)) if key_ref else None,
+                from_backup=self.wish.backup,
             ),
         )
 
@@ -208,11 +209,16 @@ class Provision(Process, frozen=True, kw_only=True):
         )
 
 
+def _kind(event: VolumeProvisioningBegan) -> OperationKind:
+    filled = event.source is not None or event.backup is not None
+    return OperationKind.VOLUME_RESTORE if filled else OperationKind.VOLUME_PROVISION
+
+
 def begin(event: VolumeProvisioningBegan) -> Provision:
     """Return the operation that *event* began."""
     return Provision(
         operation=event.operation,
-        kind=OperationKind.VOLUME_RESTORE if event.source else OperationKind.VOLUME_PROVISION,
+        kind=_kind(event),
         object=f"volume/{event.volume}",
         deadline=event.deadline,
         volume=event.volume,

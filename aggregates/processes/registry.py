@@ -5,10 +5,12 @@ from typing import Any
 
 from aggregates.processes import (
     attach_volume,
+    back_up,
     clone_volume,
     delete_volume,
     detach_volume,
     end_snapshot,
+    errand,
     form_pool,
     grow_snapshot,
     grow_thin_pool,
@@ -32,6 +34,7 @@ from schemas.node import NodeRemovalBegan
 from schemas.pool import PoolFormingBegan, PoolGrowthBegan, PoolRemovalBegan
 from schemas.shrinking import PoolShrinkBegan
 from schemas.snapshot import SnapshotCreationBegan, SnapshotDeletionBegan, SnapshotRollbackBegan
+from schemas.target import BackupBegan, TargetWorkBegan
 from schemas.volume import (
     VolumeDeletionBegan,
     VolumeGrowthBegan,
@@ -63,6 +66,8 @@ _BEGINNINGS: dict[type[Event], Callable[[Any], Process]] = {
     SnapshotGrowthBegan: grow_snapshot.begin,
     ThinPoolGrowthBegan: grow_thin_pool.begin,
     GroupSnapshotBegan: snapshot_group.begin,
+    BackupBegan: back_up.begin,
+    TargetWorkBegan: errand.begin,
 }
 
 

@@ -3,12 +3,14 @@
 from collections.abc import Iterator, Sequence
 
 from aggregates.decision import World
+from aggregates.errand import ErrandPhase
 from aggregates.pool import PoolPhase
 from aggregates.processes import together
 from aggregates.replica import ReplicaPhase
 from aggregates.snapshot import SnapshotPhase
 from aggregates.volume import VolumePhase
 from schemas.disk import ReportDiskReleased
+from schemas.errand import StopErrand
 from schemas.grammar import Event, Message
 from schemas.node import ConcludeNode, DetachPool
 from schemas.pool import (
@@ -27,6 +29,7 @@ from schemas.snapshot import (
     ReportSnapshotRead,
     SnapshotGone,
 )
+from schemas.target import ConcludeTarget
 from schemas.volume import ConcludeVolume, Layout, ReportLegRemoved, ReportVolumeSnapshotGone
 
 
@@ -184,6 +187,17 @@ def _held_for_nobody(world: World) -> Iterator[Message]:
     for name, snapshot in world.snapshots.items():
         for reader in sorted(snapshot.readers & ended):
             yield ReportSnapshotRead(snapshot=name, uid=snapshot.uid, operation=reader)
+    for (node, operation), errand in world.errands.items():
+        if operation in ended and errand.phase is ErrandPhase.WANTED:
+            yield StopErrand(operation=operation, node=node)
+    for name, target in world.targets.items():
+        for operation in sorted(target.running.keys() & ended):
+            yield ConcludeTarget(
+                target=name,
+                operation=operation,
+                code=Refusal.DEADLINE,
+                because="its operation ended without a word",
+            )
     for name, member in world.nodes.items():
         if member.operation in ended:
             yield ConcludeNode(node=name, operation=member.operation, removed=False)

@@ -14,6 +14,7 @@ _ALIASES = {"volume": "vol", "snapshot": "snap", "schedule": "sched"}
 _GROUPS = frozenset(name for name, where, _, _ in COMMANDS if where.endswith(":app")) | {
     *_ALIASES.values()
 }
+_INNER = frozenset({("backup", "target")})
 _TAKE_VALUE = frozenset({"-o", "--output", "--server", "--actor", "--id", "--timeout"})
 
 
@@ -50,6 +51,7 @@ def hoist(argv: Sequence[str]) -> list[str]:
         i += taken
     rest = list(argv[i:])
     words = 2 if rest and rest[0] in _GROUPS else 1
+    words += tuple(rest[:2]) in _INNER
     return [*rest[:words], *leading, *rest[words:]]
 
 

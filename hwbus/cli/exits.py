@@ -41,6 +41,8 @@ _NOT_FOUND = frozenset(
         Refusal.UNKNOWN_SNAPSHOT,
         Refusal.UNKNOWN_GROUP,
         Refusal.UNKNOWN_SCHEDULE,
+        Refusal.UNKNOWN_TARGET,
+        Refusal.UNKNOWN_BACKUP,
         Refusal.UNKNOWN_OPERATION,
     }
 )
@@ -56,6 +58,7 @@ _CONFLICT = frozenset(
         Refusal.STILL_ATTACHED,
         Refusal.SNAPSHOT_BUSY,
         Refusal.GROUP_BUSY,
+        Refusal.TARGET_BUSY,
     }
 )
 # What a rule said no to, although only after the operation had begun.

@@ -85,6 +85,16 @@ def schedules(context: "CompletionContext") -> list[str]:
     return _names("schedules", context)
 
 
+def targets(context: "CompletionContext") -> list[str]:
+    """Return the names of all backup targets."""
+    return _names("targets", context)
+
+
+def backups(context: "CompletionContext") -> list[str]:
+    """Return the names of all backups that are known, in whatever target."""
+    return _names("backups", context)
+
+
 def operations(context: "CompletionContext") -> list[str]:
     """Return the ids of operations, ended ones too."""
     return _names("operations", context)

@@ -68,6 +68,7 @@ Size = Annotated[
         help="How large: 50GiB, 1.5TiB, 500G (10^9) or bytes.",
     ),
 ]
+WholeSeconds = Annotated[int, Parameter(converter=_whole_seconds, n_tokens=1)]
 Deadline = Annotated[
     int,
     Parameter(

@@ -147,5 +147,7 @@ _LISTING = {
     "snapshots": "hwbus snapshot ls",
     "groups": "hwbus group ls",
     "schedules": "hwbus schedule ls",
+    "targets": "hwbus backup target ls",
+    "backups": "hwbus backup ls",
     "operation": "hwbus op ls --all",
 }

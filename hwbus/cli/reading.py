@@ -22,6 +22,8 @@ NAME_FIELDS = {
     "policies": "name",
     "groups": "name",
     "schedules": "name",
+    "targets": "name",
+    "backups": "name",
     "operations": "id",
 }
 

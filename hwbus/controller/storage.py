@@ -21,18 +21,8 @@ from schemas.words import command_for
 
 _DEADLINE = "deadline_s"
 NAMES = frozenset(
-    {
-        "node",
-        "disk",
-        "disks",
-        "pool",
-        "volume",
-        "volumes",
-        "snapshot",
-        "group",
-        "schedule",
-        "policy",
-    }
+    {"node", "disk", "disks", "pool", "volume", "volumes", "snapshot", "policy", "target"}
+    | {"group", "schedule"}
 )
 # They begin nothing that has a deadline of its own, but make something that has an identity.
 _MAKE = (CreateSchedule, PrepareSnapshot, SetPolicy)

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from node_workers import copier
-from node_workers.simulated.arguments import ToolRefusal, UnknownToolUseError, read_arguments
+from node_workers.simulated.arguments import ToolRefusal, read_arguments
+from node_workers.simulated.backup_tools import BackupTools
 from node_workers.simulated.devices import Device, Devices
 from node_workers.simulated.model import Content, State
 
@@ -23,6 +24,7 @@ class CopyingTools:
     def __init__(self, state: State) -> None:
         self._state = state
         self._devices = Devices(state)
+        self._backups = BackupTools(state)
         self.commands: Mapping[str, Callable[[Sequence[str]], str]] = {
             sys.executable: self._python,
             "tune2fs": self._tune2fs,
@@ -31,7 +33,7 @@ class CopyingTools:
 
     def _python(self, argv: Sequence[str]) -> str:
         if tuple(argv[:2]) != copier.PROGRAM:
-            raise UnknownToolUseError(f"python {' '.join(argv)}")
+            return self._backups.run(argv)
         given = read_arguments(
             argv[2:],
             valued=frozenset({"--bytes", "--journal", "--rate", "--for"}),

@@ -143,9 +143,9 @@ class MappingTools:
         return ""
 
     def _rm(self, argv: Sequence[str]) -> str:
-        path = read_arguments(argv, flags=frozenset({"-f"})).word()
-        self._state.links.pop(path, None)
-        self._state.copied.pop(path, None)
+        for path in read_arguments(argv, flags=frozenset({"-f"})).words:
+            self._state.links.pop(path, None)
+            self._state.copied.pop(path, None)
         return ""
 
     def _realpath(self, argv: Sequence[str]) -> str:

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import msgspec
 
+from node_workers.backup_format import Manifest
+
 EXTENT_BYTES = 4 << 20
 SECTOR_BYTES = 512
 DEFAULT_METADATA_BYTES = 1 << 20
@@ -182,11 +184,18 @@ class Mount(msgspec.Struct, kw_only=True, frozen=True):
     busy: bool = False
 
 
+class KeptBackup(msgspec.Struct, kw_only=True):
+    """A backup in the bucket that this machine alone can see."""
+
+    manifest: Manifest
+    content: Content
+
+
 class State(msgspec.Struct, kw_only=True):
     """Everything about one machine. ``contents`` lies where the extents lie, not on volumes.
 
     So a volume made on extents that another left behind finds what was not wiped, as in life.
-    ``copied`` is how far each copy is, by its journal.
+    ``copied`` is how far each copy is, by its journal; ``backups`` is the only bucket there is.
     ``let_go``: LVM is so slow that devices do not stand still until it is done.
     """
 
@@ -199,6 +208,7 @@ class State(msgspec.Struct, kw_only=True):
     mapped: list[Mapped] = []
     links: dict[str, str] = {}
     copied: dict[str, int] = {}
+    backups: dict[str, KeptBackup] = {}
     cgroups: dict[str, Cgroup] = {}
     let_go: bool = False
     counter: int = 0

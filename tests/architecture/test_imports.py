@@ -74,6 +74,7 @@ def test_the_tree_keeps_every_rule() -> None:
         (("node_workers/plan.py", "import projectors.__main__"), "front-doors"),
         (("hwbus/desk.py", "import nats"), "nats"),
         (("hwbus/desk.py", "import eventsourcing"), "eventsourcing"),
+        (("node_workers/backup_upload.py", "import obstore"), "obstore"),
         (("projectors/volumes.py", "import aiosqlite"), "sqlite"),
     ],
     indirect=["violated"],

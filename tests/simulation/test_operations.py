@@ -17,7 +17,7 @@ from hwbus.subjects import parse_event
 from schemas.answers import Refused
 from schemas.attaching import AttachVolume, DetachVolume, LimitVolume
 from schemas.attachment import Limits
-from schemas.copying import CloneVolume, RestoreVolume
+from schemas.copying import CloneVolume, RestoreBackup, RestoreVolume
 from schemas.encrypting import RekeyVolume
 from schemas.grammar import Event, Request
 from schemas.operation import CancelOperation, OperationEnded, OperationStarted
@@ -28,6 +28,7 @@ from schemas.rhythm import Keep, Rhythm
 from schemas.schedule import CreateSchedule, RemoveSchedule
 from schemas.shrinking import ShrinkPool
 from schemas.snapshot import CreateSnapshot, DeleteSnapshot, RollBackSnapshot
+from schemas.target import BackUpVolume, SweepTarget, VerifyBackup
 from schemas.volume import (
     DeleteVolume,
     GrowVolume,
@@ -43,6 +44,7 @@ from schemas.volume_group import (
     SnapshotGroup,
     TakeOutOfGroup,
 )
+from tests.support.backup_words import ADD, SEAL
 from tests.support.given import GIB
 from tests.support.stage import CODEC, ScriptedNode, Stage, taken_bytes
 from tests.support.virtual_time import VirtualClock, run_virtually
@@ -80,6 +82,7 @@ class Day:
         plane = asyncio.create_task(self._mortal_control_plane())
         for node in self.nodes:
             await node.join(3)
+        await self.stage.accepted(ADD)
         workers = [asyncio.create_task(self._mortal_worker(node)) for node in self.nodes]
         await asyncio.gather(*(self._user(number) for number in range(4)))
         self.calm = True
@@ -134,7 +137,8 @@ class Day:
         if self.operations and self.operations[-1] and self.chance.random() < 0.06:
             return CancelOperation(operation=self.operations[-1])
         often = (self._volume_wish, self._volume_wish)
-        wishes = (*often, self._pool_wish, self._use_wish, self._snapshot_wish, self._group_wish)
+        others = (self._pool_wish, self._use_wish, self._snapshot_wish, self._backup_wish)
+        wishes = (*often, *others, self._group_wish)
         return self.chance.choice(wishes)()
 
     def _pool_wish(self) -> Request:
@@ -212,6 +216,29 @@ class Day:
             case _:
                 snapshot = f"t{self.chance.randrange(4)}"
                 return SnapshotGroup(group=group, snapshot=snapshot, deadline_s=DEADLINE_S)
+
+    def _backup_wish(self) -> Request:
+        volume, backup = f"v{self.chance.randrange(8)}", f"b{self.chance.randrange(3)}"
+        match self.chance.randrange(8):
+            case 0 | 1 | 2 | 3:
+                return BackUpVolume(target="s3", volume=volume, deadline_s=DEADLINE_S)
+            case 4:
+                return BackUpVolume(
+                    target="s3", volume=volume, backup=backup, deadline_s=DEADLINE_S
+                )
+            case 5:
+                return SweepTarget(target="s3", backup=backup, deadline_s=DEADLINE_S)
+            case 6:
+                return VerifyBackup(target="s3", backup=backup, deadline_s=DEADLINE_S)
+            case _:
+                return RestoreBackup(
+                    volume=volume,
+                    target="s3",
+                    backup=backup,
+                    manifest=SEAL,
+                    backup_bytes=GIB,
+                    deadline_s=DEADLINE_S,
+                )
 
     def _use_wish(self) -> Request:
         volume = f"v{self.chance.randrange(8)}"
@@ -299,6 +326,8 @@ def nothing_is_in_work_for(world: World, operation: str) -> bool:
     held |= {volume.operation for volume in world.volumes.values()}
     for snapshot in world.snapshots.values():
         held |= {snapshot.operation, *snapshot.readers}
+    for target in world.targets.values():
+        held |= set(target.running)
     return operation not in held
 
 
@@ -315,18 +344,13 @@ async def the_laws_hold(day: Day) -> None:
                 wanted.add(event.spec.uid)
             if isinstance(event, OperationEnded) and event.code is not Refusal.DEADLINE:
                 assert nothing_is_in_work_for(again, event.operation)
+                given = {
+                    f"errand/{node}/{of}" for node, of in again.errands if of == event.operation
+                }
+                assert given <= set(event.leftovers), "a node works on what is over"
     live = day.stage.world
-    tables = (
-        "nodes",
-        "disks",
-        "pools",
-        "volumes",
-        "replicas",
-        "attachments",
-        "snapshots",
-        "groups",
-    )
-    for table in (*tables, "schedules", "operations"):
+    kinds = ("nodes", "disks", "pools", "volumes", "replicas", "attachments", "snapshots")
+    for table in (*kinds, "groups", "schedules", "targets", "errands", "operations"):
         assert getattr(again, table) == getattr(live, table), table
     claimed = [(d.owner.node, d.owner.pool) for d in live.disks.values() if d.owner]
     assert set(claimed) == set(live.pools)

@@ -10,6 +10,8 @@ import msgspec
 import msgspec.inspect as mi
 from hypothesis import strategies as st
 
+from schemas.backups import CredentialsRef, Digest, Endpoint, Region, Url
+
 _TEXT = st.characters(codec="utf-8")
 _PART = st.text(
     st.characters(codec="utf-8", exclude_characters="/\x00\n"), min_size=1, max_size=20
@@ -34,6 +36,24 @@ _PATTERNS: dict[str, st.SearchStrategy[str]] = {
         _PART, min_size=1, max_size=9
     ).map("/".join),
 }
+
+
+def _pattern(type_: Any) -> str:
+    info = mi.type_info(type_)
+    info = info.type if isinstance(info, mi.Metadata) else info
+    assert isinstance(info, mi.StrType)
+    assert info.pattern is not None
+    return info.pattern
+
+
+_MORE: dict[Any, st.SearchStrategy[str]] = {
+    Digest: st.binary(min_size=32, max_size=32).map(bytes.hex),
+    Url: st.sampled_from(["s3://abc", "s3://a.b-c/d", "s3://bucket/Some/pre.fix_1"]),
+    Endpoint: st.sampled_from(["", "http://[::1]:8333", "https://s3.example.org"]),
+    CredentialsRef: st.sampled_from(["file:s3", "env:S3_KEY", "vault:kv/data/s3#key"]),
+    Region: st.sampled_from(["us-east-1", "a"]),
+}
+_PATTERNS |= {_pattern(type_): texts for type_, texts in _MORE.items()}
 
 
 @functools.cache

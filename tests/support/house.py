@@ -332,7 +332,7 @@ def _tail(log: str) -> str:
     return "\n".join(Path(log).read_text(errors="replace").splitlines()[-_TAIL_LINES:])
 
 
-def playing(lab: LabClient) -> Callable[[Scene], None]:
+def playing(lab: LabClient, nodes: Sequence[str] = NODES) -> Callable[[Scene], None]:
     """Return a way to play a scene in the house of *lab*, with its workers heard.
 
     When a scene fails it prints what there is to see, for the next scene gets another lab.
@@ -359,7 +359,7 @@ def playing(lab: LabClient) -> Callable[[Scene], None]:
                 wires = await stack.enter_async_context(connect(lab.nats_url, name="test"))
                 house = House(lab, wires)
                 await house.let_in()
-                await house.ready(*NODES)
+                await house.ready(*nodes)
                 await scene(house)
 
         asyncio.run(whole())

@@ -23,6 +23,13 @@ from hwbus.subjects import of_node, parse_event
 from schemas.answers import Accepted, Answer, Refused, Undecided
 from schemas.attachment import ReportAttachmentTrouble
 from schemas.disk import Content, DiskClass, ReportDiskSeen, Sighting
+from schemas.errand import (
+    ErrandStopWanted,
+    ErrandWanted,
+    ReportErrandDone,
+    ReportErrandStopped,
+    ReportErrandTrouble,
+)
 from schemas.grammar import Event, Message, kind_and_verb
 from schemas.growing import ThinPoolGrowthAbandoned, ThinPoolGrowthWanted
 from schemas.keys import Encryption
@@ -58,6 +65,7 @@ from schemas.replica import (
 )
 from schemas.shrinking import PoolShrinkAbandoned, PoolShrinkWanted
 from schemas.words import AnyEvent
+from tests.support.backup_words import found
 from tests.support.given import GIB, MIB
 from tests.support.scripted_attachments import ScriptedAttachments
 from tests.support.unsteady import UnsteadyLog
@@ -252,7 +260,9 @@ class ScriptedNode:
         about = str(place_of(event))
         self._undone[about] = (event, correlation)
         await self._stage.say(report, correlation=correlation)
-        troubles = ReportReplicaTrouble | ReportPoolTrouble | ReportAttachmentTrouble
+        troubles = (
+            ReportReplicaTrouble | ReportPoolTrouble | ReportAttachmentTrouble | ReportErrandTrouble
+        )
         if not isinstance(report, troubles):
             del self._undone[about]
 
@@ -300,15 +310,22 @@ class ScriptedNode:
             case ReplicaRekeyWanted() if event.volume in self.volumes:
                 return self._rekeyed(event, trouble)
             case ReplicaRemovalWanted() | ReplicaMergeWanted():
-                was_there = trouble is None and self.volumes.pop(event.volume, None) is not None
-                if was_there and isinstance(event, ReplicaMergeWanted):
-                    self.merged.add(event.uid)
-                return self._said(event.volume, event.uid, trouble)
+                return self._gone(event, trouble)
             case ReplicaHoldWanted() | ReplicaRemovalWithdrawn():
                 held = isinstance(event, ReplicaHoldWanted)
                 return self._said(event.volume, event.uid, trouble if held else None, held=held)
+            case ErrandWanted() | ErrandStopWanted():
+                return self._errand(event, trouble)
             case _:
                 return self.attachments.do(event, trouble)
+
+    def _gone(
+        self, event: ReplicaRemovalWanted | ReplicaMergeWanted, trouble: Refusal | None
+    ) -> Message:
+        was_there = trouble is None and self.volumes.pop(event.volume, None) is not None
+        if was_there and isinstance(event, ReplicaMergeWanted):
+            self.merged.add(event.uid)
+        return self._said(event.volume, event.uid, trouble)
 
     def _rekeyed(self, event: ReplicaRekeyWanted, trouble: Refusal | None) -> Message:
         if trouble is not None:
@@ -318,6 +335,22 @@ class ScriptedNode:
         self.volumes[event.volume] = msgspec.structs.replace(spec, encryption=keys)
         return ReportReplicaRekeyed(
             volume=event.volume, node=self.name, uid=event.uid, generation=now.generation
+        )
+
+    def _errand(self, event: ErrandWanted | ErrandStopWanted, trouble: Refusal | None) -> Message:
+        about = {"operation": event.operation, "node": self.name}
+        if isinstance(event, ErrandStopWanted):
+            return ReportErrandStopped(**about)
+        if trouble is not None:
+            return ReportErrandTrouble(
+                operation=event.operation,
+                node=self.name,
+                code=trouble,
+                because="as the script has it",
+                permanent=True,
+            )
+        return ReportErrandDone(
+            operation=event.operation, node=self.name, found=found(event.errand)
         )
 
     def _said(
@@ -375,7 +408,10 @@ def _at_rest(world: World) -> bool:
         *world.groups.values(),
     )
     begun = any(getattr(thing, "operation", "") for thing in objects)
-    lasting = not any(one.readers or one.of_operation for one in world.snapshots.values())
+    begun = begun or any(target.running for target in world.targets.values())
+    lasting = not world.errands and not any(
+        one.readers or one.of_operation for one in world.snapshots.values()
+    )
     return not begun and lasting and all(o.outcome is not None for o in world.operations.values())
 
 

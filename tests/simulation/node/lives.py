@@ -21,6 +21,7 @@ from node_workers.store import Change, Record, Store, open_store
 from node_workers.worker import Worker
 from schemas.node import NODES
 from tests.simulation.node.desk import Desk
+from tests.support.errands import TestersSecrets
 from tests.support.keys import HeldKeys
 from tests.support.nats import until_async
 
@@ -167,6 +168,7 @@ class Node:
                     sysfs=self.machine,
                     capabilities=SIMULATED,
                     keys=self.keys,
+                    credentials=TestersSecrets(),
                 ),
                 FatedStore(store, fate, self._check),
                 clock=self.desk.clock,

@@ -5,7 +5,9 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
+from node_workers import backup_format
 from schemas.attachment import (
     AttachmentLimitsWanted,
     AttachmentRemovalWanted,
@@ -14,6 +16,8 @@ from schemas.attachment import (
     AttachmentWanted,
     Limits,
 )
+from schemas.backups import FromBackup
+from schemas.errand import ErrandWanted
 from schemas.grammar import type_name
 from schemas.growing import ThinPoolGrowthAbandoned, ThinPoolGrowthBegan, ThinPoolGrowthWanted
 from schemas.keys import Encryption
@@ -45,7 +49,9 @@ from schemas.replica import (
 from schemas.shrinking import PoolShrinkAbandoned, PoolShrinkBegan, PoolShrinkWanted
 from schemas.volume import CopyOf, Filesystem, Layout
 from tests.simulation.node.lives import NODE, Node
+from tests.support.backup_words import PLACE
 from tests.support.clock import NOON
+from tests.support.errands import upload
 
 MIB, GIB = 1 << 20, 1 << 30
 POOL = "fast"
@@ -288,6 +294,34 @@ def take_together(*pairs: tuple[str, str], mib: int = 40, **more: Any) -> Wish:
             await take(name, of, mib, together=together, **more)(node)
 
     return wish
+
+
+def backed_up(mib: int = 320) -> tuple[Wish, str, str, str]:
+    """Have the snapshot s1 uploaded."""
+    about = replace(upload(mib * MIB), snapshot_uid=uid("s1"), volume="pg", volume_uid=uid("pg"))
+
+    async def wish(node: Node) -> None:
+        errand = ErrandWanted(operation=OP, node=node.name, errand=about)
+        await node.desk.happen(errand, operation=OP)
+
+    return wish, "errand", OP, "errand.done.v1"
+
+
+def restored(name: str = "v2", mib: int = 320, **more: Any) -> tuple[Wish, str, str, str]:
+    """Have a volume made of the backup that there is."""
+
+    async def wish(node: Node) -> None:
+        (kept,) = node.machine.state.backups.values()
+        source = FromBackup(
+            place=PLACE,
+            target="s3",
+            backup=kept.manifest.name,
+            manifest=backup_format.seal(backup_format.write(kept.manifest)),
+            size_bytes=kept.manifest.size_bytes,
+        )
+        await provision(name, mib, from_backup=source, **more)(node)
+
+    return wish, "replica", name, CREATED
 
 
 def roll_back(name: str = "s1") -> Wish:

@@ -33,6 +33,7 @@ from tests.simulation.node.stories import (
     XFS,
     Wish,
     attached,
+    backed_up,
     copied,
     delete,
     detach,
@@ -47,6 +48,7 @@ from tests.simulation.node.stories import (
     provisioned,
     rekey,
     remove_pool,
+    restored,
     roll_back,
     shown,
     shrink,
@@ -158,6 +160,14 @@ CASES: dict[str, tuple[tuple[Done, ...], Done]] = {
     "grow a thin pool and its metadata": (
         (formed(thin_bytes=GIB), provisioned(**THIN)),
         (grow_thin(1200, 40), "pool", POOL, THIN_GROWN),
+    ),
+    "back a snapshot up": (
+        (formed(), provisioned(**EXT4), written("then"), taken(), written("now")),
+        backed_up(),
+    ),
+    "restore a backup": (
+        (formed(), provisioned(**EXT4), written("then"), taken(), backed_up(), written("now")),
+        restored(mib=400, **EXT4),
     ),
     "remove a snapshot": (
         (formed(), provisioned(**EXT4), taken()),

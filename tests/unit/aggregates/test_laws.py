@@ -34,6 +34,14 @@ from schemas.disk import (
     ReserveDisk,
     UnreserveDisk,
 )
+from schemas.errand import (
+    Probe,
+    Probed,
+    ReportErrandDone,
+    ReportErrandStopped,
+    RunErrand,
+    StopErrand,
+)
 from schemas.filling import ReportVolumeFill
 from schemas.grammar import Message, Report
 from schemas.growing import ExtendThinPool, GrowSnapshot, GrowThinPool
@@ -89,6 +97,14 @@ from schemas.snapshot import (
     ReportSnapshotLegRemoved,
     RollBackSnapshot,
 )
+from schemas.target import (
+    BackUpVolume,
+    ConcludeTarget,
+    ListBackups,
+    RemoveTarget,
+    SweepTarget,
+    VerifyBackup,
+)
 from schemas.volume import (
     ConcludeVolume,
     DeleteVolume,
@@ -101,6 +117,7 @@ from schemas.volume import (
 )
 from schemas.words import every_event
 from tests.support.anything import anything
+from tests.support.backup_words import ADD, PLACE, SWEPT, UPLOADED
 from tests.support.given import GIB, MIB, NOON
 from tests.support.words import sighting
 from tests.unit.aggregates import group_commands
@@ -113,6 +130,7 @@ SNAPSHOTS = st.sampled_from(["a", "s"])
 IDS = st.sampled_from([f"{n:026d}" for n in range(1, 7)])
 SIZES = st.integers(1, 12 * GIB)
 CODES = st.sampled_from([Refusal.DEADLINE, Refusal.CANCELLED])
+BACKUPS = st.sampled_from(["b0", "b1"])
 CONSUMERS = st.sampled_from(["host/a", "host/b"])
 CGROUPS = st.sampled_from([None, "c"])
 LIMITS = st.sampled_from([Limits(), Limits(read_iops=2), Limits(write_iops=3)])
@@ -133,8 +151,26 @@ def facts_with_thin_pool(disks: Sequence[str]) -> PoolFacts:
 
 
 DISK_SETS = st.lists(DISKS, min_size=1, max_size=3, unique=True).map(tuple)
+ABOUT_BACKUPS = (
+    st.sampled_from([ADD, RemoveTarget(target="s3"), ListBackups(target="s3")]),
+    st.builds(BackUpVolume, target=st.just("s3"), volume=VOLUMES, backup=BACKUPS),
+    st.builds(VerifyBackup, target=st.just("s3"), backup=BACKUPS),
+    st.builds(SweepTarget, target=st.just("s3"), backup=st.none() | BACKUPS),
+    st.builds(
+        ConcludeTarget,
+        target=st.just("s3"),
+        operation=IDS,
+        found=st.sampled_from([None, UPLOADED, SWEPT, Probed()]),
+        code=st.none() | CODES,
+    ),
+    st.builds(RunErrand, operation=IDS, node=NODES, errand=st.just(Probe(place=PLACE))),
+    st.builds(StopErrand, operation=IDS, node=NODES),
+    st.builds(ReportErrandDone, operation=IDS, node=NODES, found=st.just(Probed())),
+    st.builds(ReportErrandStopped, operation=IDS, node=NODES),
+)
 COMMANDS = st.one_of(
     group_commands.COMMANDS,
+    *ABOUT_BACKUPS,
     st.builds(ReportNodeJoined, node=NODES),
     st.builds(CordonNode, node=NODES),
     st.builds(UncordonNode, node=NODES),
@@ -343,7 +379,7 @@ class History:
 def state(world: World) -> dict[str, object]:
     tables = (
         *("nodes", "disks", "pools", "volumes", "replicas", "attachments", "snapshots"),
-        *("groups", "schedules", "operations", "policies"),
+        *("groups", "schedules", "operations", "policies", "targets", "errands"),
     )
     return {table: getattr(world, table).copy() for table in (*tables, "provisioning")}
 

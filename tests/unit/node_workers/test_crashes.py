@@ -27,7 +27,11 @@ from node_workers.ports import (
 from node_workers.simulated.faults import Faults, SimulatedCrash
 from node_workers.simulated.machine import SimulatedMachine
 from node_workers.simulated.runner import SimulatedRunner
+from schemas.backups import FromBackup
+from schemas.errand import Uploaded
+from tests.support.backup_words import PLACE
 from tests.support.clock import ManualClock
+from tests.support.errands import TestersSecrets, upload
 from tests.support.keys import HeldKeys, secret
 
 GIB, MIB = 1 << 30, 1 << 20
@@ -107,6 +111,26 @@ def copied(wanted: VolumeSpec, *, thin: bool = False) -> Step:
     )
 
     async def until_whole(storage: LvmStorage, _: list[PoolDisk]) -> None:
+        while (await storage.ensure_copied(UID, wanted, of, cause=CAUSE)).volume is None:
+            pass
+
+    return until_whole
+
+
+async def backed_up(storage: LvmStorage, _: list[PoolDisk]) -> Uploaded:
+    """Back the snapshot up, turn by turn."""
+    while True:
+        found = await storage.do_errand("op", upload(320 * MIB), UID, cause=CAUSE)
+        if isinstance(found, Uploaded):
+            return found
+
+
+def restored(wanted: VolumeSpec) -> Step:
+    async def until_whole(storage: LvmStorage, disks: list[PoolDisk]) -> None:
+        made = await backed_up(storage, disks)
+        of = FromBackup(
+            place=PLACE, target="s3", backup="b1", manifest=made.manifest, size_bytes=320 * MIB
+        )
         while (await storage.ensure_copied(UID, wanted, of, cause=CAUSE)).volume is None:
             pass
 
@@ -319,6 +343,11 @@ CASES: dict[str, tuple[list[Step | Write], Step]] = {
         [pool(2), KEPT, thin_pool(400), made(volume("v1", **LOCKED, **THIN)), Write("now")],
         removed("v1"),
     ),
+    "back a snapshot up": ([pool(2), KEPT, made(volume("v1", **EXT4)), taken()], backed_up),
+    "restore a backup": (
+        [pool(2), KEPT, made(volume("v1", **EXT4)), taken(), backed_up],
+        restored(volume("v2", 400, **EXT4)),
+    ),
     "activate": ([pool(2), KEPT, made(volume("v1"))], active),
 }
 
@@ -383,8 +412,9 @@ class Run:
         return [PoolDisk(disk=one.identity, path=one.path) for one in seen.disks[1:]]
 
     async def _do(self, step: Step, runner: SimulatedRunner) -> None:
-        keys = HeldKeys(*BOTH)
-        await step(LvmStorage(runner, self.machine, node=NODE, keys=keys), self.disks)
+        keys, own = HeldKeys(*BOTH), TestersSecrets()
+        storage = LvmStorage(runner, self.machine, node=NODE, keys=keys, credentials=own)
+        await step(storage, self.disks)
 
 
 def undisturbed(name: str) -> tuple[object, int]:

@@ -39,9 +39,11 @@ from schemas.replica import Consistency, ReplicaCreated, ReplicaSpec, ReplicaWan
 from schemas.rhythm import Keep, Rhythm
 from schemas.schedule import ScheduleCreated
 from schemas.snapshot import SnapshotCreated, SnapshotCreationBegan
+from schemas.target import TargetRemoved
 from schemas.views import Row
 from schemas.volume import Layout, VolumeDeleted, VolumeProvisioned, VolumeProvisioningBegan
 from schemas.volume_group import GroupCreated, Member
+from tests.support.backup_words import ADDED, backup_began, backup_made
 from tests.support.clock import NOON, ManualClock
 
 GIB = 1 << 30
@@ -415,6 +417,9 @@ def any_story() -> st.SearchStrategy[Story]:
             number,
         ),
         st.builds(lambda v: lambda s: s.say(_deleted(v)), number),
+        st.sampled_from([ADDED, backup_began(), backup_made(), TargetRemoved(target="s3")]).map(
+            lambda event: lambda s: s.say(event)
+        ),
         st.builds(lambda n: lambda s: s.say(NodeRemoved(node=n, operation=uid(1))), node),
         st.builds(
             lambda n: (

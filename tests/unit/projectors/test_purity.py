@@ -10,6 +10,7 @@ import projectors
 VIEWS = (
     "attaching",
     "audit",
+    "backups",
     "disks",
     "drift",
     "fold",

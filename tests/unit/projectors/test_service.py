@@ -21,6 +21,7 @@ from schemas.queries import COLUMNS, PAGE_MAX_BYTES, ROWS, Behind, Page, QueryAn
 from schemas.refusals import Refusal
 from schemas.views import AuditKind, AuditRow, OperationRow, VolumeRow
 from schemas.volume import Candidate, VolumeProvisioningBegan
+from tests.support.backup_words import ADDED, backup_began
 from tests.support.clock import NOON
 from tests.unit.projectors.stories import GIB, Bench, Story, tool, uid
 
@@ -49,6 +50,8 @@ def _busy() -> Story:
         story.volume(name, number)
     spec = PolicySpec(kind=PolicyKind.DRAIN_DISKS)
     story.say(PolicyChanged(policy="p", uid=uid(8), spec=spec))
+    story.say(ADDED)
+    story.say(backup_began())
     story.snapshot("s", 9, "a", 1).group("g", ("a", 1))
     return story.schedule("hourly", 10, "a")
 

@@ -89,7 +89,7 @@ def test_a_word_knows_which_aggregate_it_is_about(word: type[Message]) -> None:
     kind, place, id_ = place_of(said)
     assert kind == kind_and_verb(word)[0]
     assert kind in KINDS
-    assert (place == "-") == (kind not in {"pool", "replica", "attachment"})
+    assert (place == "-") == (kind not in {"pool", "replica", "attachment", "errand"})
     assert id_
 
 

@@ -5,7 +5,9 @@ from typing import Any
 import msgspec
 
 from schemas.attachment import Limits
+from schemas.backup_view import BackupRow, BackupState, TargetRow
 from schemas.disk import Content, DiskClass
+from schemas.errand import BadChunk
 from schemas.group_views import GroupRow, ScheduleRow, ScheduleState
 from schemas.node import Capability, Drift
 from schemas.operation import OperationKind
@@ -57,6 +59,8 @@ def furnish(stage: Stage) -> None:
         "policies": _policies(),
         "groups": _groups(),
         "schedules": _schedules(),
+        "targets": _targets(),
+        "backups": _backups(),
         "operations": (_operation(),),
         "operation": (_operation(),),
         "audit": _audit(),
@@ -170,6 +174,50 @@ def _schedules() -> tuple[ScheduleRow, ...]:
         **STAMPS,
     )
     return (nightly, often)
+
+
+def _targets() -> tuple[TargetRow, ...]:
+    return (
+        TargetRow(
+            name="s3",
+            url="s3://backups/berlin",
+            endpoint="https://s3.example.org",
+            region="eu-1",
+            credentials="file:s3",
+            cluster="berlin",
+            probed_at=ago(hours=2),
+            listed_at=ago(minutes=9),
+            backups=("pg-1",),
+            **STAMPS,
+        ),
+    )
+
+
+def _backups() -> tuple[BackupRow, ...]:
+    return (
+        BackupRow(
+            target="s3",
+            name="pg-1",
+            state=BackupState.DAMAGED,
+            why="chunk 7 is missing",
+            code=Refusal.BACKUP_DAMAGED,
+            cluster="berlin",
+            volume="pg",
+            volume_uid=UID,
+            size_bytes=2 * GIB,
+            consistency="filesystem",
+            at=ago(hours=30),
+            manifest="ab" * 32,
+            chunks=512,
+            stored_chunks=100,
+            uploaded_bytes=GIB // 4,
+            read_bytes=2 * GIB,
+            verified_at=ago(hours=1),
+            bad_chunks=1,
+            bad=(BadChunk(index=7, chunk="cd" * 32, why="missing"),),
+            **STAMPS,
+        ),
+    )
 
 
 def _nodes() -> tuple[NodeRow, ...]:

