@@ -81,7 +81,9 @@ def _changed(row: TargetRow, seen: Seen, event: Event) -> TargetRow:
             return replace(looked, listed_at=seen.at, more=listed.more, damaged=listed.damaged)
         case TargetSwept():
             freed_bytes = row.freed_bytes + event.swept.freed_bytes
-            return replace(row, swept_at=seen.at, freed_bytes=freed_bytes, why="", code=None)
+            writers = event.swept.writers
+            why = f"no chunk was removed: {writers} backups were being written" if writers else ""
+            return replace(row, swept_at=seen.at, freed_bytes=freed_bytes, why=why, code=None)
         case TargetWorkFailed() | BackupFailed():
             return replace(row, why=event.because, code=event.code)
         case BackupMade():

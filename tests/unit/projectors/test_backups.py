@@ -2,7 +2,7 @@ from msgspec.structs import replace
 
 from projectors.tables import BACKUPS, TARGETS
 from schemas.backup_view import BackupState
-from schemas.errand import Listed
+from schemas.errand import Listed, Swept
 from schemas.grammar import Event
 from schemas.refusals import Refusal
 from schemas.target import (
@@ -137,6 +137,13 @@ def test_what_is_removed_is_shown_no_more() -> None:
     story = told(backup_began(), backup_made(), TargetRemoved(target="s3"))
     assert story.row(TARGETS, "s3") is None
     assert story.row(BACKUPS, "s3/pg-1") is None
+
+
+def test_a_sweep_that_met_a_writer_says_so() -> None:
+    met = TargetSwept(target="s3", operation=OPERATION, swept=Swept(writers=2))
+    target = told(met).row(TARGETS, "s3")
+    assert target is not None
+    assert "2 backups were being written" in target.why
 
 
 def test_work_that_failed_is_told() -> None:
