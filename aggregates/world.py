@@ -16,6 +16,7 @@ from aggregates import (
     replica,
     schedule,
     snapshot,
+    snapshot_past,
     target,
     volume,
     volume_group,
@@ -46,11 +47,12 @@ class Table(Generic[K, S]):
 
     def __init__(
         self,
+        rows: dict[K, S],
         initial: S,
         decide: Callable[[S, Any, Facts], tuple[Event, ...] | Refused],
         evolve: Callable[[S, Any], S],
     ) -> None:
-        self.rows: dict[K, S] = {}
+        self.rows = rows
         self._initial = initial
         self._decide = decide
         self._evolve = evolve
@@ -72,56 +74,44 @@ class World:
     """Every aggregate there is. ``evolve`` is the only thing that changes it."""
 
     def __init__(self) -> None:
-        nodes: Table[str, node.Node] = Table(node.Node(), node.decide, node.evolve)
-        disks: Table[str, disk.Disk] = Table(disk.Disk(), disk.decide, disk.evolve)
-        pools: Table[tuple[str, str], pool.Pool] = Table(pool.Pool(), pool.decide, pool_past.evolve)
-        volumes: Table[str, volume.Volume] = Table(
-            volume.Volume(), copying.decide, volume_past.evolve
-        )
-        replicas: Table[tuple[str, str], replica.Replica] = Table(
-            replica.Replica(), replica.decide, replica.evolve
-        )
-        attachments: Table[tuple[str, str], attachment.Attachment] = Table(
-            attachment.Attachment(), attachment.decide, attachment.evolve
-        )
-        snapshots: Table[str, snapshot.Snapshot] = Table(
-            snapshot.Snapshot(), snapshot.decide, snapshot.evolve
-        )
-        groups, schedules = _groups_and_schedules()
-        operations: Table[str, operation.Operation] = Table(
-            operation.Operation(), operation.decide, operation.evolve
-        )
-        policies: Table[str, policy.Policy] = Table(policy.Policy(), policy.decide, policy.evolve)
-        targets: Table[str, target.Target] = Table(target.Target(), target.decide, target.evolve)
-        errands: Table[OnNode, errand.Errand] = Table(errand.Errand(), errand.decide, errand.evolve)
-        self.nodes = nodes.rows
-        self.disks = disks.rows
-        self.pools = pools.rows
-        self.volumes = volumes.rows
-        self.replicas = replicas.rows
-        self.attachments = attachments.rows
-        self.snapshots = snapshots.rows
-        self.groups = groups.rows
-        self.schedules = schedules.rows
-        self.operations = operations.rows
-        self.policies = policies.rows
-        self.targets = targets.rows
-        self.errands = errands.rows
+        self.nodes: dict[str, node.Node] = {}
+        self.disks: dict[str, disk.Disk] = {}
+        self.pools: dict[OnNode, pool.Pool] = {}
+        self.volumes: dict[str, volume.Volume] = {}
+        self.replicas: dict[OnNode, replica.Replica] = {}
+        self.attachments: dict[OnNode, attachment.Attachment] = {}
+        self.snapshots: dict[str, snapshot.Snapshot] = {}
+        self.groups: dict[str, volume_group.VolumeGroup] = {}
+        self.schedules: dict[str, schedule.Schedule] = {}
+        self.operations: dict[str, operation.Operation] = {}
+        self.policies: dict[str, policy.Policy] = {}
+        self.targets: dict[str, target.Target] = {}
+        self.errands: dict[OnNode, errand.Errand] = {}
         self.provisioning: set[str] = set()
         self._tables: dict[str, Table[Any, Any]] = {
-            "node": nodes,
-            "disk": disks,
-            "pool": pools,
-            "volume": volumes,
-            "replica": replicas,
-            "attachment": attachments,
-            "snapshot": snapshots,
-            "group": groups,
-            "schedule": schedules,
-            "operation": operations,
-            "policy": policies,
-            "target": targets,
-            "errand": errands,
+            "node": Table(self.nodes, node.Node(), node.decide, node.evolve),
+            "disk": Table(self.disks, disk.Disk(), disk.decide, disk.evolve),
+            "pool": Table(self.pools, pool.Pool(), pool.decide, pool_past.evolve),
+            "volume": Table(self.volumes, volume.Volume(), copying.decide, volume_past.evolve),
+            "replica": Table(self.replicas, replica.Replica(), replica.decide, replica.evolve),
+            "attachment": Table(
+                self.attachments, attachment.Attachment(), attachment.decide, attachment.evolve
+            ),
+            "snapshot": Table(
+                self.snapshots, snapshot.Snapshot(), snapshot.decide, snapshot_past.evolve
+            ),
+            "group": Table(
+                self.groups, volume_group.VolumeGroup(), volume_group.decide, volume_group.evolve
+            ),
+            "schedule": Table(
+                self.schedules, schedule.Schedule(), schedule.decide, schedule.evolve
+            ),
+            "operation": Table(
+                self.operations, operation.Operation(), operation.decide, operation.evolve
+            ),
+            "policy": Table(self.policies, policy.Policy(), policy.decide, policy.evolve),
+            "target": Table(self.targets, target.Target(), target.decide, target.evolve),
+            "errand": Table(self.errands, errand.Errand(), errand.decide, errand.evolve),
         }
 
     def decide(self, command: Message, facts: Facts) -> tuple[Event, ...] | Refused:
@@ -154,15 +144,6 @@ class World:
     def forget(self, kind: str, place: str, id_: str) -> None:
         """Drop an aggregate that is over. Its past is in the log all the same."""
         self._tables[kind].rows.pop(_key(place, id_), None)
-
-
-def _groups_and_schedules() -> tuple[
-    Table[str, volume_group.VolumeGroup], Table[str, schedule.Schedule]
-]:
-    return (
-        Table(volume_group.VolumeGroup(), volume_group.decide, volume_group.evolve),
-        Table(schedule.Schedule(), schedule.decide, schedule.evolve),
-    )
 
 
 def _key(place: str, id_: str) -> Hashable:

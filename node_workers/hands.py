@@ -6,21 +6,6 @@ import msgspec
 from msgspec.structs import replace
 
 from node_workers.errands import Going
-from node_workers.plan import (
-    HaveAttachment,
-    HaveErrand,
-    HaveKeys,
-    HaveMerged,
-    HaveNoAttachment,
-    HaveNoErrand,
-    HaveNoPool,
-    HaveNoReplica,
-    HavePool,
-    HaveReplica,
-    HaveReplicaAwake,
-    HaveReplicaHeld,
-    Step,
-)
 from node_workers.ports import (
     Attachment,
     Filesystem,
@@ -36,6 +21,21 @@ from node_workers.ports import (
 )
 from node_workers.ports import CopyOf as Source
 from node_workers.reports import pool_facts
+from node_workers.steps import (
+    HaveAttachment,
+    HaveErrand,
+    HaveKeys,
+    HaveMerged,
+    HaveNoAttachment,
+    HaveNoErrand,
+    HaveNoPool,
+    HaveNoReplica,
+    HavePool,
+    HaveReplica,
+    HaveReplicaAwake,
+    HaveReplicaHeld,
+    Step,
+)
 from node_workers.storage import Storage
 from node_workers.wanted import WantedAttachment
 from schemas.attachment import AttachmentSpec, ReportAttachmentAbsent, ReportAttachmentPresent

@@ -2,194 +2,36 @@
 
 from collections.abc import Mapping
 
-import msgspec
 from msgspec.structs import replace
 
 from node_workers.observation import Observation
 from node_workers.ports import THIN_POOL_NAME
+from node_workers.steps import (
+    HaveAttachment,
+    HaveErrand,
+    HaveKeys,
+    HaveMerged,
+    HaveNoAttachment,
+    HaveNoErrand,
+    HaveNoPool,
+    HaveNoReplica,
+    HavePool,
+    HaveReplica,
+    HaveReplicaAwake,
+    HaveReplicaHeld,
+    Leg,
+    Step,
+)
 from node_workers.wanted import (
-    Origin,
     Wanted,
     WantedAttachment,
     WantedErrand,
     WantedPool,
     WantedReplica,
 )
-from schemas.attachment import AttachmentSpec
-from schemas.backups import FromBackup
-from schemas.errand import Errand, Upload
-from schemas.keys import Encryption
+from schemas.errand import Upload
 from schemas.pool import PoolFacts
-from schemas.replica import ReplicaSpec, Together
-from schemas.volume import CopyOf
-
-
-class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing to ensure for one object; ``key`` is its lane, ``group`` the volume group."""
-
-    key: str
-    group: str
-    uid: str
-    origin: Origin
-
-    @property
-    def alone(self) -> bool:
-        """Whether nothing else may happen in the group meanwhile."""
-        at_once = isinstance(self, HaveReplica) and bool(self.together)
-        return at_once or isinstance(self, HavePool | HaveNoPool)
-
-    @property
-    def long(self) -> bool:
-        """Whether it may take hours, and may be broken off anywhere without loss."""
-        if isinstance(self, HaveReplica):
-            return self.copied is not None
-        return isinstance(self, HaveErrand) or (isinstance(self, HavePool) and bool(self.leaving))
-
-    @property
-    def destructive(self) -> bool:
-        """Whether it takes data away, so that the log is asked once more before."""
-        dropping = isinstance(self, HaveKeys) and bool(self.encryption.dropped)
-        return dropping or isinstance(self, HaveNoPool | HaveNoReplica | HaveMerged)
-
-
-class HavePool(Step, frozen=True, kw_only=True):
-    """The group shall be there, on exactly these disks besides ``dropped``, with its thin pool.
-
-    ``leaving`` shall be emptied and then go too; ``kept`` shall stay, and be used again.
-
-    ``may_create`` is false for a group that was there once: it is not made anew; the same holds
-    for its thin pool, of which ``facts`` tell the figures then, unless it is ``thin_growing``.
-    """
-
-    disks: tuple[str, ...]
-    dropped: tuple[str, ...]
-    leaving: tuple[str, ...]
-    kept: tuple[str, ...]
-    thin_bytes: int
-    may_create: bool
-    may_create_thin: bool
-    facts: PoolFacts | None
-    thin_growing: bool = False
-    metadata_bytes: int = 0
-
-
-class HaveNoPool(Step, frozen=True, kw_only=True):
-    """Nothing of the group shall be left, and its disks shall be blank."""
-
-    disks: tuple[str, ...]
-
-
-class Leg(msgspec.Struct, frozen=True, kw_only=True):
-    """One of several snapshots of one instant."""
-
-    volume: str
-    pool_uid: str
-    spec: ReplicaSpec
-
-
-class HaveReplica(Step, frozen=True, kw_only=True):
-    """The logical volume shall be there with all that its spec asks for.
-
-    ``may_create`` is false for one that was there once; ``withdrawn``: it may be gone already.
-    ``source_pool_uid`` is the pool of the snapshot that it is to hold, if any.
-    ``together`` are all snapshots of its instant, itself included; ``may_take`` is false if one of
-    them was there once.
-    """
-
-    volume: str
-    pool_uid: str
-    spec: ReplicaSpec
-    may_create: bool
-    withdrawn: bool = False
-    source_pool_uid: str = ""
-
-    @property
-    def copied(self) -> CopyOf | FromBackup | None:
-        """The snapshot or backup that it is being filled from; None once it is there."""
-        return (self.spec.copy_of or self.spec.from_backup) if self.may_create else None
-
-    together: tuple[Leg, ...] = ()
-    may_take: bool = True
-
-    @property
-    def instant(self) -> str:
-        """What all snapshots of its instant have in common; empty for one of its own."""
-        together = self.spec.together
-        return together.instant if self.together and together is not None else ""
-
-
-class HaveReplicaHeld(Step, frozen=True, kw_only=True):
-    """The logical volume shall stay as it is, if it is there, and nobody shall use it."""
-
-    volume: str
-    pool_uid: str
-    spec: ReplicaSpec
-
-
-class HaveReplicaAwake(Step, frozen=True, kw_only=True):
-    """The logical volume, with all that is on it, shall be in use again, if it is there."""
-
-    volume: str
-    pool_uid: str
-    spec: ReplicaSpec
-
-
-class HaveKeys(Step, frozen=True, kw_only=True):
-    """The logical volume shall open by these keys, and by none of those that are dropped."""
-
-    volume: str
-    pool_uid: str
-    spec: ReplicaSpec
-    encryption: Encryption
-
-
-class HaveMerged(Step, frozen=True, kw_only=True):
-    """The volume shall be what the snapshot kept of it, and the snapshot used up."""
-
-    volume: str
-    pool_uid: str
-    spec: ReplicaSpec
-
-
-class HaveNoReplica(Step, frozen=True, kw_only=True):
-    """Nothing of the logical volume shall be left."""
-
-    volume: str
-    pool_uid: str
-    spec: ReplicaSpec
-
-
-class HaveAttachment(Step, frozen=True, kw_only=True):
-    """The volume shall be in use as its spec says: device, mount and limits.
-
-    One of ``keys`` opens it, if it is encrypted.
-    """
-
-    volume: str
-    pool_uid: str
-    spec: AttachmentSpec
-    keys: tuple[str, ...] = ()
-
-
-class HaveNoAttachment(Step, frozen=True, kw_only=True):
-    """Nothing of the attachment shall be left; the volume stays."""
-
-    volume: str
-    spec: AttachmentSpec
-    keys: tuple[str, ...] = ()
-
-
-class HaveErrand(Step, frozen=True, kw_only=True):
-    """The errand shall be done; ``pool_uid`` is the pool of what it reads, if it reads any."""
-
-    pool_uid: str
-    errand: Errand
-
-
-class HaveNoErrand(Step, frozen=True, kw_only=True):
-    """Nobody shall work on the errand, and nothing be kept of it."""
-
-    errand: Errand
+from schemas.replica import Together
 
 
 def step_for(wanted: Wanted, everything: Mapping[str, Wanted]) -> Step | None:
@@ -461,6 +303,13 @@ def _replica_step(replica: WantedReplica, everything: Mapping[str, Wanted]) -> S
             pool_uid=pool_uid,
             spec=replica.spec,
         )
+    return _have_replica(replica, pool_uid, everything)
+
+
+def _have_replica(
+    replica: WantedReplica, pool_uid: str, everything: Mapping[str, Wanted]
+) -> HaveReplica | None:
+    """Return the step; None while not all are known that are to be of the same instant."""
     copy_of = replica.spec.copy_of
     legs: tuple[WantedReplica, ...] = ()
     if replica.spec.together is not None and replica.may_create and not replica.withdrawn:

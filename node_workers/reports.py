@@ -7,15 +7,6 @@ import msgspec
 from hwbus import subjects
 from node_workers.keys import NoKeyError
 from node_workers.observation import ContentKind, DiskContent, ObservedDisk
-from node_workers.plan import (
-    HaveAttachment,
-    HaveErrand,
-    HaveNoAttachment,
-    HaveNoErrand,
-    HaveNoPool,
-    HavePool,
-    Step,
-)
 from node_workers.ports import (
     InUseError,
     LimitsError,
@@ -29,6 +20,15 @@ from node_workers.ports import (
     UnsuitableError,
 )
 from node_workers.ports import Refusal as Untouched
+from node_workers.steps import (
+    HaveAttachment,
+    HaveErrand,
+    HaveNoAttachment,
+    HaveNoErrand,
+    HaveNoPool,
+    HavePool,
+    Step,
+)
 from schemas.attachment import ReportAttachmentTrouble
 from schemas.disk import Content, DiskClass, Sighting
 from schemas.errand import ReportErrandTrouble

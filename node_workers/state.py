@@ -12,11 +12,12 @@ from hwbus.codec import UnreadableError, commit_codec
 from hwbus.ports import Clock, Stored
 from hwbus.subjects import BadNameError, parse_event
 from node_workers.figures import Figures
+from node_workers.folding import fold, there
 from node_workers.outbox import Outbox, parked
-from node_workers.plan import Step
 from node_workers.reports import Letter, Trouble, command_id, letter, trouble_report
+from node_workers.steps import Step
 from node_workers.store import Change, Kept, Record, Store
-from node_workers.wanted import Origin, Wanted, WantedPool, WantedReplica, fold, there
+from node_workers.wanted import Origin, Wanted, WantedPool, WantedReplica
 from schemas.attachment import ATTACHMENTS, AttachmentEvent
 from schemas.errand import ERRANDS, ErrandEvent
 from schemas.grammar import Report, kind_and_verb

@@ -18,8 +18,6 @@ from node_workers.lanes import Gates, Lane, Lanes, backoff_s
 from node_workers.observation import Observation
 from node_workers.outbox import Outbox
 from node_workers.plan import (
-    HaveReplica,
-    Step,
     changed_pools,
     companions,
     plan,
@@ -35,6 +33,7 @@ from node_workers.presence import Presence
 from node_workers.reports import Trouble, command_id, letter, trouble_of
 from node_workers.scans import Rhythm, Scans
 from node_workers.state import State
+from node_workers.steps import HaveReplica, Step
 from node_workers.storage import Storage
 from node_workers.tending import Tending
 from schemas.grammar import Report

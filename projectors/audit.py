@@ -18,8 +18,9 @@ from projectors.rows import Change, put
 from projectors.tables import AUDIT
 from schemas.audit import AuditRecord, DecidedRecord, ExecutedRecord, ParkedRecord, RefusedRecord
 from schemas.grammar import type_name
+from schemas.operation_views import AuditKind, AuditRow, FieldChange
 from schemas.refusals import Refusal
-from schemas.views import AuditKind, AuditRow, FieldChange, Row
+from schemas.views import Row
 
 _ENCODE = msgspec.json.Encoder().encode
 _NULL = msgspec.Raw(b"null")

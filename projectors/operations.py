@@ -24,12 +24,12 @@ from schemas.operation import (
     OperationStarted,
     StepRefused,
 )
+from schemas.operation_views import OperationRow, OperationState
 from schemas.pool import PoolFormingBegan, PoolGrowthBegan, PoolRemovalBegan, PoolTroubled
 from schemas.replica import ReplicaTroubled
 from schemas.shrinking import PoolShrinkBegan
 from schemas.snapshot import SnapshotCreationBegan, SnapshotDeletionBegan, SnapshotRollbackBegan
 from schemas.target import BackupBegan, TargetWorkBegan
-from schemas.views import OperationRow, OperationState
 from schemas.volume import VolumeDeletionBegan, VolumeGrowthBegan, VolumeProvisioningBegan
 from schemas.volume_group import GroupSnapshotBegan
 

@@ -12,9 +12,9 @@ from projectors.projector import Projector
 from projectors.sqlite import Found, Store
 from projectors.tables import AUDIT, OPERATIONS, PLACEMENTS, VOLUMES
 from schemas.answers import refuse
+from schemas.operation_views import AuditKind, AuditRow, OperationRow
 from schemas.queries import COLUMNS, PAGE_MAX_BYTES, ROWS, STEPS_MAX, Behind, Page, Query
 from schemas.refusals import Refusal
-from schemas.views import AuditKind, AuditRow, OperationRow
 
 _LOG = structlog.get_logger("projectors.service")
 _QUERY = msgspec.json.Decoder(Query)

@@ -7,15 +7,14 @@ import msgspec
 from schemas.backup_view import BackupRow, TargetRow
 from schemas.disk import Health, Sighting
 from schemas.group_views import GroupRow, ScheduleRow
+from schemas.operation_views import AuditRow, OperationRow
 from schemas.policy_view import PolicyRow
 from schemas.snapshot_view import SnapshotRow
 from schemas.units import Moment
 from schemas.views import (
-    AuditRow,
     DiskRow,
     DriftRow,
     NodeRow,
-    OperationRow,
     ParkedRow,
     PoolRow,
     ReplicaRow,

@@ -6,6 +6,7 @@ from schemas.policy_advice import POLICY_ADVICE
 from schemas.refusals_of_backups import OF_BACKUPS
 from schemas.refusals_of_groups import GROUPS_AND_SCHEDULES
 from schemas.refusals_of_keys import OF_KEYS
+from schemas.refusals_of_volumes import OF_VOLUMES
 
 
 class Refusal(StrEnum):
@@ -169,6 +170,7 @@ def _explained(code: Refusal) -> tuple[str, str]:
 
 _EXPLANATIONS: dict[str, tuple[str, str]] = {
     **GROUPS_AND_SCHEDULES,
+    **OF_VOLUMES,
     **OF_KEYS,
     **OF_BACKUPS,
     Refusal.MALFORMED: (
@@ -321,119 +323,6 @@ _EXPLANATIONS: dict[str, tuple[str, str]] = {
     Refusal.THIN_NOT_LARGER: (
         "A thin pool grows and never shrinks; what is asked for is not larger than what it has.",
         "Ask for more than the present size: hwbus pool show NAME.",
-    ),
-    Refusal.UNKNOWN_VOLUME: ("There is no such volume.", "hwbus volume ls shows the volumes."),
-    Refusal.VOLUME_EXISTS: ("There is a volume of that name.", "Choose another name."),
-    Refusal.NOT_LARGER: (
-        "Volumes grow and never shrink; the size asked for is not larger than the present one.",
-        "Ask for more than the present size: hwbus volume show NAME.",
-    ),
-    Refusal.VOLUME_BUSY: (
-        "Another operation is running on the volume; one at a time keeps its data safe.",
-        "Wait for it or cancel it: hwbus op show ID.",
-    ),
-    Refusal.NO_PLACE: (
-        "No pool can take the volume; the answer names each one and why.",
-        "Ask for less, grow a pool, or loosen the request.",
-    ),
-    Refusal.VOLUME_NOT_READY: (
-        "The volume is not ready for that.",
-        "hwbus volume show NAME tells its state and why.",
-    ),
-    Refusal.BAD_LAYOUT: (
-        "The layout contradicts itself: stripes need a striped layout and at least two disks.",
-        "Use --layout striped --stripes N, or leave stripes out.",
-    ),
-    Refusal.VOLUME_HELD: (
-        "The volume is deleted; its data is held for a while, and nothing else is done with it.",
-        "hwbus volume undelete NAME brings it back, hwbus volume purge NAME removes it now.",
-    ),
-    Refusal.VOLUME_NOT_HELD: (
-        "The volume is not held: there is nothing to bring back and nothing to purge.",
-        "hwbus volume ls shows what is held and until when; hwbus volume delete NAME deletes.",
-    ),
-    Refusal.VOLUME_ATTACHED: (
-        "A consumer has the volume attached.",
-        "Let it end its work, then hwbus volume detach NAME.",
-    ),
-    Refusal.STILL_ATTACHED: (
-        "The node has not let go of an earlier attachment of the volume.",
-        "Wait until it has: hwbus volume show NAME, hwbus node show NODE.",
-    ),
-    Refusal.NO_FILESYSTEM: (
-        "The volume has no filesystem of ours, so it cannot be mounted by hwbus.",
-        "Attach it without a mount point, or make a volume with --fs ext4 or xfs.",
-    ),
-    Refusal.NO_CGROUP: (
-        "Limits hold for a control group, and none was named, or there is no such one.",
-        "Attach with --cgroup PATH, a path below /sys/fs/cgroup that exists on the node.",
-    ),
-    Refusal.NO_IO_CONTROLLER: (
-        "The control group cannot limit I/O: the kernel has no io controller, or it is not on.",
-        "On the node: echo +io > cgroup.subtree_control in each group above it; see docs/cli.md.",
-    ),
-    Refusal.HAS_SNAPSHOTS: (
-        (
-            "The volume has snapshots; with them a thick one cannot grow, and none can be deleted "
-            "or get another key, since a snapshot keeps the header of its time."
-        ),
-        "Delete them first: hwbus snapshot ls --volume NAME.",
-    ),
-    Refusal.SMALLER_THAN_SOURCE: (
-        "The new volume would be smaller than what it is to hold.",
-        "Leave the size out, or ask for at least that of the source: hwbus snapshot show NAME.",
-    ),
-    Refusal.SOURCE_ELSEWHERE: (
-        "A copy is made on the node of its source.",
-        "Leave --node out, or name the node that has the source: hwbus volume show NAME.",
-    ),
-    Refusal.ENCRYPTED_SOURCE: (
-        "An encrypted volume cannot be copied or backed up by hwbus yet.",
-        "Make a new encrypted volume, attach both, and copy what is on the filesystem.",
-    ),
-    Refusal.COPY_DIFFERS: (
-        "What was written to the new volume is not what is read from it, three times over.",
-        "The disks below it cannot be trusted: hwbus disk ls, smartctl and the kernel's log.",
-    ),
-    Refusal.UNKNOWN_REPLICA: ("There is no such replica.", "hwbus volume show NAME lists them."),
-    Refusal.REPLICA_BUSY: (
-        "The node still holds an earlier replica of a volume of that name.",
-        "Wait until it is removed, or choose another name.",
-    ),
-    Refusal.UNKNOWN_SNAPSHOT: ("There is no such snapshot.", "hwbus snapshot ls shows them."),
-    Refusal.SNAPSHOT_EXISTS: (
-        "There is a snapshot of that name; volumes and snapshots share their names.",
-        "Choose another name.",
-    ),
-    Refusal.SNAPSHOT_BUSY: (
-        "Another operation is running on the snapshot.",
-        "Wait for it or cancel it: hwbus op show ID.",
-    ),
-    Refusal.SNAPSHOT_LOST: (
-        (
-            "More has changed in the volume than the snapshot had room for, so it is lost. "
-            "The volume is not affected."
-        ),
-        "Delete it, and take the next one with a larger --reserve.",
-    ),
-    Refusal.GROWN_SINCE: (
-        "The volume has grown since the snapshot was taken, and volumes never shrink.",
-        "Mount the snapshot (hwbus snapshot show NAME names its device) and copy what is needed.",
-    ),
-    Refusal.SNAPSHOT_MISSING: (
-        "The node has no such snapshot any more, though nobody here removed it.",
-        "hwbus drift tells what is missing; delete the snapshot to settle it.",
-    ),
-    Refusal.NO_RESERVE: (
-        "A snapshot of a thin volume shares the thin pool and has no reserve of its own.",
-        "Leave --reserve out.",
-    ),
-    Refusal.RESERVE_ENOUGH: (
-        (
-            "The snapshot has that much room already, or has all that it can ever use: "
-            "then it cannot overflow."
-        ),
-        "Ask for more than it has, if that is not all: hwbus snapshot show NAME.",
     ),
     Refusal.UNKNOWN_OPERATION: (
         "There is no such operation.",

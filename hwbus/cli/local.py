@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from hwbus.cli import contexts, recall
+from hwbus.cli.cells import Row
 from hwbus.cli.changing import confirmed
 from hwbus.cli.exits import Exit, FailureError
 from hwbus.cli.nouns import Yes
@@ -14,7 +15,7 @@ from hwbus.cli.output import heading, print_cells, print_data, print_table, say
 from hwbus.cli.paint import GREEN, Pen, age
 from hwbus.cli.session import run
 from hwbus.cli.sizes import format_size
-from hwbus.cli.tables import TABLES, Row
+from hwbus.cli.tables import TABLES
 from hwbus.cli.world import World, world
 from hwbus.client import Client
 from hwbus.embedded.health import get

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from hwbus.cli.cells import Row
 from hwbus.cli.changing import SLACK_S, change, ended
 from hwbus.cli.exits import Exit
 from hwbus.cli.following import Ending, follow_to_end
@@ -14,7 +15,7 @@ from hwbus.cli.output import heading, print_fields, print_table
 from hwbus.cli.paint import clean, moment
 from hwbus.cli.reading import listing, one, show_row
 from hwbus.cli.session import conversation, print_call, run
-from hwbus.cli.tables import TABLES, Row
+from hwbus.cli.tables import TABLES
 from hwbus.cli.world import world
 from hwbus.client import query_call
 from schemas.operation import CancelOperation, Outcome

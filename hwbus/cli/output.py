@@ -6,10 +6,11 @@ from typing import Any
 
 import msgspec
 
+from hwbus.cli.cells import Brush, Column, Row, Table
 from hwbus.cli.exits import Exit, FailureError
 from hwbus.cli.options import Format
 from hwbus.cli.paint import BOLD, DIM, Pen, plain, strip, width
-from hwbus.cli.tables import TABLES, Brush, Column, Row, Table
+from hwbus.cli.tables import TABLES
 from hwbus.cli.world import World, world
 from hwbus.client import Page
 

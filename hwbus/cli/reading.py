@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from hwbus.cli import recall
+from hwbus.cli.cells import Row
 from hwbus.cli.exits import Exit, FailureError
 from hwbus.cli.options import Options
 from hwbus.cli.output import only_one, print_data, print_fields, print_page, say
 from hwbus.cli.session import conversation, own_writes, print_call, run, server_of
-from hwbus.cli.tables import TABLES, Row
+from hwbus.cli.tables import TABLES
 from hwbus.cli.world import world
 from hwbus.client import Client, Page, query_call
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 
+from hwbus.cli.cells import Row
 from hwbus.cli.options import Options
 from hwbus.cli.session import conversation
-from hwbus.cli.tables import Row
 from hwbus.embedded.child import python
 from hwbus.embedded.layout import Layout, Report, Said, Settings
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from hwbus.cli import attaching, copying, encrypting
+from hwbus.cli.cells import Row
 from hwbus.cli.changing import change, confirmed, ended
 from hwbus.cli.encrypting import KeyReference
 from hwbus.cli.exits import Exit, FailureError
@@ -18,7 +19,7 @@ from hwbus.cli.paint import clean, plain
 from hwbus.cli.reading import listing, note_behind, one, rest, show_row
 from hwbus.cli.session import conversation, own_writes, print_call, run
 from hwbus.cli.sizes import format_size
-from hwbus.cli.tables import TABLES, Row
+from hwbus.cli.tables import TABLES
 from hwbus.cli.world import world
 from hwbus.client import Client, Page, query_call
 from schemas.volume import (

@@ -7,6 +7,14 @@ import pytest
 
 from node_workers.observation import Observation, ObservedPool, ObservedVolume, PoolMember
 from node_workers.plan import (
+    changed_pools,
+    plan,
+    pools_to_activate,
+    sleeping_pools,
+    step_for,
+    volumes_at_rest,
+)
+from node_workers.steps import (
     HaveAttachment,
     HaveKeys,
     HaveMerged,
@@ -18,12 +26,6 @@ from node_workers.plan import (
     HaveReplicaAwake,
     HaveReplicaHeld,
     Step,
-    changed_pools,
-    plan,
-    pools_to_activate,
-    sleeping_pools,
-    step_for,
-    volumes_at_rest,
 )
 from node_workers.wanted import Origin, Wanted, WantedAttachment, WantedPool, WantedReplica
 from schemas.attachment import AttachmentSpec

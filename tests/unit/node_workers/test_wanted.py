@@ -5,7 +5,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node_workers.wanted import Origin, Wanted, WantedAttachment, WantedPool, WantedReplica, fold
+from node_workers.folding import fold
+from node_workers.wanted import Origin, Wanted, WantedAttachment, WantedPool, WantedReplica
 from schemas.attachment import (
     AttachmentLimitsWanted,
     AttachmentMade,

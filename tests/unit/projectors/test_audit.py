@@ -8,8 +8,8 @@ from projectors.rows import Rows
 from projectors.tables import AUDIT, PARKED, VOLUMES
 from schemas.audit import DecidedRecord, ParkedRecord, RefusedRecord
 from schemas.node import NodeCordoned, NodeHeard
+from schemas.operation_views import AuditKind, AuditRow
 from schemas.refusals import Refusal
-from schemas.views import AuditKind, AuditRow
 from tests.unit.projectors.stories import GIB, Story, tool, uid
 
 

@@ -9,9 +9,9 @@ from schemas.operation import (
     Outcome,
     StepRefused,
 )
+from schemas.operation_views import OperationRow, OperationState
 from schemas.pool import RoomReserved
 from schemas.refusals import Refusal
-from schemas.views import OperationRow, OperationState
 from tests.unit.projectors.stories import GIB, Story, uid
 
 

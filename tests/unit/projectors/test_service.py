@@ -16,10 +16,11 @@ from projectors.service import Views, endpoints, with_steps
 from projectors.sqlite import EVENTS
 from projectors.tables import OPERATIONS
 from schemas.answers import Refused
+from schemas.operation_views import AuditKind, AuditRow, OperationRow
 from schemas.policy import PolicyChanged, PolicyKind, PolicySpec
 from schemas.queries import COLUMNS, PAGE_MAX_BYTES, ROWS, Behind, Page, QueryAnswer
 from schemas.refusals import Refusal
-from schemas.views import AuditKind, AuditRow, OperationRow, VolumeRow
+from schemas.views import VolumeRow
 from schemas.volume import Candidate, VolumeProvisioningBegan
 from tests.support.backup_words import ADDED, backup_began
 from tests.support.clock import NOON

@@ -11,6 +11,7 @@ from schemas.errand import BadChunk
 from schemas.group_views import GroupRow, ScheduleRow, ScheduleState
 from schemas.node import Capability, Drift
 from schemas.operation import OperationKind
+from schemas.operation_views import AuditKind, AuditRow, OperationRow, OperationState
 from schemas.policy import PolicyKind
 from schemas.policy_view import PolicyAlarm, PolicyRow, PolicyState
 from schemas.refusals import Refusal
@@ -18,15 +19,11 @@ from schemas.replica import Consistency
 from schemas.rhythm import Keep
 from schemas.snapshot_view import SnapshotRow, SnapshotState
 from schemas.views import (
-    AuditKind,
-    AuditRow,
     DiskRow,
     DiskState,
     DriftRow,
     NodeRow,
     NodeState,
-    OperationRow,
-    OperationState,
     PoolRow,
     PoolState,
     ReplicaRow,
