@@ -185,6 +185,7 @@ def selects_cell(row: Row, _brush: Brush) -> str:
 
 
 def share(percent: int | None) -> str:
+    """Return a share for people, if there is one."""
     return f"{percent}%" if percent else "-"
 
 
