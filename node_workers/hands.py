@@ -165,6 +165,8 @@ class Hands(msgspec.Struct, frozen=True):
         return ReportPoolBuilt(pool=step.group, node=self.node, uid=step.uid, facts=facts)
 
     async def _leg(self, step: HaveReplica, cause: str) -> Report:
+        if step.together:
+            return await self._together(step, cause)
         if step.spec.snapshot_of is not None:
             return await self._snapshot(step, step.spec.snapshot_of, cause)
         if step.copied is not None:
@@ -186,10 +188,6 @@ class Hands(msgspec.Struct, frozen=True):
     async def _replica(
         self, step: HaveReplica, cause: str
     ) -> ReportReplicaPresent | ReportReplicaAbsent:
-        if step.together:
-            return await self._together(step, cause)
-        if step.spec.snapshot_of is not None:
-            return await self._snapshot(step, step.spec.snapshot_of, cause)
         spec = _volume(step.volume, step.spec)
         try:
             if step.may_create:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -11,13 +12,15 @@ pytestmark = pytest.mark.lab
 
 
 @pytest.fixture
-def box(tmp_path: Path) -> Iterator[Machine]:
-    box = Machine(tmp_path)
-    box.run("lab", "up", "--nodes", "2", "--disks", "1", "--disk-size", "2GiB")
-    try:
-        yield box
-    finally:
-        box.run("lab", "down")
+def box() -> Iterator[Machine]:
+    # The path of a socket must not be long, and pytest's own folders are.
+    with TemporaryDirectory(prefix="hwbus-") as home:
+        box = Machine(Path(home))
+        box.run("lab", "up", "--nodes", "2", "--disks", "1", "--disk-size", "2GiB")
+        try:
+            yield box
+        finally:
+            box.run("lab", "down")
 
 
 def test_commands_reach_the_lab_without_flags_and_real_lvm_behind_it(box: Machine) -> None:

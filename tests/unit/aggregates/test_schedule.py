@@ -186,7 +186,7 @@ def test_however_often_one_looks_each_time_is_taken_or_missed_exactly_once(
     assert len(taken) + missed == rhythm.number(end) - rhythm.number(NOON)
 
 
-@hypothesis.given(rhythms, st.integers(0, 10**6))
+@hypothesis.given(rhythms, st.integers(0, 10**5))
 def test_the_number_of_a_moment_and_the_moment_of_a_number_agree(
     rhythm: Rhythm, number: int
 ) -> None:
