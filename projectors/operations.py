@@ -22,6 +22,7 @@ from schemas.operation import (
     OperationExpired,
     OperationProgressed,
     OperationStarted,
+    Outcome,
     StepRefused,
 )
 from schemas.operation_views import OperationRow, OperationState
@@ -121,6 +122,7 @@ def _told(
         case OperationExpired():
             return replace(row, state=OperationState.EXPIRED, why="the deadline has passed")
         case OperationEnded():
+            completed = event.outcome is Outcome.COMPLETED
             return replace(
                 row,
                 state=OperationState(event.outcome.value),
@@ -128,6 +130,8 @@ def _told(
                 code=event.code,
                 because=event.because,
                 leftovers=event.leftovers,
+                # What was copied last is told by its end alone.
+                copied_bytes=row.of_bytes if completed else row.copied_bytes,
             )
 
 

@@ -6,6 +6,7 @@ from schemas.operation import (
     OperationEnded,
     OperationExpired,
     OperationKind,
+    OperationProgressed,
     Outcome,
     StepRefused,
 )
@@ -88,3 +89,22 @@ def test_an_operation_that_ended_says_how_when_and_what_is_left() -> None:
         ended_at,
     )
     assert row.leftovers == ("lv/n1/fast/pg",)
+
+
+def test_a_copy_shows_how_far_it_is_how_fast_it_goes_and_in_the_end_all_of_it() -> None:
+    story, operation = _begun()
+    before = _row(story, operation)
+    assert (before.copied_bytes, before.of_bytes, before.bytes_per_s) == (None, None, None)
+    for done_bytes in (GIB, 3 * GIB):
+        progress = OperationProgressed(operation=operation, done_bytes=done_bytes, of_bytes=4 * GIB)
+        story.say(progress, correlation=operation)
+    row = _row(story, operation)
+    assert (row.copied_bytes, row.of_bytes, row.bytes_per_s) == (3 * GIB, 4 * GIB, 2 * GIB)
+    ended = OperationEnded(
+        operation=operation,
+        kind=OperationKind.VOLUME_CLONE,
+        object="volume/pg",
+        outcome=Outcome.COMPLETED,
+    )
+    story.say(ended, correlation=operation)
+    assert _row(story, operation).copied_bytes == 4 * GIB
