@@ -24,6 +24,7 @@ from schemas.operation import OperationEnded, Outcome
 from schemas.pool import FormPool
 from schemas.volume import ProvisionVolume
 from schemas.words import AnyCommit
+from tests.benchmarks.copying import Copying
 from tests.benchmarks.figures import Figure, figure
 
 NODE, POOL = "n1", "fast"
@@ -190,8 +191,10 @@ async def lab(*, rounds: int, quick: bool) -> list[Figure]:
             floors += await bare(machines, each)
             stories += [await provision(wires, turn * each + n) for n in range(each)]
         memory = await worker_memory_mib(machines)
+        copying = Copying(machines, wires, NODE, POOL, say, ended)
+        copies = await copying.measure(mib=VOLUME_BYTES // MIB, runs=1 if quick else 3)
         idle = [] if quick else [await idle_lvm_per_min(wires)]
-    return rows(stories, floors, memory, idle)
+    return [*rows(stories, floors, memory, idle), *copies]
 
 
 async def idle_lvm_per_min(wires: Wires) -> float:

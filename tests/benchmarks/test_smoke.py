@@ -13,7 +13,15 @@ NAMES = {
     "reading": ("replay into aggregates", "rebuild of all views from a million"),
     "holding": ("idle: RSS", "volumes: RSS", "a page of", "kill -9 to ready", "seen in a view"),
     "starting": ("hwbus version", "hwbus --help", "completion"),
-    "lab": ("asked to ready", "desk and driver", "worker itself", "its tools", "worker, RSS"),
+    "lab": (
+        "asked to ready",
+        "desk and driver",
+        "worker itself",
+        "its tools",
+        "worker, RSS",
+        "snapshot",
+        "copy of",
+    ),
 }
 
 
