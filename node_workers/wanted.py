@@ -1,4 +1,4 @@
-"""What this node shall have: the fold of its events, object by object, and why each is wanted."""
+"""What this node shall have, object by object, and why; ``folding`` makes it of events."""
 
 from typing import TypeVar
 
