@@ -1,5 +1,6 @@
 """What there is to look after: how full things are, which disks are free, and which are failing."""
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import assert_never
 
@@ -46,9 +47,9 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
             and chosen.volume in {None, self.volume}
         )
 
+    @abstractmethod
     def wish(self, spec: PolicySpec) -> PolicyWish | Refused:
         """Return what is to be asked for, or why the policy itself forbids it."""
-        raise NotImplementedError
 
 
 class VolumeNeed(Need, frozen=True, kw_only=True):
