@@ -294,7 +294,7 @@ def _replica_step(replica: WantedReplica, everything: Mapping[str, Wanted]) -> S
         )
     simple = _simple_step(replica)
     if simple is not None:
-        return simple(
+        step = simple(
             key=replica.key,
             group=replica.spec.pool,
             uid=replica.uid,
@@ -303,6 +303,8 @@ def _replica_step(replica: WantedReplica, everything: Mapping[str, Wanted]) -> S
             pool_uid=pool_uid,
             spec=replica.spec,
         )
+        new = replica.may_create
+        return replace(step, never_ready=new) if isinstance(step, HaveNoReplica) else step
     return _have_replica(replica, pool_uid, everything)
 
 

@@ -150,8 +150,12 @@ def command_id(node: str, *parts: str) -> str:
     return f"{plain[:60]}:{digest}"
 
 
-def trouble_of(error: StorageError) -> Trouble:
-    """Return what *error* means to whoever wants the thing done."""
+def trouble_of(error: StorageError, *, unready: bool = False) -> Trouble:
+    """Return what *error* means to whoever wants the thing done.
+
+    What is *unready* can be held open by nobody but a tool that outlives the worker that started
+    it, such as a ``mkfs`` or a copier: that passes.
+    """
     because = error.sentence[:_BECAUSE_CHARACTERS_MAX]
     match error:
         case RefusedToTouchError() if error.refusal in _MAY_PASS:
@@ -159,7 +163,7 @@ def trouble_of(error: StorageError) -> Trouble:
         case RefusedToTouchError():
             code, permanent = Refusal.REFUSED_TO_TOUCH, True
         case InUseError():
-            code, permanent = Refusal.IN_USE, True
+            code, permanent = Refusal.IN_USE, not unready or bool(error.mount_point)
         case NoSpaceError():
             metadata = error.reason == "no-metadata-space"
             code, permanent = Refusal.METADATA if metadata else Refusal.NO_SPACE_ON_NODE, True

@@ -36,6 +36,11 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
         return isinstance(self, HaveErrand) or (isinstance(self, HavePool) and bool(self.leaving))
 
     @property
+    def unready(self) -> bool:
+        """Whether nobody was ever told that it is there, so that nobody but us can be at it."""
+        return isinstance(self, HaveReplica) and self.may_create and self.spec.snapshot_of is None
+
+    @property
     def destructive(self) -> bool:
         """Whether it takes data away, so that the log is asked once more before."""
         dropping = isinstance(self, HaveKeys) and bool(self.encryption.dropped)
@@ -142,11 +147,17 @@ class HaveMerged(Step, frozen=True, kw_only=True):
 
 
 class HaveNoReplica(Step, frozen=True, kw_only=True):
-    """Nothing of the logical volume shall be left."""
+    """Nothing of the logical volume shall be left; ``never_ready``: it was not even made."""
 
     volume: str
     pool_uid: str
     spec: ReplicaSpec
+    never_ready: bool = False
+
+    @property
+    def unready(self) -> bool:
+        """Whether nobody was ever told that it is there, so that nobody but us can be at it."""
+        return self.never_ready
 
 
 class HaveAttachment(Step, frozen=True, kw_only=True):

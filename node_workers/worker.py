@@ -258,7 +258,7 @@ class Worker:
                 except StorageError as error:
                     _LOG.warning("trouble", key=step.key, cause=cause, because=error.sentence)
                     self._figures.count("troubles_total")
-                    return self._note_hopeless(instant, trouble_of(error))
+                    return self._note_hopeless(instant, trouble_of(error, unready=step.unready))
                 except Exception as error:  # noqa: BLE001 -- told to whoever waits
                     # A fault of ours must not stop the other lanes; and whoever waits must know.
                     _LOG.exception("a step broke", key=step.key, cause=cause)

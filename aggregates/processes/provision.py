@@ -53,6 +53,7 @@ class Provision(Process, frozen=True, kw_only=True):
     read: bool = False
     removal_wanted: bool = False
     removed: bool = False
+    stuck: bool = False
     concluded: bool = False
 
     @property
@@ -100,7 +101,7 @@ class Provision(Process, frozen=True, kw_only=True):
                         volume=self.volume, node=self.here.node, operation=self.operation
                     ),
                 )
-            if not self.out_of_time:
+            if not (self.out_of_time or self.stuck):
                 return None
         elif self.reserved and not self.wanted:
             return self._unreserve()
@@ -145,7 +146,8 @@ class Provision(Process, frozen=True, kw_only=True):
             case SnapshotReadingBegan() | SnapshotReadingEnded():
                 return replace(self, reading=True, read=isinstance(event, SnapshotReadingEnded))
             case ReplicaTroubled(permanent=True):
-                return self.give_up(event.code, event.because)
+                # Also its removal may be given up: then it is left behind, and named.
+                return replace(self.give_up(event.code, event.because), stuck=self.removal_wanted)
             case ReplicaRemovalWanted():
                 return replace(self, removal_wanted=True)
             case ReplicaRemoved():

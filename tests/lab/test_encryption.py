@@ -140,7 +140,7 @@ class Safe:
 
     async def _is_erased(self, volume: str) -> None:
         await self.house.done(DetachVolume(volume=volume))
-        tools = await self.house.tools(await self.house.done(DeleteVolume(volume=volume)))
+        tools = await self.house.ran(await self.house.done(DeleteVolume(volume=volume)), "lvremove")
         ran = [tool["argv"][:2] for tool in tools if tool["exit_status"] == 0]
         gone = next(number for number, argv in enumerate(ran) if argv[0] == "lvremove")
         assert ["cryptsetup", "luksErase"] in ran[:gone]

@@ -125,7 +125,7 @@ class Shop:
 async def one_instant(shop: Shop, files: str) -> None:
     for name in ("one", "two"):
         operation = await shop.take(shop.unique(name))
-        (still,) = [t for t in await shop.house.tools(operation) if t["argv"][0] == "sh"]
+        (still,) = [t for t in await shop.house.ran(operation, "sh") if t["argv"][0] == "sh"]
         print(f"{name}: three volumes stood still for less than {still['duration_ms']:.0f} ms")
         assert still["duration_ms"] < 10_000
         await shop.moves_on()

@@ -255,6 +255,21 @@ class House:
         await self.done(word)
         return await self.row("volumes", name=volume)
 
+    async def ran(self, operation: str, program: str) -> list[Row]:
+        """Wait until *program* has succeeded for an operation, as the audit has it.
+
+        An operation may end before all of its executions are told. Return those that are.
+        """
+        tools: list[Row] = []
+
+        async def told() -> bool:
+            tools[:] = await self.tools(operation)
+            ended = {tool["argv"][0] for tool in tools if tool["exit_status"] == 0}
+            return program in ended
+
+        await self.until(told, what=f"the audit has {program} of {operation}")
+        return tools
+
     async def tools(self, operation: str) -> list[Row]:
         """Return the executions that are on the audit for an operation, oldest first."""
         rows = await self.rows("audit", kind="tool", correlation=operation)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -119,6 +120,32 @@ def test_what_may_pass_is_reported_once_and_tried_until_it_has_passed(tmp_path: 
         assert "Input/output error" in trouble.because
 
     told(tmp_path, story)
+
+
+@pytest.mark.parametrize("ending", [CREATED, GONE])
+def test_a_tool_that_outlives_its_worker_is_waited_for(tmp_path: Path, ending: str) -> None:
+    async def story(node: Node) -> None:
+        await have(node, formed())
+        moods = make_moody(node, "mkfs.ext4")
+        async with node.life():
+            await provision(**EXT4)(node)
+            await until(lambda: bool(moods) and moods[0].tries >= 1)
+        node.wrap = lambda runner: runner
+        volume = node.machine.volume("fast/pg")
+        volume.held_open = True
+        async with node.life() as worker:
+            if ending is GONE:
+                await delete()(node)
+            await until(lambda: any(t.code is Refusal.IN_USE for t in troubles(node)))
+            assert not any(trouble.permanent for trouble in troubles(node))
+            volume.held_open = False
+            await node.settle(worker, shown(node, "replica", "pg", ending))
+
+    told(tmp_path, story)
+
+
+def troubles(node: Node) -> list[ReportReplicaTrouble]:
+    return node.desk.of(ReportReplicaTrouble)
 
 
 def test_trouble_with_one_volume_holds_up_no_other(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from random import Random
 
+import msgspec
 import pytest
 
 from aggregates.processes.registry import begin
@@ -197,6 +199,24 @@ def test_a_volume_that_cannot_be_made_leaves_nothing_behind() -> None:
             assert here.stage.world.volumes == {}
             assert here.stage.world.replicas == {}
             assert here.stage.world.pools["n1", "fast"].ledger.empty
+
+    story(tale)
+
+
+def test_what_was_half_made_and_cannot_be_removed_is_named_at_once() -> None:
+    async def tale() -> None:
+        async with play(fails_at(ReplicaWanted, ReplicaRemovalWanted)) as here:
+            await with_pool(here)
+            began = here.stage.clock.now()
+            made = await here.stage.accepted(msgspec.structs.replace(PROVISION, deadline_s=86_400))
+            assert await here.outcome(made.operation) == (
+                Outcome.FAILED,
+                Refusal.TOOL_FAILED,
+                1,
+            )
+            assert here.stage.clock.now() - began < timedelta(minutes=1)
+            assert here.stage.world.volumes == {}
+            assert not here.stage.world.pools["n1", "fast"].ledger.empty
 
     story(tale)
 
