@@ -66,7 +66,7 @@ def _candidate(
     uid: str,
 ) -> Candidate:
     node, name = key
-    no = unfit(world.nodes.get(node), node) or ailing(node, name, pool.staying, world.disks)
+    no = unfit(world.nodes.get(node), node) or ailing(node, name, pool.staying, world)
     no = no or _cannot_encrypt(request, world, node) or _cannot(request, pool, key, uid)
     room = _room(request, pool)
     usable = pool.usable

@@ -359,7 +359,7 @@ def _reserve(pool: Pool, command: Reserve, facts: Facts) -> Decision[PoolEvent]:
         return refuse(Refusal.POOL_NOT_READY, busy)
     if command.claim in pool.ledger.reserved:
         return ()
-    no = ailing(command.node, command.pool, pool.staying, facts.world.disks)
+    no = ailing(command.node, command.pool, pool.staying, facts.world)
     no = no or short_of(pool.ledger, usable, pool.thin_ratio_percent, pool.volumes_max, command)
     return no or (
         RoomReserved(

@@ -71,7 +71,7 @@ def begin(
         from_bytes=has,
         reserve_bytes=wanted,
     )
-    no = ailing(snapshot.node, snapshot.pool, pool.staying, facts.world.disks)
+    no = ailing(snapshot.node, snapshot.pool, pool.staying, facts.world)
     no = no or short_of(
         pool.ledger, usable, pool.thin_ratio_percent, pool.volumes_max, room_for(began)
     )

@@ -75,7 +75,7 @@ def begin(pool: "Pool", command: GrowThinPool, facts: Facts) -> Decision[ThinGro
             f" {readable(asked)} are asked for",
         )
     no = unheard(facts.world.nodes.get(command.node), command.node)
-    no = no or ailing(command.node, command.pool, pool.staying, facts.world.disks)
+    no = no or ailing(command.node, command.pool, pool.staying, facts.world)
     if no is not None:
         return no
     reserved_bytes = _needed_bytes(has, thin_bytes, asked)

@@ -294,7 +294,7 @@ def _no_room_to_grow(volume: Volume, command: GrowVolume, facts: Facts) -> Refus
         stripes=volume.stripes,
         first=False,
     )
-    return ailing(volume.node, volume.pool, pool.staying, facts.world.disks) or short_of(
+    return ailing(volume.node, volume.pool, pool.staying, facts.world) or short_of(
         pool.ledger, usable, pool.thin_ratio_percent, pool.volumes_max, wish
     )
 

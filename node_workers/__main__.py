@@ -18,7 +18,6 @@ from hwbus.logs import configure_logs
 from node_workers import hints, monitor
 from node_workers.assembly import SIMULATED, Place, assemble
 from node_workers.figures import Figures
-from node_workers.inventory import RealSysfs
 from node_workers.keys import EnvironmentKeys, FileKeys, Keyring, without_keys
 from node_workers.keys import Place as KeyPlace
 from node_workers.outbox import Link
@@ -28,6 +27,7 @@ from node_workers.scans import Rhythm
 from node_workers.settings import Settings, read
 from node_workers.stillness import ensure_moving
 from node_workers.store import NotOursError, open_store
+from node_workers.sysfs import RealSysfs
 from node_workers.vault import VaultKeys
 from schemas.keys import KeySourceKind
 

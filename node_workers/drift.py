@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 
+from node_workers.lvm_report import PARTIAL
 from node_workers.observation import Observation, ObservedPool, ObservedVolume
 from node_workers.wanted import Wanted, WantedPool, WantedReplica
 from schemas.node import Drift, Finding
@@ -119,8 +120,24 @@ def _of_replica(
             observed=_cut(f"{found.pool}/{found.name}"),
             settle=(_cut(f"on {node}: lvrename {found.pool} {found.name} {replica.volume}"),),
         )
+    if found.health == PARTIAL:
+        yield _torn(node, replica, where)
     if replica.size_bytes and found.size_bytes != replica.size_bytes:
         yield _resized(node, replica, found, where)
+
+
+def _torn(node: str, replica: WantedReplica, where: str) -> Finding:
+    ending = "purge" if replica.held else "delete"
+    return Finding(
+        drift=Drift.VOLUME_DISK_MISSING,
+        object=where,
+        wanted=f"{replica.spec.pool}/{replica.volume}, whole",
+        observed="a disk that it lies on is missing or cannot be read",
+        settle=(
+            f"plug the disk in at {node} again",
+            f"hwbus {_kind(replica)} {ending} {replica.volume}",
+        ),
+    )
 
 
 def _kind(replica: WantedReplica) -> str:

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -34,38 +33,14 @@ _TIMEOUT_S = 30.0
 
 # Virtual devices that lsblk calls disks, and floppies.
 _NO_DISKS = ("loop", "ram", "zram", "dm-", "nbd", "sr", "fd", "md", "drbd")
+# Several paths to one disk, put together by multipath-tools: lsblk calls it so after the prefix
+# that dm-multipath devices bear in their UUID, which LVM goes by, too.
+_MULTIPATH = "mpath"
 # A machine that lives on a disk does not give it away. `/.host` is where the root file system of
 # a lab node keeps what it booted from.
 _SYSTEM_MOUNTS = frozenset({"/", "/boot", "/boot/efi", "/usr", "/var", "[SWAP]", "/.host/mnt"})
 _PARTITION_TABLES = frozenset({"gpt", "dos", "PMBR", "atari", "bsd", "mac", "sgi", "sun"})
 _LVM_SIGNATURES = frozenset({"LVM2_member", "LVM1_member"})
-
-
-class RealSysfs:
-    """Reads ``/sys/block``, or a copy of it under another root."""
-
-    def __init__(self, root: Path = Path("/sys")) -> None:
-        self._block = root / "block"
-
-    async def facts(self, names: Sequence[str]) -> Mapping[str, BlockFacts]:
-        """Return the facts of the named devices, as ``Sysfs.facts`` promises."""
-        return {name: self._read(self._block / name) for name in names if self._is_there(name)}
-
-    def _is_there(self, name: str) -> bool:
-        return (self._block / name).is_dir()
-
-    def _read(self, folder: Path) -> BlockFacts:
-        rotational = _first_line(folder / "queue/rotational")
-        holders = folder / "holders"
-        return BlockFacts(
-            serial=_first_line(folder / "serial") or _first_line(folder / "device/serial"),
-            wwn=_first_line(folder / "wwid") or _first_line(folder / "device/wwid"),
-            model=_first_line(folder / "device/model"),
-            rotational=None if not rotational else rotational == "1",
-            holders=tuple(sorted(one.name for one in holders.iterdir()))
-            if holders.is_dir()
-            else (),
-        )
 
 
 class _Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,7 +78,7 @@ async def observe(runner: Runner, sysfs: Sysfs, *, node: str, cause: str) -> Obs
     """
     blocks = await Tools(runner).must(*LSBLK, cause=cause, timeout_s=_TIMEOUT_S)
     rows = _rows(blocks)
-    seen = [_disk_row(row) for row in rows if _is_disk(row)]
+    seen = [_disk_row(row) for row in _disks(rows)]
     report = await lvm_report.ask(runner, cause=cause)
     facts = await sysfs.facts([disk.name for disk in seen])
     present = [disk for disk in seen if disk.name in facts]
@@ -134,8 +109,22 @@ def _rows(execution: Execution) -> list[dict[str, Any]]:
     return list(rows)
 
 
+def _disks(rows: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows of all whole disks; one with several paths once, and its paths not at all."""
+    found: set[str] = set()
+    for row in rows:
+        several = [one for one in row.get("children", ()) if one["type"] == _MULTIPATH]
+        for one in several or [row]:
+            if one["maj:min"] not in found and _is_disk(one):
+                found.add(one["maj:min"])
+                yield one
+
+
 def _is_disk(row: Mapping[str, Any]) -> bool:
-    return row["type"] == "disk" and int(row["size"]) > 0 and not row["kname"].startswith(_NO_DISKS)
+    if int(row["size"]) <= 0:
+        return False
+    plain = row["type"] == "disk" and not row["kname"].startswith(_NO_DISKS)
+    return plain or row["type"] == _MULTIPATH
 
 
 def _disk_row(row: Mapping[str, Any]) -> _Seen:
@@ -390,11 +379,3 @@ def _volume(
         origin=lv.origin,
         invalid=lv.invalid,
     )
-
-
-def _first_line(path: Path) -> str:
-    try:
-        text = path.read_text(errors="replace")
-    except OSError:  # an attribute that this driver does not have, or a disk just pulled
-        return ""
-    return text.partition("\n")[0].strip().strip("\x00")

@@ -44,7 +44,9 @@ FULL_REPORT = (
 _UNSAFE_IN_TAG = re.compile(r"[^A-Za-z0-9_+.\-/=!:#&]")
 _TAG_VALUE_CHARACTERS_MAX = 128
 _INVALID, _MERGING_ORIGIN = "snapshot invalid", "O"
-_PARTIAL = 5  # what LVM answers for a group that is gone, or one with a missing disk
+PARTIAL = "partial"
+"""What LVM says of the health of a volume that lies on a disk which is missing."""
+_PARTIAL_STATUS = 5  # what LVM answers for a group that is gone, or one with a missing disk
 
 
 class PhysicalVolume(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,7 +149,7 @@ async def ask(runner: Runner, *, cause: str, group: str = "") -> Report:
     """
     argv = (*FULL_REPORT, group) if group else FULL_REPORT
     execution = await runner.run(argv, cause=cause, timeout_s=REPORT_TIMEOUT_S)
-    if execution.exit_status not in {0, _PARTIAL}:
+    if execution.exit_status not in {0, _PARTIAL_STATUS}:
         raise ToolFailedError(execution)
     return parse(execution)
 

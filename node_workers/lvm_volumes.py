@@ -16,6 +16,7 @@ from node_workers.lvm_report import (
     ENCRYPTED_TAG,
     FILLING_TAG,
     MERGED_TAG,
+    PARTIAL,
     VOLUME_TAG,
     LogicalVolume,
     VolumeGroup,
@@ -36,7 +37,6 @@ from node_workers.ports import (
 from node_workers.tools import NameTakenError, Tools
 
 _STRIPE = "64k"
-_PARTIAL = "partial"
 _ACTIVATED_AT_ONCE_MAX = 100
 # Left to itself, LVM would activate no thin snapshot, now or ever, without being told twice.
 _SHARE_ARGV = ("lvcreate", "--yes", "--snapshot", "--setactivationskip", "n")
@@ -132,11 +132,11 @@ class Volumes:
         refuse_origin(group, found)
         if await self._is_used(found, uid, name, cause=cause):
             await self._filesystems.ensure_released(path, found.device, cause=cause)
-        if found.encrypted and not found.origin and found.health != _PARTIAL:
+        if found.encrypted and not found.origin and found.health != PARTIAL:
             await self._activate((found,), pool, cause=cause)
             await self._encrypted.erase(path, uid, cause=cause)
             found = msgspec.structs.replace(found, active=True)
-        if not found.origin and Layout.THIN not in found.layout and found.health != _PARTIAL:
+        if not found.origin and Layout.THIN not in found.layout and found.health != PARTIAL:
             # What a thin volume held is unmapped with it, and a full thin pool cannot be written.
             # Nor can what lies on a missing disk: but nobody shall have to keep it for that.
             await self._activate((found,), pool, cause=cause)
@@ -172,7 +172,7 @@ class Volumes:
             if not group.uid or pools.get(group.name) != group.uid:
                 continue
             self.note(group)
-            partial = {lv.name for lv in group.logical if lv.health == _PARTIAL}
+            partial = {lv.name for lv in group.logical if lv.health == PARTIAL}
             whole = (lv for lv in group.logical if not {lv.name, lv.origin} & partial)
             sleeping = [lv for lv in whole if lv.uid and not lv.active and lv.uid not in at_rest]
             await self._activate(sleeping, group.name, cause=cause)

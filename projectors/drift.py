@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from projectors.reading import Seen
 from projectors.rows import Changes, Rows, drop, put
-from projectors.tables import DRIFT, FINDINGS, NODES, FindingsRow
+from projectors.tables import DRIFT, FINDINGS, NODES, VOLUMES, FindingsRow
 from schemas.grammar import Event
 from schemas.node import DriftFound, DriftSettled, Finding, NodeAdmitted, NodeRemoved
 from schemas.views import DriftRow
@@ -21,17 +21,36 @@ def drift(rows: Rows, seen: Seen, event: Event) -> Changes:
             known = rows.get(DRIFT, key)
             row = _row(node, seen, event.finding)
             yield put(DRIFT, key, row if known is None else replace(row, since=known.since))
+            yield from _marked(rows, event.finding, found=True)
             yield from _counted(rows, node, (*(k for k in keys if k != key), key))
         case DriftSettled():
             key = _key(node, event.finding)
             yield drop(DRIFT, key)
+            yield from _marked(rows, event.finding, found=False)
             yield from _counted(rows, node, tuple(k for k in keys if k != key))
         case NodeRemoved() | NodeAdmitted():
             for key in keys:
+                yield from _forgiven(rows, rows.get(DRIFT, key))
                 yield drop(DRIFT, key)
             yield from _counted(rows, node, ())
         case _:
             return
+
+
+def _marked(rows: Rows, finding: Finding, *, found: bool) -> Changes:
+    """Have a finding on the row of the volume whose leg it is about, or no longer."""
+    kind, _, rest = finding.object.partition("/")
+    node, _, volume = rest.partition("/")
+    row = rows.get(VOLUMES, volume) if kind == "replica" else None
+    if row is None or row.node != node:
+        return
+    others = tuple(one for one in row.defects if one is not finding.drift)
+    yield put(VOLUMES, volume, replace(row, defects=(*others, finding.drift) if found else others))
+
+
+def _forgiven(rows: Rows, row: DriftRow | None) -> Changes:
+    if row is not None:
+        yield from _marked(rows, Finding(drift=row.drift, object=row.object), found=False)
 
 
 def _key(node: str, finding: Finding) -> str:

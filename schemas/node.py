@@ -29,6 +29,7 @@ class Drift(StrEnum):
     VOLUME_RESIZED = "volume-resized"
     VOLUME_RENAMED = "volume-renamed"
     VOLUME_FOREIGN = "volume-foreign"
+    VOLUME_DISK_MISSING = "volume-disk-missing"
     POOL_MISSING = "pool-missing"
     POOL_DISK_MISSING = "pool-disk-missing"
     ATTACHMENT_MISSING = "attachment-missing"

@@ -55,6 +55,7 @@ class Refusal(StrEnum):
     POOL_DISK_FAILING = "HW-P013"
     LAST_DISK = "HW-P014"
     THIN_NOT_LARGER = "HW-P015"
+    POOL_DISK_MISSING = "HW-P016"
 
     UNKNOWN_VOLUME = "HW-V001"
     VOLUME_EXISTS = "HW-V002"
@@ -315,6 +316,10 @@ _EXPLANATIONS: dict[str, tuple[str, str]] = {
     Refusal.POOL_DISK_FAILING: (
         "A disk of the pool says by SMART that it is failing; nothing new is put in the pool.",
         "hwbus disk show ID tells why; hwbus disk drain ID moves all off it while it can be read.",
+    ),
+    Refusal.POOL_DISK_MISSING: (
+        "A disk of the pool is missing or cannot be read; LVM changes nothing in the pool without.",
+        "hwbus drift names the disk; plug it in again, or look at its cables and the kernel log.",
     ),
     Refusal.LAST_DISK: (
         "A pool keeps at least one disk; there would be nowhere to move its volumes to.",

@@ -183,6 +183,7 @@ class VolumeRow(Tracked, frozen=True, kw_only=True):
     One that is deleted and ``held`` goes for good after ``held_until``. One that is ``encrypted``
     opens by the key that its node finds under ``key_ref``; no key is in any view.
 
+    ``defects`` are the open findings about its leg; the view ``drift`` tells them in full.
     ``candidates``, the pools that were looked at when it was placed, with their scores, is filled
     by the view ``volume`` only.
     """
@@ -214,6 +215,7 @@ class VolumeRow(Tracked, frozen=True, kw_only=True):
     operation: str = ""
     deadline: Moment | None = None
     held_until: Moment | None = None
+    defects: tuple[Drift, ...] = ()
     candidates: tuple[Candidate, ...] = ()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from hwbus.cli.paint import DIM, Pen, age, clean, local, plain
+from hwbus.cli.paint import DIM, RED, Pen, age, clean, local, plain
 from hwbus.cli.rhythms import format_rhythm
 from hwbus.cli.sizes import copied, format_size
 
@@ -74,6 +74,17 @@ def age_of(field: str = "created_at", title: str = "AGE", *, wide: bool = False)
 def state(field: str = "state", title: str = "STATE") -> Column:
     """Return a column of states, in their colours."""
     return Column(title, lambda row, brush: brush.pen.state(clean(str(row.get(field, "")))))
+
+
+def defective_state(field: str = "state", title: str = "STATE") -> Column:
+    """Return a column of states, with what drift found beside them."""
+    plain_state = state(field, title)
+
+    def cell(row: Row, brush: Brush) -> str:
+        found = ", ".join(clean(str(one)) for one in row.get("defects") or ())
+        return " ".join(filter(None, (plain_state.cell(row, brush), brush.pen.colour(found, RED))))
+
+    return Column(title, cell)
 
 
 def moment(field: str, title: str = "AT") -> Column:

@@ -7,6 +7,7 @@ from hwbus.cli.cells import (
     age_of,
     content_cell,
     copied_cell,
+    defective_state,
     growing_cell,
     keep_cell,
     layout_cell,
@@ -93,7 +94,7 @@ TABLES: dict[str, Table] = {
     "volumes": Table(
         columns=(
             text("name"),
-            state(),
+            defective_state(),
             Column("SIZE", growing_cell, right=True),
             Column("LAYOUT", layout_cell),
             text("filesystem", "FS"),

@@ -383,7 +383,8 @@ async def _until_it_ends(
 _IN_THE_NODE = """
 import asyncio, os, sys
 from datetime import UTC, datetime
-from node_workers.inventory import RealSysfs, observe
+from node_workers.inventory import observe
+from node_workers.sysfs import RealSysfs
 from node_workers.runner import RealRunner, RecordingRunner
 from node_workers.uevents import block_uevents
 

@@ -255,7 +255,7 @@ class Node:
             self._disk(letter)
             if self._kernel:
                 if letter in self._health:
-                    await self.shell(f"dmsetup remove disk-{letter}")
+                    await self.shell(f"dmsetup remove disk-{letter}; {_unfiltered(letter)}")
                 await self.console(f"remove ubd{letter}")
             self._health.pop(letter, None)
             return self._disks.pop(letter)
@@ -271,7 +271,8 @@ class Node:
     async def wrap_disk(self, letter: str) -> str:
         """Lay a device over the disk that `fail_disk` can break, and return its path.
 
-        LVM sees that device instead of the disk from then on, also after the next boots.
+        It passes for a multipath device with this disk as its only path, which LVM and hwbus see
+        instead of the disk from then on, also after the next boots.
         """
         self._disk(letter)
         if letter in self._health:
@@ -327,9 +328,12 @@ class Node:
         return disk
 
     async def _wrap(self, letter: str, target: str) -> None:
+        # LVM itself leaves the paths below a multipath device alone, but only SCSI and NVMe ones.
+        uuid = f"mpath-{self._disk(letter).serial}"
         await self.shell(f"""
+            {_unfiltered(letter)}
             sed -i 's#global_filter = \\[#& "r|^/dev/ubd{letter}$|",#' /etc/lvm/lvm.conf
-            dmsetup create disk-{letter} --table "{_table(letter, target)}" """)
+            dmsetup create disk-{letter} --uuid {uuid} --table "{_table(letter, target)}" """)
 
     async def _set_health(self, letter: str, health: Health) -> None:
         if letter not in self._health:
@@ -359,6 +363,10 @@ class Node:
             if booted
             else f"{self.name} did not boot:\n{self._console_tail()}"
         )
+
+
+def _unfiltered(letter: str) -> str:
+    return f"""sed -i 's# "r|^/dev/ubd{letter}$|",##' /etc/lvm/lvm.conf"""
 
 
 def _table(letter: str, target: str) -> str:

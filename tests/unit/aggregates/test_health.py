@@ -14,6 +14,7 @@ from schemas.disk import (
     ReportDiskHealth,
 )
 from schemas.grammar import Event, Message
+from schemas.node import Drift, DriftFound, DriftSettled, Finding
 from schemas.pool import FormPool, GrowPool, ReportSettled, Reserve, RoomReserved
 from schemas.refusals import Refusal
 from schemas.volume import (
@@ -124,3 +125,25 @@ def test_the_ledger_sets_nothing_aside_on_a_failing_disk_but_keeps_its_books() -
     given(*told).when(reserve).nothing()
     settled = ReportSettled(pool="fast", node="n1", claim=UID, size_bytes=GIB)
     assert not isinstance(given(*told).decide(settled), Refused)
+
+
+TORN = Finding(drift=Drift.POOL_DISK_MISSING, object="pool/n1/fast", observed="missing: n1-d1")
+
+
+def test_a_pool_that_misses_a_disk_takes_nothing_until_it_is_whole_again() -> None:
+    past = (*pool_ready("n1"), *volume_ready("n1"))
+    torn, mended = DriftFound(node="n1", finding=TORN), DriftSettled(node="n1", finding=TORN)
+    for wish in (
+        PROVISION,
+        GrowVolume(volume="pg", size_bytes=2 * GIB),
+        Reserve(pool="fast", node="n1", claim=OTHER, size_bytes=GIB, operation=OTHER),
+    ):
+        given(*past, torn).when(wish).refused(Refusal.POOL_DISK_MISSING, "n1-d1")
+        assert not isinstance(given(*past, torn, mended).decide(wish), Refused)
+    assert not isinstance(given(*past, torn).decide(DeleteVolume(volume="pg")), Refused)
+
+
+def test_a_pool_is_not_held_up_by_what_another_one_misses() -> None:
+    elsewhere = replace(TORN, object="pool/n1/slow")
+    past = (*pool_ready("n1"), DriftFound(node="n1", finding=elsewhere))
+    assert not isinstance(given(*past).decide(PROVISION), Refused)

@@ -7,10 +7,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from node_workers.inventory import LSBLK, RealSysfs, observe
+from node_workers.inventory import LSBLK, observe
 from node_workers.lvm_report import FULL_REPORT
 from node_workers.observation import ContentKind, DiskClass, Observation
 from node_workers.ports import BlockFacts, Execution, ToolFailedError
+from node_workers.sysfs import RealSysfs
 from tests.support.clock import NOON
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -199,3 +200,52 @@ def test_the_kernels_own_files_are_read(tmp_path: Path) -> None:
             serial="Z1", wwn="naa.5000c500", model="ST4000NM", rotational=True, holders=("dm-1",)
         )
     }
+
+
+def test_several_paths_to_one_disk_are_one_disk_and_its_paths_are_none() -> None:
+    several = {
+        "name": "mpatha",
+        "kname": "dm-0",
+        "path": "/dev/mapper/mpatha",
+        "type": "mpath",
+        "size": 1 << 30,
+        "rota": False,
+        "rm": False,
+        "ro": False,
+        "serial": None,
+        "wwn": None,
+        "model": None,
+        "mountpoints": [None],
+        "maj:min": "254:0",
+    }
+    paths = [
+        several
+        | {"name": name, "kname": name, "path": f"/dev/{name}", "type": "disk", "maj:min": number}
+        | {"children": [several]}
+        for name, number in (("sda", "8:0"), ("sdb", "8:16"))
+    ]
+    blocks = said(msgspec.json.encode({"blockdevices": paths}).decode())
+    replay = Replay(lsblk=blocks, lvm=NO_LVM, wipefs=NO_SIGNATURES)
+    (disk,) = look(replay, Facts(**{"dm-0": BlockFacts(wwn="naa.5000c500a")})).disks
+    assert (disk.path, disk.identity) == ("/dev/mapper/mpatha", "wwn-5000c500a")
+    assert disk.content.kind is ContentKind.BLANK
+    assert replay.asked[2][3:] == ("/dev/mapper/mpatha",)
+
+
+@pytest.mark.parametrize(
+    ("uuid", "wwn"),
+    [
+        ("mpath-35000c500a1b2c3d4", "naa.5000c500a1b2c3d4"),
+        ("mpath-3600508b400105e210000900000490000", "naa.600508b400105e210000900000490000"),
+        ("mpath-nvme.1234-abcd", "nvme.1234-abcd"),
+        ("LVM-abc", ""),
+        ("", ""),
+    ],
+)
+def test_a_multipath_device_has_the_name_that_its_paths_have(
+    tmp_path: Path, uuid: str, wwn: str
+) -> None:
+    folder = tmp_path / "block/dm-0/dm"
+    folder.mkdir(parents=True)
+    (folder / "uuid").write_text(f"{uuid}\n")
+    assert asyncio.run(RealSysfs(tmp_path).facts(["dm-0"]))["dm-0"].wwn == wwn
