@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,6 +17,7 @@ from hwbus.client import ENDED
 from hwbus.jetstream import Wires, connect
 from hwbus.lab.client import LabClient, up
 from hwbus.lab.requirements import why_not
+from hwbus.lab.spec import PortSpec
 from hwbus.lab.workspace import Workspace
 from hwbus.streams import AUDIT
 from schemas.answers import Accepted, Answer
@@ -24,8 +27,10 @@ from schemas.operation import OperationEnded, Outcome
 from schemas.pool import FormPool
 from schemas.volume import ProvisionVolume
 from schemas.words import AnyCommit
+from tests.benchmarks.backing_up import BackingUp
 from tests.benchmarks.copying import Copying
 from tests.benchmarks.figures import Figure, figure
+from tests.support import s3
 
 NODE, POOL = "n1", "fast"
 MIB = 1 << 20
@@ -167,11 +172,19 @@ async def a_pool(wires: Wires) -> None:
 
 @asynccontextmanager
 async def a_lab() -> AsyncIterator[LabClient]:
-    """One node with one disk, the control plane and a worker, as ``hwbus lab up`` makes them."""
+    """One node with one disk, the control plane and a worker, as ``hwbus lab up`` makes them.
+
+    An S3 server beside them keeps what is put in a folder that goes afterwards.
+    """
     workspace = Workspace()
     try:
-        async with await up(spec(1, 1, "4G"), workspace.path, owner_pid=os.getpid()) as machines:
-            yield machines
+        with tempfile.TemporaryDirectory(prefix="hwbus-bench-s3-") as folder:
+            plain = spec(1, 1, "4G")
+            ports = (*plain.ports, PortSpec(name="s3", port=s3.LAB_PORT))
+            services = (*plain.services, s3.in_lab(Path(folder)))
+            whole = msgspec.structs.replace(plain, services=services, ports=ports)
+            async with await up(whole, workspace.path, owner_pid=os.getpid()) as machines:
+                yield machines
     finally:
         workspace.close()
 
@@ -193,6 +206,8 @@ async def lab(*, rounds: int, quick: bool) -> list[Figure]:
         memory = await worker_memory_mib(machines)
         copying = Copying(machines, wires, NODE, POOL, say, ended)
         copies = await copying.measure(mib=VOLUME_BYTES // MIB, runs=1 if quick else 3)
+        backing_up = BackingUp(machines, wires, NODE, POOL, say, ended)
+        copies += await backing_up.measure(mib=VOLUME_BYTES // MIB, runs=1 if quick else 3)
         idle = [] if quick else [await idle_lvm_per_min(wires)]
     return [*rows(stories, floors, memory, idle), *copies]
 
