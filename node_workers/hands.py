@@ -122,6 +122,11 @@ class Hands(msgspec.Struct, frozen=True):
             return self._absent(step, merged=True)
         if isinstance(step, HaveMerged):
             raise TypeError(f"{step.volume} is of no volume that it could become")
+        if step.spec.disk is not None:
+            [disk] = self._disks((step.spec.disk,))
+            whole = _volume(step.volume, step.spec)
+            await self.storage.ensure_disk_freed(whole, disk, wiping=step.wiping, cause=cause)
+            return self._absent(step)
         await self.storage.ensure_volume_removed(
             step.pool_uid, step.group, step.uid, step.volume, cause=cause
         )
@@ -190,7 +195,10 @@ class Hands(msgspec.Struct, frozen=True):
     ) -> ReportReplicaPresent | ReportReplicaAbsent:
         spec = _volume(step.volume, step.spec)
         try:
-            if step.may_create:
+            if step.may_create and step.spec.disk is not None:
+                [disk] = self._disks((step.spec.disk,))
+                state = await self.storage.ensure_whole_disk(spec, disk, cause=cause)
+            elif step.may_create:
                 state = await self.storage.ensure_volume(step.pool_uid, spec, cause=cause)
             else:
                 state = await self.storage.ensure_volume_size(step.pool_uid, spec, cause=cause)
@@ -342,7 +350,7 @@ def _volume(name: str, spec: ReplicaSpec) -> VolumeSpec:
         name=name,
         pool=spec.pool,
         size_bytes=spec.size_bytes,
-        layout=Layout(spec.layout.value),
+        layout=Layout.LINEAR if spec.disk is not None else Layout(spec.layout.value),
         stripes=spec.stripes,
         filesystem=Filesystem(spec.filesystem.value),
         keys=spec.encryption.known if spec.encryption is not None else (),

@@ -79,7 +79,8 @@ class DiskState(StrEnum):
 class DiskRow(Tracked, frozen=True, kw_only=True):
     """One disk. ``media`` is what counts, ``media_seen`` what the node believes it to be.
 
-    ``also_on`` lists further nodes that see a disk of the same identity.
+    ``also_on`` lists further nodes that see a disk of the same identity; ``volume`` is the one
+    that it is, if it is in no pool.
     """
 
     id: str
@@ -103,6 +104,7 @@ class DiskRow(Tracked, frozen=True, kw_only=True):
     also_on: tuple[str, ...] = ()
     health: Health = Health.UNKNOWN
     health_reasons: tuple[str, ...] = ()
+    volume: str = ""
 
 
 class PoolState(StrEnum):
@@ -184,7 +186,7 @@ class VolumeRow(Tracked, frozen=True, kw_only=True):
     opens by the key that its node finds under ``key_ref``; no key is in any view.
 
     ``candidates``, the pools that were looked at when it was placed, with their scores, is filled
-    by the view ``volume`` only.
+    by the view ``volume`` only. One that is a whole ``disk`` is in no pool.
     """
 
     name: str
@@ -215,6 +217,7 @@ class VolumeRow(Tracked, frozen=True, kw_only=True):
     deadline: Moment | None = None
     held_until: Moment | None = None
     candidates: tuple[Candidate, ...] = ()
+    disk: str = ""
 
 
 class ReplicaState(StrEnum):
