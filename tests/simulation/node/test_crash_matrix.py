@@ -8,7 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from aggregates.raw_disks import group_of
 from schemas.attachment import Limits
+from schemas.disk import Wiping
 from schemas.grammar import type_name
 from tests.simulation.node.lives import Fate, Node
 from tests.simulation.node.stories import (
@@ -55,11 +57,14 @@ from tests.simulation.node.stories import (
     take,
     take_together,
     taken,
+    uid,
+    whole_disk,
     written,
 )
 
 Done = tuple[Wish, str, str, str]
 POINTS_MAX = 200
+RAW = group_of(uid("pg"))
 LOOKS = {"lsblk", "lvm", "wipefs", "cat"}
 
 # What was there, what is wished, and by which event one knows that it was done.
@@ -208,6 +213,23 @@ CASES: dict[str, tuple[tuple[Done, ...], Done]] = {
         (formed(), provisioned("kept", **EXT4), provisioned(**LOCKED, **EXT4)),
         (delete(), "replica", "pg", GONE),
     ),
+    "make a volume of a disk": ((formed(), provisioned("kept", **EXT4)), whole_disk(**XFS)),
+    "hold a volume that is a disk": (
+        (formed(), provisioned("kept", **EXT4), whole_disk()),
+        (hold(), "replica", "pg", HELD),
+    ),
+    "attach a volume that is a disk": (
+        (formed(), provisioned("kept", **EXT4), whole_disk(**EXT4)),
+        attached(pool=RAW),
+    ),
+    "free a disk": (
+        (formed(), provisioned("kept", **EXT4), whole_disk(**EXT4)),
+        (delete(), "replica", "pg", GONE),
+    ),
+    "free a disk with zeros": (
+        (formed(), provisioned("kept", **EXT4), whole_disk(**EXT4)),
+        (delete(wiping=Wiping.ZERO), "replica", "pg", GONE),
+    ),
     "remove a pool": ((formed(thin_bytes=GIB),), (remove_pool, "pool", POOL, POOL_GONE)),
 }
 
@@ -266,7 +288,7 @@ async def picture(node: Node, done: Done) -> dict[str, Any]:
         "machine": seen,
         "limits": node.machine.state.cgroups,
         "events": events,
-        "data": {v["name"]: node.machine.read(f"fast/{v['name']}") for v in thick_or_thin},
+        "data": {v["name"]: node.machine.read(f"{v['pool']}/{v['name']}") for v in thick_or_thin},
         "slots": [one.slots for one in node.machine.state.contents.values() if one.slots],
         "mapped": node.machine.state.mapped,
         "precious": node.machine.read("fast/kept") if kept else "",
