@@ -63,21 +63,20 @@ class RawDiskContract:
             before = await seen_at(on, 0)
             neighbour, beside = await made(on, 1, "r2")
             await on.bench.write("disk-r2/r2", "precious")
-            for wiping in (Wiping.DISCARD, Wiping.ZERO):
-                wanted, disk = await made(on, 0)
-                there = await seen_at(on, 0)
-                assert before.size_bytes - wanted.size_bytes < 6 * MIB
-                assert (there.identity, there.stamped) == (before.identity, True)
-                assert there.content.pool_uid == wanted.uid
-                again = await on.storage.ensure_whole_disk(wanted, disk, cause=CAUSE)
-                assert (again.size_bytes, again.changed) == (wanted.size_bytes, False)
-                await on.bench.write("disk-r1/r1", "secret")
-                # Whatever its user puts there: it lies behind our label, and the disk stays ours.
-                await on.bench.console("mkfs.ext4", "-q", "/dev/disk-r1/r1")
-                assert (await seen_at(on, 0)).content == there.content
-                for _ in range(2):
-                    await freed(on, wanted, disk, wiping)
-                    assert await seen_at(on, 0) == before
+            wanted, disk = await made(on, 0)
+            there = await seen_at(on, 0)
+            assert before.size_bytes - wanted.size_bytes < 6 * MIB
+            assert (there.identity, there.stamped) == (before.identity, True)
+            assert there.content.pool_uid == wanted.uid
+            again = await on.storage.ensure_whole_disk(wanted, disk, cause=CAUSE)
+            assert (again.size_bytes, again.changed) == (wanted.size_bytes, False)
+            await on.bench.write("disk-r1/r1", "secret")
+            # Whatever its user puts there: it lies behind our label, and the disk stays ours.
+            await on.bench.console("mkfs.ext4", "-q", "/dev/disk-r1/r1")
+            assert (await seen_at(on, 0)).content == there.content
+            for _ in range(2):
+                await freed(on, wanted, disk)
+                assert await seen_at(on, 0) == before
             await made(on, 0)
             assert not await on.bench.finds("disk-r1/r1", "secret")
             assert await on.bench.read("disk-r2/r2") == "precious"
