@@ -132,7 +132,8 @@ def _change_member(
             if command.pool in node.pools:
                 return ()
             no = unfit(node, command.node)
-            return no or (PoolAttached(node=command.node, pool=command.pool),)
+            attached = PoolAttached(node=command.node, pool=command.pool, volume=command.volume)
+            return no or (attached,)
         case _:
             assert_never(command)
 

@@ -28,7 +28,12 @@ class ProvisionDisk(Provision, frozen=True, kw_only=True):
         if self.attached and self.bounced:
             return self._detach()
         if self.reserved and not (self.attached or self.bounced or self.wanted):
-            wish = AttachPool(node=self.here.node, pool=self.here.pool, operation=self.operation)
+            wish = AttachPool(
+                node=self.here.node,
+                pool=self.here.pool,
+                operation=self.operation,
+                volume=self.volume,
+            )
             return Due("attach", wish, self.tried)
         return super().forward()
 

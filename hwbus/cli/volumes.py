@@ -119,7 +119,9 @@ def create(
     whole = layout == "disk" or (layout is None and bool(disk or media))
     if size is None and not whole:
         raise FailureError(
-            Exit.USAGE, "SIZE is missing: how large shall it be?", fix="hwbus volume create NAME 1GiB"
+            Exit.USAGE,
+            "SIZE is missing: how large shall it be?",
+            fix="hwbus volume create NAME 1GiB",
         )
     word = ProvisionVolume(
         volume=name,
