@@ -25,9 +25,10 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def alone(self) -> bool:
-        """Whether nothing else may happen in the group meanwhile."""
+        """Whether nothing else may happen in the group meanwhile, and disks look other after it."""
         at_once = isinstance(self, HaveReplica) and bool(self.together)
-        return at_once or isinstance(self, HavePool | HaveNoPool)
+        whole = isinstance(self, HaveReplica | HaveNoReplica) and self.spec.disk is not None
+        return at_once or whole or isinstance(self, HavePool | HaveNoPool)
 
     @property
     def long(self) -> bool:

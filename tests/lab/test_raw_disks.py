@@ -31,6 +31,7 @@ _SUM = "blockdev --flushbufs {0}; sha256sum < {0}"
 # One partition, as a PC's firmware knows it: 8 MiB from the second MiB on.
 _TABLE = r"""
 put() {{ dd of={0} bs=1 seek=$1 conv=notrunc status=none; }}
+head -c 64 /dev/zero | put 446
 printf '\000\000\002\000\203\377\377\377\000\010\000\000\000\100\000\000' | put 446
 printf '\125\252' | put 510
 wipefs -J -n {0} | grep -q dos

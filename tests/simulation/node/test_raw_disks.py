@@ -4,7 +4,7 @@ from pathlib import Path
 
 from aggregates.raw_disks import group_of
 from node_workers.observation import ContentKind
-from schemas.disk import Wiping
+from schemas.disk import Content, Wiping
 from schemas.node import Drift, Finding
 from schemas.refusals import Refusal
 from schemas.replica import ReportReplicaAbsent, ReportReplicaTrouble
@@ -70,6 +70,23 @@ def test_a_pulled_disk_marks_its_volume_alone_and_is_known_again_in_another_slot
             await delete()(node)
             await node.settle(worker, shown(node, "replica", "pg", GONE))
         assert await content(node, "/dev/sdz") is ContentKind.BLANK
+
+    told(tmp_path, story)
+
+
+def test_what_became_of_the_disk_is_told_without_being_asked(tmp_path: Path) -> None:
+    async def story(node: Node) -> None:
+        await have(node, whole_disk())
+        name = await identity(node, "/dev/sdd")
+
+        def content_told() -> Content | None:
+            disk = node.desk.world.disks.get(name)
+            return None if disk is None else disk.sightings["n1"].content
+
+        async with node.life():
+            await until(lambda: content_told() is Content.OURS)
+            await delete()(node)
+            await until(lambda: content_told() is Content.BLANK)
 
     told(tmp_path, story)
 
