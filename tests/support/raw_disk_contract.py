@@ -78,7 +78,7 @@ class RawDiskContract:
                 await freed(on, wanted, disk)
                 assert await seen_at(on, 0) == before
             await made(on, 0)
-            assert not await on.bench.finds("disk-r1/r1", "secret")
+            assert await on.bench.read("disk-r1/r1") == ""
             assert await on.bench.read("disk-r2/r2") == "precious"
             assert (await seen_at(on, 1)).content.pool_uid == neighbour.uid
             assert beside.path == on.bench.disks[1]
