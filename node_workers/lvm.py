@@ -191,6 +191,10 @@ class LvmStorage:
         async with self._alone(spec.uid):
             await self._raw_disks.ensure_freed(spec, disk, wiping=wiping, cause=cause)
 
+    async def is_disk_going(self, spec: VolumeSpec, disk: PoolDisk, *, cause: str) -> bool:
+        """Return whether the disk is no volume any more."""
+        return await self._raw_disks.is_going(spec, disk, cause=cause)
+
     async def ensure_volume_unused(self, pool_uid: str, spec: VolumeSpec, *, cause: str) -> None:
         """Have the volume there, not active."""
         async with self._alone(spec.uid):

@@ -11,6 +11,7 @@ from node_workers.inventory import observe
 from node_workers.lvm_pools import Pools, physical_uuid
 from node_workers.lvm_report import VolumeGroup
 from node_workers.lvm_volumes import Volumes
+from node_workers.observation import ContentKind
 from node_workers.ports import (
     InUseError,
     PoolDisk,
@@ -68,6 +69,16 @@ class RawDisks:
             )
         self._volumes.forget(spec.pool)
         await self._pools.ensure_removed(spec.uid, spec.pool, [disk], cause=cause)
+
+    async def is_going(self, spec: VolumeSpec, disk: PoolDisk, *, cause: str) -> bool:
+        """Return whether freeing it had gone too far, as ``Storage.is_disk_going`` promises."""
+        seen = await observe(self._runner, self._sysfs, node=self._node, cause=cause)
+        here = next((one for one in seen.disks if one.identity == disk.disk), None)
+        group = next((one for one in seen.pools if one.uid == spec.uid), None)
+        if here is None or any(one.uid == spec.uid for one in seen.volumes):
+            return False
+        labelled = here.content.pv_uuid == physical_uuid(spec.uid, disk.disk)
+        return group is not None or labelled or here.content.kind is ContentKind.BLANK
 
     async def _require_here(self, disk: PoolDisk, *, cause: str) -> None:
         """Raise ``RefusedToTouchError`` if the disk is not here: it may come back with its data."""

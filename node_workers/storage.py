@@ -180,6 +180,10 @@ class Storage(Protocol):
         """
         ...
 
+    async def is_disk_going(self, spec: VolumeSpec, disk: PoolDisk, *, cause: str) -> bool:
+        """Return whether *disk* is here, and freeing it had come so far that the volume is gone."""
+        ...
+
     async def ensure_snapshot(
         self, pool_uid: str, spec: SnapshotSpec, *, cause: str
     ) -> SnapshotState:

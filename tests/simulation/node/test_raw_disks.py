@@ -1,5 +1,6 @@
 """What a node does with disks that are volumes: pulled, moved, swapped, used as disks are."""
 
+import asyncio
 from pathlib import Path
 
 from aggregates.raw_disks import group_of
@@ -8,22 +9,25 @@ from schemas.disk import Content, Wiping
 from schemas.node import Drift, Finding
 from schemas.refusals import Refusal
 from schemas.replica import ReportReplicaAbsent, ReportReplicaTrouble
-from tests.simulation.node.lives import Node
+from tests.simulation.node.lives import Fate, Node
 from tests.simulation.node.stories import (
     EXT4,
     GONE,
     HELD,
+    KEPT,
     attached,
     delete,
     formed,
     have,
     hold,
+    keep,
     provisioned,
     recorded,
     shown,
     uid,
     whole_disk,
 )
+from tests.simulation.node.test_crash_matrix import whole_life
 from tests.simulation.node.test_node import always, told
 from tests.support.nats import until, until_async
 
@@ -133,6 +137,36 @@ def test_a_disk_that_is_lost_is_given_up_and_never_taken_for_blank_if_it_returns
         assert LV in {f"{one.pool}/{one.name}" for one in (await node.look()).volumes}
 
     told(tmp_path, story)
+
+
+def test_a_removal_that_is_withdrawn_is_either_done_or_never_was(tmp_path: Path) -> None:
+    ends: list[bool] = []
+
+    async def story(folder: Path, number: int) -> int:
+        node = Node(folder)
+        await have(node, whole_disk())
+        fate = Fate(strike_at=number)
+        await whole_life(node, (delete(), "replica", "pg", GONE), fate)
+        gone = (await recorded(node, "replica", "pg"))[-1] == GONE
+        if not gone:
+            async with node.life() as worker:
+                await keep()(node)
+                await node.settle(worker, always)
+        ended = (await recorded(node, "replica", "pg"))[-1]
+        blank = await content(node, "/dev/sdd") is ContentKind.BLANK
+        assert ended == (GONE if blank else KEPT), number
+        assert blank or node.machine.volume(LV).active
+        ends.append(blank)
+        return fate.points
+
+    async def all_of_it() -> None:
+        for number in range(1, 100):
+            if await story(tmp_path / str(number), number) < number:
+                return
+
+    asyncio.run(all_of_it())
+    assert ends == sorted(ends)
+    assert set(ends) == {False, True}
 
 
 def test_after_a_reboot_it_is_in_use_again_or_at_rest_if_it_is_held(tmp_path: Path) -> None:
