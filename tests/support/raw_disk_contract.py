@@ -74,9 +74,13 @@ class RawDiskContract:
             # Whatever its user puts there: it lies behind our label, and the disk stays ours.
             await on.bench.console("mkfs.ext4", "-q", "/dev/disk-r1/r1")
             assert (await seen_at(on, 0)).content == there.content
+            # A person has removed the volume: what was on it goes with the disk all the same.
+            await on.bench.console("lvremove", "--yes", "disk-r1/r1")
+            assert not await on.storage.is_disk_going(wanted, disk, cause=CAUSE)
             for _ in range(2):
                 await freed(on, wanted, disk)
                 assert await seen_at(on, 0) == before
+            assert await on.storage.is_disk_going(wanted, disk, cause=CAUSE)
             await made(on, 0)
             assert await on.bench.read("disk-r1/r1") == ""
             assert await on.bench.read("disk-r2/r2") == "precious"
