@@ -8,9 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from aggregates.raw_disks import group_of
 from schemas.attachment import Limits
-from schemas.disk import Wiping
 from schemas.grammar import type_name
 from tests.simulation.node.lives import Fate, Node
 from tests.simulation.node.stories import (
@@ -57,14 +55,12 @@ from tests.simulation.node.stories import (
     take,
     take_together,
     taken,
-    uid,
     whole_disk,
     written,
 )
 
 Done = tuple[Wish, str, str, str]
 POINTS_MAX = 200
-RAW = group_of(uid("pg"))
 LOOKS = {"lsblk", "lvm", "wipefs", "cat"}
 
 # What was there, what is wished, and by which event one knows that it was done.
@@ -214,21 +210,9 @@ CASES: dict[str, tuple[tuple[Done, ...], Done]] = {
         (delete(), "replica", "pg", GONE),
     ),
     "make a volume of a disk": ((formed(), provisioned("kept", **EXT4)), whole_disk(**XFS)),
-    "hold a volume that is a disk": (
-        (formed(), provisioned("kept", **EXT4), whole_disk()),
-        (hold(), "replica", "pg", HELD),
-    ),
-    "attach a volume that is a disk": (
-        (formed(), provisioned("kept", **EXT4), whole_disk(**EXT4)),
-        attached(pool=RAW),
-    ),
     "free a disk": (
         (formed(), provisioned("kept", **EXT4), whole_disk(**EXT4)),
         (delete(), "replica", "pg", GONE),
-    ),
-    "free a disk with zeros": (
-        (formed(), provisioned("kept", **EXT4), whole_disk(**EXT4)),
-        (delete(wiping=Wiping.ZERO), "replica", "pg", GONE),
     ),
     "remove a pool": ((formed(thin_bytes=GIB),), (remove_pool, "pool", POOL, POOL_GONE)),
 }
