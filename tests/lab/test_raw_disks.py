@@ -64,14 +64,14 @@ async def _blank(house: House, disk: Plugged) -> None:
 
 async def _wiped_alone(house: House, volume: str) -> None:
     """The worker dies while it wipes; the disk beside, in use by hand, keeps every byte."""
-    disk, beside = [await house.plug("n1", "128M") for _ in range(2)]
+    disk, beside = await asyncio.gather(house.plug("n1", "128M"), house.plug("n1", "32M"))
     fill = f"dd if=/dev/urandom of={beside.device} bs=1M status=none oflag=direct || true"
     await house.sh("n1", fill)
     before = await house.sh("n1", _SUM.format(beside.device))
     await _made(house, volume, disk, filesystem=Filesystem.EXT4)
     at = f"/mnt/{volume}"
     await house.done(AttachVolume(volume=volume, consumer="host/a", mount_point=at))
-    await house.sh("n1", f"head -c 50000000 /dev/urandom > {at}/file; sync")
+    await house.sh("n1", f"head -c 20000000 /dev/urandom > {at}/file; sync")
     no = await house.refused(DeleteVolume(volume=volume))
     assert no.code is Refusal.VOLUME_ATTACHED
     await house.done(DetachVolume(volume=volume))
@@ -91,7 +91,7 @@ async def _kept(house: House, volume: str) -> None:
     await _made(house, volume, disk)
     device = f"/dev/hwbus/{volume}"
     await house.done(AttachVolume(volume=volume, consumer="host/b"))
-    await house.sh("n2", f"dd if=/dev/urandom of={device} bs=1M count=40 status=none")
+    await house.sh("n2", f"dd if=/dev/urandom of={device} bs=1M count=8 status=none")
     await house.sh("n2", f"{_TABLE.format(device)}\nsync")
     before = await house.sh("n2", _SUM.format(device))
     await house.lab.kill("n2")
