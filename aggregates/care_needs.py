@@ -129,12 +129,15 @@ class BlankDisk(Need, frozen=True, kw_only=True):
 
 
 class FailingDisk(Need, frozen=True, kw_only=True):
-    """A disk of a pool that says that it is failing."""
+    """A disk of a pool that says that it is failing, or one that is a volume."""
 
     disk: str
 
-    def wish(self, spec: PolicySpec) -> ShrinkPool:  # noqa: ARG002
+    def wish(self, spec: PolicySpec) -> ShrinkPool | Refused:  # noqa: ARG002
         """Ask that it be emptied and leave its pool."""
+        if self.volume:
+            whole = f"disk {self.disk} is the volume {self.volume}: it cannot be drained"
+            return refuse(Refusal.IS_RAW_DISK, whole)
         return ShrinkPool(pool=self.pool, node=self.node, disks=(self.disk,))
 
 
@@ -248,6 +251,11 @@ def _size_bytes(pool: Pool) -> int:
 def _failing_disks(world: World) -> Iterator[FailingDisk]:
     for name, one in world.disks.items():
         if one.health is Health.FAILING and one.owner is not None:
+            owner = one.owner
             yield FailingDisk(
-                object=f"disk/{name}", node=one.owner.node, pool=one.owner.pool, disk=name
+                object=f"disk/{name}",
+                node=owner.node,
+                pool=owner.pool,
+                volume=owner.volume,
+                disk=name,
             )

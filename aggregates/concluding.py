@@ -43,6 +43,7 @@ def provisioned(volume: "Volume", report: ConcludeVolume) -> VolumeEvent:
             node=report.node,
             pool=report.pool,
             size_bytes=report.size_bytes or volume.size_bytes,
+            disk=report.disk,
         )
     return VolumeProvisioningFailed(
         volume=report.volume,

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from aggregates.decision import Decision, Facts
 from aggregates.placement import nowhere, rank
+from aggregates.raw_disks import no_whole_disk
 from aggregates.restoring import restore
 from aggregates.snapshot import Snapshot, unreadable
 from aggregates.volume import STRIPES_MIN, Volume, VolumePhase, bad_layout, name_taken
@@ -121,7 +122,8 @@ def _clone(source: Volume | None, command: CloneVolume, facts: Facts) -> Decisio
         return refuse(Refusal.VOLUME_BUSY, running)
     if source.layout is Layout.THIN and command.reserve_bytes is not None:
         return refuse(Refusal.NO_RESERVE, f"{command.source} is thin")
-    no = _unsuitable(command, command.source, source.size_bytes, source.node)
+    no = no_whole_disk(source.layout, command.source, "be cloned")
+    no = no or _unsuitable(command, command.source, source.size_bytes, source.node)
     no = no or _unopened(command.source, encrypted=bool(source.key_ref))
     if no is not None:
         return no

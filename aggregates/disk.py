@@ -39,10 +39,16 @@ from schemas.refusals import Refusal
 
 
 class Owner(msgspec.Struct, frozen=True):
-    """The pool that a disk belongs to."""
+    """The pool that a disk belongs to; with ``volume`` it is that volume, and in no pool."""
 
     node: str
     pool: str
+    volume: str = ""
+
+    @property
+    def named(self) -> str:
+        """Say whose it is."""
+        return f"volume {self.volume}" if self.volume else f"pool {self.node}/{self.pool}"
 
 
 class Disk(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,8 +80,7 @@ def unclaimable(disk: Disk | None, name: str, node: str) -> Refused | None:
     if disk is None or not disk.known:
         return refuse(Refusal.UNKNOWN_DISK, f"there is no disk {name}")
     if disk.owner is not None:
-        whose = f"{disk.owner.node}/{disk.owner.pool}"
-        return refuse(Refusal.DISK_CLAIMED, f"{name} belongs to pool {whose}")
+        return refuse(Refusal.DISK_CLAIMED, f"{name} belongs to {disk.owner.named}")
     if disk.reserved:
         return refuse(Refusal.DISK_RESERVED, f"{name} is reserved")
     if not disk.sightings:
@@ -105,7 +110,8 @@ def decide(disk: Disk, command: DiskCommand, facts: Facts) -> Decision[DiskEvent
         case ReportDiskHealth():
             return _note_health(disk, command)
         case ReportDiskReleased():
-            mine = disk.owner == Owner(command.node, command.pool)
+            whose = disk.owner
+            mine = whose is not None and (whose.node, whose.pool) == (command.node, command.pool)
             released = DiskReleased(disk=command.disk, node=command.node, pool=command.pool)
             return (released,) if mine else ()
         case ReportDiskForgotten():
@@ -127,8 +133,7 @@ def _mark(
     match command:
         case ReserveDisk():
             if disk.owner is not None:
-                whose = f"{disk.owner.node}/{disk.owner.pool}"
-                return refuse(Refusal.DISK_CLAIMED, f"{command.disk} belongs to pool {whose}")
+                return refuse(Refusal.DISK_CLAIMED, f"{command.disk} belongs to {disk.owner.named}")
             if disk.reserved:
                 return ()
             return (DiskReserved(disk=command.disk, because=command.because),)
@@ -145,7 +150,7 @@ def _mark(
 
 
 def _claim(disk: Disk, command: ClaimDisk) -> Decision[DiskEvent]:
-    if disk.owner == Owner(command.node, command.pool):
+    if disk.owner == Owner(command.node, command.pool, command.volume or ""):
         return ()
     no = unclaimable(disk, command.disk, command.node)
     return no or (
@@ -154,6 +159,7 @@ def _claim(disk: Disk, command: ClaimDisk) -> Decision[DiskEvent]:
             node=command.node,
             pool=command.pool,
             operation=command.operation,
+            volume=command.volume,
         ),
     )
 
@@ -200,7 +206,7 @@ def evolve(disk: Disk, event: DiskEvent) -> Disk:
         case DiskClassOverridden():
             return replace(disk, override=event.media)
         case DiskClaimed():
-            return replace(disk, owner=Owner(event.node, event.pool))
+            return replace(disk, owner=Owner(event.node, event.pool, event.volume or ""))
         case DiskReleased():
             return replace(disk, owner=None, was_used=True)
         case DiskHealthChanged():

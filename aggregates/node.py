@@ -132,7 +132,8 @@ def _change_member(
             if command.pool in node.pools:
                 return ()
             no = unfit(node, command.node)
-            return no or (PoolAttached(node=command.node, pool=command.pool),)
+            attached = PoolAttached(node=command.node, pool=command.pool, volume=command.volume)
+            return no or (attached,)
         case _:
             assert_never(command)
 
@@ -187,9 +188,7 @@ def _remove(node: Node, command: RemoveNode, facts: Facts) -> Decision[NodeEvent
     if node.operation:
         return refuse(Refusal.NODE_BUSY, f"operation {node.operation} runs on {command.node}")
     if node.pools:
-        return refuse(
-            Refusal.NODE_HAS_POOLS, f"{command.node} carries {', '.join(sorted(node.pools))}"
-        )
+        return _carries(node, command.node, facts)
     seen = (
         name
         for name, disk in facts.world.disks.items()
@@ -203,6 +202,17 @@ def _remove(node: Node, command: RemoveNode, facts: Facts) -> Decision[NodeEvent
             disks=tuple(sorted(seen)),
         ),
     )
+
+
+def _carries(node: Node, name: str, facts: Facts) -> Refused:
+    owners = (disk.owner for disk in facts.world.disks.values())
+    whole = {one.pool: one.volume for one in owners if one and one.node == name and one.volume}
+    pools = sorted(node.pools - whole.keys())
+    if pools:
+        return refuse(Refusal.NODE_HAS_POOLS, f"{name} carries {', '.join(pools)}")
+    volumes = ", ".join(sorted(whole[pool] for pool in node.pools))
+    carries = f"{name} carries the raw disk volumes {volumes}"
+    return refuse(Refusal.NODE_HAS_RAW_DISKS, carries[:1000])
 
 
 def _conclude(node: Node, report: ConcludeNode) -> Decision[NodeEvent]:

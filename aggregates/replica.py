@@ -1,7 +1,7 @@
 """One leg of a volume on one node: what is wanted of it, and what the node says of it."""
 
 from enum import StrEnum
-from typing import assert_never
+from typing import Any, assert_never
 
 import msgspec
 from msgspec.structs import replace
@@ -162,9 +162,11 @@ def _want(
             if replica.phase is ReplicaPhase.MERGING and not isinstance(command, KeepReplica):
                 return refuse(Refusal.REPLICA_BUSY, f"{command.volume} is being merged")
             word = _other_wish(replica.phase, command)
-            about = {"volume": command.volume, "node": command.node}
+            about: dict[str, Any] = {"volume": command.volume, "node": command.node}
             if word is None:
                 return ()
+            if isinstance(command, RemoveReplica):
+                about["wiping"] = command.wiping
             return (word(**about, operation=command.operation, uid=spec.uid),)
         case _:
             assert_never(command)
@@ -291,6 +293,7 @@ def _note(
                     pool=spec.pool,
                     snapshot=spec.snapshot_of is not None,
                     merged=report.merged,
+                    disk=spec.disk,
                 ),
             )
         case ReportReplicaTrouble():
@@ -316,6 +319,7 @@ def _note_presence(
                 device=report.device,
                 thin=thin,
                 consistency=report.consistency,
+                disk=spec.disk,
             ),
         )
     if replica.phase is ReplicaPhase.STAYING:
@@ -337,6 +341,7 @@ def _note_presence(
             pool=spec.pool,
             size_bytes=report.size_bytes,
             thin=thin,
+            disk=spec.disk,
         ),
     )
 

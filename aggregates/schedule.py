@@ -7,6 +7,7 @@ import msgspec
 from msgspec.structs import replace
 
 from aggregates.decision import Decision, Facts
+from aggregates.raw_disks import no_whole_disk
 from schemas.answers import Refused, refuse
 from schemas.operation import Outcome
 from schemas.refusals import Refusal
@@ -112,6 +113,11 @@ def _unclear(command: CreateSchedule, facts: Facts) -> Refused | None:
         return refuse(Refusal.KEEPS_NOTHING, f"{command.schedule} would keep nothing")
     if command.volume is not None and command.volume not in facts.world.volumes:
         return refuse(Refusal.UNKNOWN_VOLUME, f"there is no volume {command.volume}")
+    if command.volume is not None:
+        layout = facts.world.volumes[command.volume].layout
+        no = no_whole_disk(layout, command.volume, "be snapshotted")
+        if no is not None:
+            return no
     if command.group is not None and command.group not in facts.world.groups:
         return refuse(Refusal.UNKNOWN_GROUP, f"there is no group {command.group}")
     return None

@@ -10,6 +10,7 @@ from aggregates import attaching, snapshot_growth
 from aggregates.decision import Decision, Facts
 from aggregates.ledger import short_of
 from aggregates.node import unheard
+from aggregates.raw_disks import no_whole_disk
 from aggregates.volume import Volume, VolumePhase
 from schemas.answers import Refused, refuse
 from schemas.growing import (
@@ -133,6 +134,9 @@ def _create(snapshot: Snapshot, command: CreateSnapshot, facts: Facts) -> Decisi
         return refuse(Refusal.VOLUME_EXISTS, f"there is a volume {name}")
     if volume is None:
         return refuse(Refusal.UNKNOWN_VOLUME, f"there is no volume {command.volume}")
+    no = no_whole_disk(volume.layout, command.volume, "be snapshotted")
+    if no is not None:
+        return no
     if name in volume.snapshots and not volume.operation:
         left = f"{volume.node} still holds an earlier snapshot {name} of {command.volume}"
         return refuse(Refusal.REPLICA_BUSY, left)

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from aggregates.decision import Decision, Facts
 from aggregates.node import unheard
+from aggregates.raw_disks import no_whole_disk
 from aggregates.volume import Volume
 from schemas.answers import Refused, refuse
 from schemas.backups import Place
@@ -121,6 +122,9 @@ def _unfit(volume: Volume | None, command: BackUpVolume, facts: Facts) -> Refuse
     if volume.key_ref:
         # A restored copy would carry the header of its source; what is restored has one of its own.
         return refuse(Refusal.ENCRYPTED_SOURCE, f"{name} is encrypted")
+    no = no_whole_disk(volume.layout, name, "be backed up")
+    if no is not None:
+        return no
     thin = volume.layout is Layout.THIN
     if thin and command.reserve_bytes is not None:
         return refuse(Refusal.NO_RESERVE, f"{name} is thin")

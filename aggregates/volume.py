@@ -6,7 +6,7 @@ from typing import assert_never
 
 import msgspec
 
-from aggregates import attaching, concluding, encrypting, filling
+from aggregates import attaching, concluding, encrypting, filling, raw_disks
 from aggregates.decision import Decision, Facts
 from aggregates.health import ailing
 from aggregates.ledger import short_of
@@ -21,6 +21,7 @@ from schemas.attaching import (
     LimitVolume,
 )
 from schemas.copying import CopyingEvent
+from schemas.disk import Wiping
 from schemas.encrypting import EncryptingEvent, RekeyVolume
 from schemas.filling import FillingCommand, FillingEvent, ReportVolumeFill
 from schemas.keys import header_bytes
@@ -82,7 +83,8 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     that is worked on, ``snapshots`` are those that may be there. ``key_ref`` says where the key
     of an encrypted one is, ``rekeying`` the one that an operation is putting in its place.
     ``fill_percent`` is how full its filesystem was when that was last told; 0: not since it has
-    grown.
+    grown. ``disk`` is the one that it is, if it is a whole one; ``wiping`` is what is to be done to
+    that when the hold is over.
     """
 
     phase: VolumePhase = VolumePhase.ABSENT
@@ -101,6 +103,8 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     snapshots: frozenset[str] = frozenset()
     key_ref: str = ""
     rekeying: str = ""
+    disk: str = ""
+    wiping: Wiping = Wiping.DISCARD
 
     @property
     def header_bytes(self) -> int:
@@ -159,7 +163,9 @@ def name_taken(volume: Volume, name: str, facts: Facts) -> Refused | None:
 
 
 def bad_layout(layout: Layout, stripes: int) -> Refused | None:
-    """Return why extents cannot lie so, or None."""
+    """Return why extents cannot lie so in a pool, or None."""
+    if layout is Layout.DISK:
+        return raw_disks.no_whole_disk(layout, "what is asked for", "be filled from elsewhere")
     if (layout is Layout.STRIPED) is (stripes < STRIPES_MIN):
         return refuse(Refusal.BAD_LAYOUT, f"layout {layout.value} with {stripes} stripes")
     return None
@@ -167,11 +173,14 @@ def bad_layout(layout: Layout, stripes: int) -> Refused | None:
 
 def _provision(volume: Volume, command: ProvisionVolume, facts: Facts) -> Decision[VolumeEvent]:
     no = encrypting.no_reference(command.key_ref) or name_taken(volume, command.volume, facts)
-    no = no or bad_layout(command.layout, command.stripes)
+    whole = command.layout is Layout.DISK
+    no = no or raw_disks.unclear(command)
+    no = no or (None if whole else bad_layout(command.layout, command.stripes))
     if no is not None:
         return no
-    candidates = rank(command, facts.world, facts.uid)
-    return nowhere(command, candidates) or (
+    ranked = raw_disks.rank if whole else rank
+    candidates = ranked(command, facts.world, facts.uid)
+    return (raw_disks.nowhere if whole else nowhere)(command, candidates) or (
         VolumeProvisioningBegan(
             volume=command.volume,
             uid=facts.uid,
@@ -257,6 +266,9 @@ def _lock(volume: Volume, command: LockVolume) -> Decision[VolumeEvent]:
 
 
 def _grow(volume: Volume, command: GrowVolume, facts: Facts) -> Decision[VolumeEvent]:
+    no = raw_disks.no_whole_disk(volume.layout, command.volume, "grow")
+    if no is not None:
+        return no
     if command.size_bytes <= volume.size_bytes:
         has, asked = readable(volume.size_bytes), readable(command.size_bytes)
         same = f"{command.volume} has {has}, {asked} are asked for"
@@ -300,10 +312,10 @@ def _no_room_to_grow(volume: Volume, command: GrowVolume, facts: Facts) -> Refus
 
 
 def _delete(volume: Volume, command: DeleteVolume, facts: Facts) -> Decision[VolumeEvent]:
-    no = attaching.held(volume, command.volume, "be deleted")
+    no = attaching.held(volume, command.volume, "be deleted") or _not_wiped(volume, command)
     if no is not None:
         return no
-    if command.hold_s:
+    if command.hold_s and command.wiping is not Wiping.LOST:
         return (
             VolumeHoldBegan(
                 volume=command.volume,
@@ -313,22 +325,34 @@ def _delete(volume: Volume, command: DeleteVolume, facts: Facts) -> Decision[Vol
                 node=volume.node,
                 pool=volume.pool,
                 until=facts.at + timedelta(seconds=command.hold_s),
+                wiping=command.wiping,
             ),
         )
     return (_deletion(volume, command, facts),)
 
 
+def _not_wiped(volume: Volume, command: DeleteVolume | PurgeVolume) -> Refused | None:
+    if command.wiping is Wiping.DISCARD or volume.layout is Layout.DISK:
+        return None
+    return refuse(Refusal.NOT_RAW_DISK, f"{command.volume} is {volume.layout.value}")
+
+
 def _deletion(
     volume: Volume, command: DeleteVolume | PurgeVolume, facts: Facts
 ) -> VolumeDeletionBegan:
+    asked = command.wiping
+    wiping = volume.wiping if asked is Wiping.DISCARD else asked
+    # Writing all of a disk over takes hours, also when nobody was there to set a time for it.
+    more_s = volume.size_bytes // raw_disks.ZEROED_BYTES_PER_S if wiping is Wiping.ZERO else 0
     return VolumeDeletionBegan(
         volume=command.volume,
         uid=volume.uid,
         operation=facts.operation,
-        deadline=facts.at + timedelta(seconds=command.deadline_s),
+        deadline=facts.at + timedelta(seconds=command.deadline_s + more_s),
         node=volume.node,
         pool=volume.pool,
         held=volume.phase is VolumePhase.HELD,
+        wiping=wiping,
     )
 
 
@@ -336,7 +360,7 @@ def _end_hold(
     volume: Volume, command: UndeleteVolume | PurgeVolume, facts: Facts
 ) -> Decision[VolumeEvent]:
     if isinstance(command, PurgeVolume):
-        return (_deletion(volume, command, facts),)
+        return _not_wiped(volume, command) or (_deletion(volume, command, facts),)
     return (
         VolumeUndeletionBegan(
             volume=command.volume,

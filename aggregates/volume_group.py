@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from aggregates.decision import Decision, Facts
 from aggregates.ledger import short_of
 from aggregates.node import unheard
+from aggregates.raw_disks import no_whole_disk
 from aggregates.snapshot import busy, reserve_of
 from aggregates.volume import Volume, VolumePhase
 from schemas.answers import Refused, refuse
@@ -131,6 +132,9 @@ def _joining(
             return refuse(Refusal.UNKNOWN_VOLUME, f"there is no volume {volume_name}")
         if volume.until is not None:
             return refuse(Refusal.VOLUME_HELD, f"{volume_name} is deleted, and held")
+        no = no_whole_disk(volume.layout, volume_name, "be in a group")
+        if no is not None:
+            return no
         for other_name, other in facts.world.groups.items():
             joined = other.members.get(volume_name)
             if other_name != name and joined is not None and joined.uid == volume.uid:

@@ -13,6 +13,7 @@ from schemas.attaching import (
     VolumeLimitingBegan,
 )
 from schemas.copying import CopyingEvent, VolumeCloneBegan, VolumeCloneFailed
+from schemas.disk import Wiping
 from schemas.encrypting import (
     EncryptingEvent,
     VolumeRekeyed,
@@ -64,7 +65,7 @@ def evolve(
         case VolumeProvisioningBegan():
             return _began(event)
         case VolumeProvisioned():
-            there = replace(volume, node=event.node, pool=event.pool)
+            there = replace(volume, node=event.node, pool=event.pool, disk=event.disk or "")
             return _ready(there, event.size_bytes)
         case VolumeGrowthBegan():
             return replace(volume, phase=VolumePhase.GROWING, operation=event.operation)
@@ -188,7 +189,7 @@ def _held(volume: Volume, event: _Hold) -> Volume:
     match event:
         case VolumeHoldBegan():
             began = replace(volume, phase=VolumePhase.HOLDING, operation=event.operation)
-            return replace(began, until=event.until)
+            return replace(began, until=event.until, wiping=event.wiping)
         case VolumeHeld():
             return replace(volume, phase=VolumePhase.HELD, operation="", until=event.until)
         case VolumeUndeletionBegan():
@@ -198,6 +199,7 @@ def _held(volume: Volume, event: _Hold) -> Volume:
         case VolumeDeletionFailed() if volume.phase is VolumePhase.DELETING and volume.until:
             return replace(volume, phase=VolumePhase.HELD, operation="")
         case VolumeUndeleted() | VolumeDeletionFailed():
-            return replace(volume, phase=VolumePhase.READY, operation="", until=None)
+            calm = replace(volume, operation="", until=None, wiping=Wiping.DISCARD)
+            return replace(calm, phase=VolumePhase.READY)
         case _:
             assert_never(event)

@@ -25,7 +25,9 @@ def drift(node: str, everything: Mapping[str, Wanted], seen: Observation) -> tup
         *(f for pool in pools.values() for f in _of_pool(node, pool, by_uid.get(pool.uid))),
         *(f for one in replicas for f in _of_replica(node, one, pools, by_uid, seen)),
     ]
-    strangers = _strangers(node, pools, {one.uid for one in replicas}, seen)
+    own = {pool.uid for pool in pools.values()}
+    own |= {one.uid for one in replicas if one.spec.disk is not None}
+    strangers = _strangers(node, own, {one.uid for one in replicas}, seen)
     return tuple(sorted((*findings, *strangers), key=_order))[:FINDINGS_MAX]
 
 
@@ -94,7 +96,12 @@ def _of_replica(
     if replica.open or not replica.present or replica.may_create or replica.merging:
         return
     pool = pools.get(replica.spec.pool)
-    group = by_uid.get(pool.uid) if pool is not None else None
+    whole = replica.spec.disk is not None
+    uid = replica.uid if whole else "" if pool is None else pool.uid
+    group = by_uid.get(uid)
+    if whole and (group is None or group.missing_disks):
+        yield _disk_missing(node, replica)
+        return
     if group is None:
         return  # the finding about the pool says it for all its volumes
     found = next((v for v in seen.volumes if v.uid == replica.uid), None)
@@ -140,6 +147,21 @@ def _torn(node: str, replica: WantedReplica, where: str) -> Finding:
     )
 
 
+def _disk_missing(node: str, replica: WantedReplica) -> Finding:
+    """Return what there is to say of a volume that is a disk which is not here."""
+    away = "purge" if replica.held else "delete"
+    return Finding(
+        drift=Drift.VOLUME_MISSING,
+        object=f"replica/{node}/{replica.volume}",
+        wanted=f"disk {replica.spec.disk}, {readable(replica.size_bytes)}",
+        observed="no disk with its label",
+        settle=(
+            f"plug the disk in at {node} again",
+            f"if it is gone for good: hwbus volume {away} {replica.volume} --wipe lost",
+        ),
+    )
+
+
 def _kind(replica: WantedReplica) -> str:
     return "volume" if replica.spec.snapshot_of is None else "snapshot"
 
@@ -162,10 +184,10 @@ def _resized(node: str, replica: WantedReplica, found: ObservedVolume, where: st
 
 
 def _strangers(
-    node: str, pools: Mapping[str, WantedPool], uids: AbstractSet[str], seen: Observation
+    node: str, own: AbstractSet[str], uids: AbstractSet[str], seen: Observation
 ) -> Iterator[Finding]:
-    """Yield volumes in our pools that nobody asked for."""
-    ours = {pool.name for pool in seen.pools if any(pool.uid == one.uid for one in pools.values())}
+    """Yield volumes in our pools, or on our whole disks, that nobody asked for."""
+    ours = {pool.name for pool in seen.pools if pool.uid in own}
     for volume in seen.volumes:
         if volume.pool not in ours or volume.is_thin_pool or (volume.uid and volume.uid in uids):
             continue

@@ -3,6 +3,7 @@
 import re
 import uuid
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -15,7 +16,7 @@ from node_workers.ports import (
     ToolFailedError,
     UnsuitableError,
 )
-from node_workers.tools import Tools
+from node_workers.tools import Tools, meaning
 
 PRIVATE_MOUNTS = "/run/hwbus/grow"
 
@@ -24,6 +25,9 @@ _XFS_BYTES_MIN = 300 * _MIB  # mkfs.xfs refuses less
 _PROBE_TIMEOUT_S = 30.0
 _MAKE_TIMEOUT_S = 600.0
 _GROW_TIMEOUT_S = 3600.0
+_WIPE_TIMEOUT_S = 3600.0
+_ZEROED_AT_ONCE_BYTES = 16 << 30
+_CANNOT_DISCARD = "Operation not supported"
 FIND_MOUNTS = ("findmnt", "-J", "-l", "-o", "TARGET,MAJ:MIN")
 READ_XFS = ("xfs_db", "-r", "-c", "sb 0", "-c", "p dblocks blocksize inprogress")
 
@@ -36,6 +40,14 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: str
     uuid: str = ""
+
+
+class Wiper(Protocol):
+    """Whoever leaves nothing on a device that its next user should see."""
+
+    async def wipe(self, path: str, size_bytes: int, *, cause: str) -> None:
+        """Wipe it."""
+        ...
 
 
 class _OnDisk(msgspec.Struct, frozen=True, kw_only=True):
@@ -208,6 +220,38 @@ class Filesystems:
         if blocks is None or block_bytes is None:
             raise ToolFailedError(execution)
         return _OnDisk(size_bytes=blocks * block_bytes, finished=finished)
+
+
+class WholeDevices:
+    """Wipes all of a device, as far as it lets itself be wiped; with *zero* in any case."""
+
+    def __init__(self, runner: Runner, *, zero: bool) -> None:
+        self._tools = Tools(runner)
+        self._ends = Filesystems(runner)
+        self._zero = zero
+
+    async def wipe(self, path: str, size_bytes: int, *, cause: str) -> None:
+        """Leave nothing of what is on the device: tell it that all may go, or write it over.
+
+        One that cannot discard keeps what lies between its ends, unless it is written over. Raises
+        ``InUseError`` if it is used.
+        """
+        await self._ends.wipe(path, size_bytes, cause=cause)
+        if self._zero:
+            for offset in range(0, size_bytes, _ZEROED_AT_ONCE_BYTES):
+                length = min(_ZEROED_AT_ONCE_BYTES, size_bytes - offset)
+                await self._tools.must(
+                    *("blkdiscard", "--zeroout", "--offset", str(offset), "--length", str(length)),
+                    path,
+                    cause=cause,
+                    timeout_s=_WIPE_TIMEOUT_S,
+                )
+            return
+        discarded = await self._tools.runner.run(
+            ("blkdiscard", path), cause=cause, timeout_s=_WIPE_TIMEOUT_S
+        )
+        if discarded.exit_status != 0 and _CANNOT_DISCARD not in discarded.stderr:
+            raise meaning(discarded)
 
 
 def filesystem_uuid(volume: str) -> str:

@@ -218,7 +218,7 @@ def _wish_replica(
         case ReplicaResizeWanted():
             return replace(replica, spec=replace(replica.spec, size_bytes=event.size_bytes))
         case ReplicaRemovalWanted():
-            return replace(replica, present=False, spoilt=True)
+            return replace(replica, present=False, spoilt=True, wiping=event.wiping)
         case ReplicaHoldWanted():
             return replace(replica, may_create=False, withdrawn=True, held=True)
         case ReplicaMergeWanted():

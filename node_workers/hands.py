@@ -40,6 +40,7 @@ from node_workers.storage import Storage
 from node_workers.wanted import WantedAttachment
 from schemas.attachment import AttachmentSpec, ReportAttachmentAbsent, ReportAttachmentPresent
 from schemas.backups import FromBackup
+from schemas.disk import Wiping
 from schemas.errand import ReportErrandDone, ReportErrandStopped
 from schemas.grammar import Report
 from schemas.operation import ReportProgressed
@@ -122,6 +123,11 @@ class Hands(msgspec.Struct, frozen=True):
             return self._absent(step, merged=True)
         if isinstance(step, HaveMerged):
             raise TypeError(f"{step.volume} is of no volume that it could become")
+        if step.spec.disk is not None:
+            [disk] = self._disks((step.spec.disk,))
+            whole = _volume(step.volume, step.spec)
+            await self.storage.ensure_disk_freed(whole, disk, wiping=step.wiping, cause=cause)
+            return self._absent(step)
         await self.storage.ensure_volume_removed(
             step.pool_uid, step.group, step.uid, step.volume, cause=cause
         )
@@ -189,8 +195,13 @@ class Hands(msgspec.Struct, frozen=True):
         self, step: HaveReplica, cause: str
     ) -> ReportReplicaPresent | ReportReplicaAbsent:
         spec = _volume(step.volume, step.spec)
+        if step.withdrawn and await self._has_gone(step, cause):
+            return self._absent(step)
         try:
-            if step.may_create:
+            if step.may_create and step.spec.disk is not None:
+                [disk] = self._disks((step.spec.disk,))
+                state = await self.storage.ensure_whole_disk(spec, disk, cause=cause)
+            elif step.may_create:
                 state = await self.storage.ensure_volume(step.pool_uid, spec, cause=cause)
             else:
                 state = await self.storage.ensure_volume_size(step.pool_uid, spec, cause=cause)
@@ -199,6 +210,19 @@ class Hands(msgspec.Struct, frozen=True):
                 return self._absent(step)
             raise
         return _present(step, state, self.node)
+
+    async def _has_gone(
+        self, step: HaveReplica | HaveReplicaHeld | HaveReplicaAwake, cause: str
+    ) -> bool:
+        """Return whether a whole disk that shall stay has gone too far; it is blank then."""
+        if step.spec.disk is None:
+            return False
+        [disk] = self._disks((step.spec.disk,))
+        spec = _volume(step.volume, step.spec)
+        if not await self.storage.is_disk_going(spec, disk, cause=cause):
+            return False
+        await self.storage.ensure_disk_freed(spec, disk, wiping=Wiping.DISCARD, cause=cause)
+        return True
 
     async def _errand(
         self, step: HaveErrand | HaveNoErrand, cause: str
@@ -234,6 +258,8 @@ class Hands(msgspec.Struct, frozen=True):
         self, step: HaveReplicaHeld | HaveReplicaAwake, cause: str
     ) -> ReportReplicaHeld | ReportReplicaPresent | ReportReplicaAbsent:
         spec = _volume(step.volume, step.spec)
+        if await self._has_gone(step, cause):
+            return ReportReplicaAbsent(volume=step.volume, node=self.node, uid=step.uid)
         try:
             if isinstance(step, HaveReplicaHeld):
                 await self.storage.ensure_volume_unused(step.pool_uid, spec, cause=cause)
@@ -342,7 +368,7 @@ def _volume(name: str, spec: ReplicaSpec) -> VolumeSpec:
         name=name,
         pool=spec.pool,
         size_bytes=spec.size_bytes,
-        layout=Layout(spec.layout.value),
+        layout=Layout.LINEAR if spec.disk is not None else Layout(spec.layout.value),
         stripes=spec.stripes,
         filesystem=Filesystem(spec.filesystem.value),
         keys=spec.encryption.known if spec.encryption is not None else (),

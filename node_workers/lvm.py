@@ -14,6 +14,7 @@ from node_workers.lvm_copies import Copies
 from node_workers.lvm_instants import Instants, Wish
 from node_workers.lvm_moves import Moves
 from node_workers.lvm_pools import Pools, pool_state
+from node_workers.lvm_raw_disks import RawDisks
 from node_workers.lvm_snapshots import Snapshots
 from node_workers.lvm_thin import ThinPools
 from node_workers.lvm_volumes import Volumes
@@ -34,6 +35,7 @@ from node_workers.ports import (
 )
 from node_workers.stillness import ensure_moving
 from schemas.backups import FromBackup
+from schemas.disk import Wiping
 from schemas.errand import Errand, Found
 
 COPIES_FOLDER = "/var/lib/hwbus/copies"
@@ -61,6 +63,7 @@ class LvmStorage:
         self._thin_pools = ThinPools(runner)
         self._moves = Moves(runner)
         self._volumes = Volumes(runner, luks)
+        self._raw_disks = RawDisks(runner, sysfs, node, self._pools, self._volumes)
         self._attachments = Attachments(runner, luks)
         self._one_at_a_time: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._runner = runner
@@ -173,6 +176,24 @@ class LvmStorage:
         """Have no such volume."""
         async with self._alone(uid):
             await self._volumes.ensure_removed(pool_uid, pool, uid, name, cause=cause)
+
+    async def ensure_whole_disk(
+        self, spec: VolumeSpec, disk: PoolDisk, *, cause: str
+    ) -> VolumeState:
+        """Have the volume on all of the disk."""
+        async with self._alone(spec.uid):
+            return await self._raw_disks.ensure(spec, disk, cause=cause)
+
+    async def ensure_disk_freed(
+        self, spec: VolumeSpec, disk: PoolDisk, *, wiping: Wiping, cause: str
+    ) -> None:
+        """Have the disk blank."""
+        async with self._alone(spec.uid):
+            await self._raw_disks.ensure_freed(spec, disk, wiping=wiping, cause=cause)
+
+    async def is_disk_going(self, spec: VolumeSpec, disk: PoolDisk, *, cause: str) -> bool:
+        """Return whether the disk is no volume any more."""
+        return await self._raw_disks.is_going(spec, disk, cause=cause)
 
     async def ensure_volume_unused(self, pool_uid: str, spec: VolumeSpec, *, cause: str) -> None:
         """Have the volume there, not active."""

@@ -25,7 +25,7 @@ from node_workers.tools import Tools
 
 # LVM's default of 1 MiB ends a group at about 1,400 tagged volumes. LVM uses half of an area for
 # one version of its metadata (the other half for the next), so 16 MiB holds some 22,000.
-METADATA_AREA = "16m"
+METADATA_AREA = ("--metadatasize", "16m")
 
 _REFUSALS = {
     ContentKind.SYSTEM: Refusal.DISK_IS_SYSTEM,
@@ -56,7 +56,14 @@ class Pools:
         self._node = node
 
     async def ensure(
-        self, uid: str, name: str, disks: Sequence[PoolDisk], *, must_exist: bool, cause: str
+        self,
+        uid: str,
+        name: str,
+        disks: Sequence[PoolDisk],
+        *,
+        must_exist: bool,
+        cause: str,
+        area: Sequence[str] = METADATA_AREA,
     ) -> VolumeGroup:
         """Have the group, on at least *disks*; all are looked at before the first is touched.
 
@@ -71,7 +78,7 @@ class Pools:
             # Never with --yes: LVM then still refuses what got a signature since we looked.
             await self._tools.must(
                 *("pvcreate", "--norestorefile", "--uuid", physical_uuid(uid, disk)),
-                *("--metadatasize", METADATA_AREA, path),
+                *(*area, path),
                 cause=cause,
             )
         if found.joining and exists:

@@ -19,6 +19,7 @@ CONSISTENCY_TAG = "hwbus.consistency="
 FILLING_TAG = "hwbus.filling"
 ENCRYPTED_TAG = "hwbus.encrypted=luks2"
 CATCHING_TAG = "hwbus.catching="
+WIPED_TAG = "hwbus.wiped"
 
 _VG_COLUMNS = (
     "vg_name,vg_uuid,vg_tags,vg_size,vg_free,vg_extent_size,vg_extent_count,vg_free_count,"
@@ -50,7 +51,7 @@ _PARTIAL_STATUS = 5  # what LVM answers for a group that is gone, or one with a 
 
 
 class PhysicalVolume(msgspec.Struct, frozen=True, kw_only=True):
-    """A disk as LVM sees it; ``disk`` is our stamp, or empty."""
+    """A disk as LVM sees it; ``disk`` is our stamp, or empty; ``wiped``: what was on it is gone."""
 
     path: str
     uuid: str
@@ -59,6 +60,7 @@ class PhysicalVolume(msgspec.Struct, frozen=True, kw_only=True):
     free_bytes: Bytes
     device_bytes: Bytes
     missing: bool
+    wiped: bool = False
 
 
 class LogicalVolume(msgspec.Struct, frozen=True, kw_only=True):
@@ -217,6 +219,7 @@ def _physical(pv: dict[str, str]) -> PhysicalVolume:
         free_bytes=int(pv["pv_free"]),
         device_bytes=int(pv["dev_size"] or 0),
         missing=bool(pv["pv_missing"]),
+        wiped=WIPED_TAG in _tags(pv["pv_tags"]),
     )
 
 

@@ -7,7 +7,7 @@ import msgspec
 
 from node_workers import lvm_report
 from node_workers.devices import StableDevices
-from node_workers.filesystems import Filesystems, require_room
+from node_workers.filesystems import Filesystems, Wiper, require_room
 from node_workers.luks import Luks
 from node_workers.lvm_encrypted import EncryptedVolumes, plain_bytes
 from node_workers.lvm_pools import our_group
@@ -117,9 +117,19 @@ class Volumes:
         await self._encrypted.ensure_keys(spec, dropped, cause=cause)
 
     async def ensure_removed(
-        self, pool_uid: str, pool: str, uid: str, name: str, *, cause: str
+        self,
+        pool_uid: str,
+        pool: str,
+        uid: str,
+        name: str,
+        *,
+        cause: str,
+        wiper: Wiper | None = None,
     ) -> None:
-        """Have the volume gone, as ``Storage.ensure_volume_removed`` promises."""
+        """Have the volume gone, as ``Storage.ensure_volume_removed`` promises.
+
+        *wiper* deals with what was on it, instead of the usual.
+        """
         report = await lvm_report.ask(self._runner, cause=cause)
         group = next((one for one in report.groups if one.volume_with_uid(uid)), None)
         found = None if group is None else group.volume_with_uid(uid)
@@ -140,7 +150,7 @@ class Volumes:
             # What a thin volume held is unmapped with it, and a full thin pool cannot be written.
             # Nor can what lies on a missing disk: but nobody shall have to keep it for that.
             await self._activate((found,), pool, cause=cause)
-            await self._filesystems.wipe(path, found.size_bytes, cause=cause)
+            await (wiper or self._filesystems).wipe(path, found.size_bytes, cause=cause)
         await self._tools.must("lvremove", "--yes", f"{pool}/{name}", cause=cause)
 
     async def ensure_unused(self, pool_uid: str, spec: VolumeSpec, *, cause: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from node_workers.observation import Observation
+from node_workers.observation import ContentKind, Observation
 from node_workers.ports import THIN_POOL_NAME
 from node_workers.steps import (
     HaveAttachment,
@@ -76,16 +76,17 @@ def settled_by_hand(everything: Mapping[str, Wanted], seen: Observation) -> tupl
     names = {pool.name for pool in seen.pools}
     volumes = {volume.uid for volume in seen.volumes}
     lasting = (one for one in everything.values() if isinstance(one, WantedPool | WantedReplica))
+    blank = {disk.identity for disk in seen.disks if disk.content.kind is ContentKind.BLANK}
+
+    def is_gone(one: WantedPool | WantedReplica) -> bool:
+        if isinstance(one, WantedPool):
+            return one.uid not in groups
+        if one.spec.disk is not None:
+            return one.uid not in groups and one.spec.disk in blank
+        return one.uid not in volumes and one.spec.pool in names
+
     given_up = (one for one in lasting if not one.present and not one.open)
-    return tuple(
-        one.key
-        for one in given_up
-        if (
-            one.uid not in groups
-            if isinstance(one, WantedPool)
-            else one.uid not in volumes and one.spec.pool in names
-        )
-    )
+    return tuple(one.key for one in given_up if is_gone(one))
 
 
 def volumes_at_rest(everything: Mapping[str, Wanted]) -> frozenset[str]:
@@ -148,7 +149,9 @@ def sleeping_pools(everything: Mapping[str, Wanted], seen: Observation) -> dict[
 def pools_to_activate(everything: Mapping[str, Wanted]) -> dict[str, str]:
     """Return the pools (uid by name) whose volumes shall be active when the node starts."""
     pools = (one for one in everything.values() if isinstance(one, WantedPool))
-    return {pool.name: pool.uid for pool in pools if pool.present}
+    legs = (one for one in everything.values() if isinstance(one, WantedReplica))
+    disks = {leg.spec.pool: leg.uid for leg in legs if leg.present and leg.spec.disk is not None}
+    return {pool.name: pool.uid for pool in pools if pool.present} | disks
 
 
 def _facts(pool: WantedPool, seen: Observation) -> PoolFacts | None:
@@ -205,10 +208,18 @@ def attachment_step(
         uid=attachment.uid,
         origin=attachment.origin,
         volume=attachment.volume,
-        pool_uid=_pool_uid(attachment.spec.pool, everything),
+        pool_uid=_group_uid(attachment, everything),
         spec=attachment.spec,
         keys=_keys(attachment, everything),
     )
+
+
+def _group_uid(attachment: WantedAttachment, everything: Mapping[str, Wanted]) -> str:
+    """Return the uid of the group that an attached volume lies in: the pool's, or its own."""
+    leg = everything.get(f"replica/{attachment.volume}")
+    whole = isinstance(leg, WantedReplica) and leg.spec.disk is not None
+    uid = attachment.spec.volume_uid
+    return uid if whole else _pool_uid(attachment.spec.pool, everything)
 
 
 def _keys(attachment: WantedAttachment, everything: Mapping[str, Wanted]) -> tuple[str, ...]:
@@ -279,7 +290,8 @@ def _legs(together: Together, everything: Mapping[str, Wanted]) -> tuple[WantedR
 
 
 def _replica_step(replica: WantedReplica, everything: Mapping[str, Wanted]) -> Step | None:
-    pool_uid = _pool_uid(replica.spec.pool, everything)
+    whole = replica.spec.disk is not None
+    pool_uid = replica.uid if whole else _pool_uid(replica.spec.pool, everything)
     encryption = replica.spec.encryption
     if replica.rekeying and encryption is not None:
         return HaveKeys(
@@ -304,7 +316,9 @@ def _replica_step(replica: WantedReplica, everything: Mapping[str, Wanted]) -> S
             spec=replica.spec,
         )
         new = replica.may_create
-        return replace(step, never_ready=new) if isinstance(step, HaveNoReplica) else step
+        if isinstance(step, HaveNoReplica):
+            return replace(step, never_ready=new, wiping=replica.wiping)
+        return step
     return _have_replica(replica, pool_uid, everything)
 
 

@@ -7,6 +7,7 @@ from node_workers.wanted import (
 )
 from schemas.attachment import AttachmentSpec
 from schemas.backups import FromBackup
+from schemas.disk import Wiping
 from schemas.errand import Errand
 from schemas.keys import Encryption
 from schemas.pool import PoolFacts
@@ -24,9 +25,10 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def alone(self) -> bool:
-        """Whether nothing else may happen in the group meanwhile."""
+        """Whether nothing else may happen in the group meanwhile, and disks look other after it."""
         at_once = isinstance(self, HaveReplica) and bool(self.together)
-        return at_once or isinstance(self, HavePool | HaveNoPool)
+        whole = isinstance(self, HaveReplica | HaveNoReplica) and self.spec.disk is not None
+        return at_once or whole or isinstance(self, HavePool | HaveNoPool)
 
     @property
     def long(self) -> bool:
@@ -147,17 +149,25 @@ class HaveMerged(Step, frozen=True, kw_only=True):
 
 
 class HaveNoReplica(Step, frozen=True, kw_only=True):
-    """Nothing of the logical volume shall be left; ``never_ready``: it was not even made."""
+    """Nothing of the logical volume shall be left; ``never_ready``: it was not even made.
+
+    A whole disk shall be wiped in the way of ``wiping``.
+    """
 
     volume: str
     pool_uid: str
     spec: ReplicaSpec
     never_ready: bool = False
+    wiping: Wiping = Wiping.DISCARD
 
     @property
     def unready(self) -> bool:
-        """Whether nobody was ever told that it is there, so that nobody but us can be at it."""
-        return self.never_ready
+        """Whether it is likely our own tool that is at it.
+
+        Nobody was ever told that it is there; or it is a whole disk, and the tool that wipes it
+        takes long and may outlive the worker that started it.
+        """
+        return self.never_ready or self.spec.disk is not None
 
 
 class HaveAttachment(Step, frozen=True, kw_only=True):

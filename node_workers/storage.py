@@ -18,6 +18,7 @@ from node_workers.ports import (
     VolumeState,
 )
 from schemas.backups import FromBackup
+from schemas.disk import Wiping
 from schemas.errand import Errand, Found
 
 
@@ -156,6 +157,31 @@ class Storage(Protocol):
 
         Raises ``InUseError`` while it is used, or has thick snapshots, which would go with it.
         """
+        ...
+
+    async def ensure_whole_disk(
+        self, spec: VolumeSpec, disk: PoolDisk, *, cause: str
+    ) -> VolumeState:
+        """Have the volume as the only one in a group ``spec.pool`` on *disk* alone, tagged its uid.
+
+        Otherwise as ``ensure_volume``. The disk must be blank: what carries anything is refused.
+        """
+        ...
+
+    async def ensure_disk_freed(
+        self, spec: VolumeSpec, disk: PoolDisk, *, wiping: Wiping, cause: str
+    ) -> None:
+        """Have neither the volume nor its group, and *disk*, wherever it is now, wiped and blank.
+
+        Everything is discarded where the device can, or written over if so asked; in any case
+        nothing is left by which anybody would recognise what was there. Only what carries our label
+        is touched. Raises ``InUseError``, and ``RefusedToTouchError`` (disk-missing) while the disk
+        is not here and not given up as lost.
+        """
+        ...
+
+    async def is_disk_going(self, spec: VolumeSpec, disk: PoolDisk, *, cause: str) -> bool:
+        """Return whether *disk* is here, and freeing it had come so far that the volume is gone."""
         ...
 
     async def ensure_snapshot(

@@ -14,6 +14,7 @@ from schemas.attachment import (
     AttachmentTroubled,
     AttachmentWanted,
 )
+from schemas.disk import Wiping
 from schemas.errand import (
     Errand,
 )
@@ -126,6 +127,7 @@ class WantedReplica(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag=
     ``withdrawn``: it was to go and shall stay, if it is still there. ``held``: nobody shall use
     it. ``spoilt``: its removal had begun, so what was on it may have been wiped. ``merging``: it
     is of a snapshot that shall become its volume. ``rekeying``: other keys shall open it.
+    ``wiping`` is how a whole disk is to go.
     """
 
     volume: str
@@ -136,6 +138,7 @@ class WantedReplica(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag=
     spoilt: bool = False
     merging: bool = False
     rekeying: bool = False
+    wiping: Wiping = Wiping.DISCARD
 
     @property
     def key(self) -> str:

@@ -43,7 +43,7 @@ def disks(rows: Rows, seen: Seen, event: Event) -> Changes:
             after = {node: s for node, s in sightings.items() if node != event.node}
             if event.node in sightings:
                 yield from counted(rows, event.node, -1)
-            owner = row.pool.partition("/")[0] if row is not None else ""
+            owner = known.owner
             forgotten = isinstance(event, DiskForgotten) and not after
             if forgotten and not owner:
                 yield drop(SIGHTINGS, name)
@@ -59,9 +59,16 @@ def disks(rows: Rows, seen: Seen, event: Event) -> Changes:
             if row is not None:
                 yield put(DISKS, name, _ailing(row, told, seen))
         case _ if row is not None:
+            yield from _owned(name, known, event)
             yield put(DISKS, name, _stamped(_marked(row, event), seen))
         case _:
             return
+
+
+def _owned(name: str, known: SightingsRow, event: Event) -> Changes:
+    if isinstance(event, DiskClaimed | DiskReleased):
+        owner = event.node if isinstance(event, DiskClaimed) else ""
+        yield put(SIGHTINGS, name, replace(known, owner=owner))
 
 
 def _seen_at(row: DiskRow | None, seen: Seen, node: str, sightings: dict[str, Sighting]) -> DiskRow:
@@ -114,9 +121,11 @@ def _marked(row: DiskRow, event: Event) -> DiskRow:
             overridden = event.media is not None
             return replace(row, overridden=overridden, media=event.media or row.media_seen)
         case DiskClaimed():
-            return replace(row, pool=f"{event.node}/{event.pool}", operation=event.operation)
+            pool = "" if event.volume else f"{event.node}/{event.pool}"
+            volume = event.volume or ""
+            return replace(row, pool=pool, volume=volume, operation=event.operation)
         case DiskReleased():
-            return replace(row, pool="", operation="")
+            return replace(row, pool="", volume="", operation="")
         case _:
             return row
 
@@ -134,7 +143,7 @@ def _state(row: DiskRow) -> DiskState:
         return DiskState.SEEN_TWICE
     if row.health is Health.FAILING:
         return DiskState.FAILING
-    if row.pool:
+    if row.pool or row.volume:
         return DiskState.CLAIMED
     if row.reserved:
         return DiskState.RESERVED

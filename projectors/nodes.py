@@ -68,7 +68,7 @@ def _presence(row: NodeRow, event: Event) -> NodeRow:
 
 def _membership(row: NodeRow, event: Event) -> NodeRow:
     match event:
-        case PoolAttached():
+        case PoolAttached(volume=None):
             return replace(row, pools=tuple(sorted({*row.pools, event.pool})))
         case PoolDetached():
             return replace(row, pools=tuple(p for p in row.pools if p != event.pool))

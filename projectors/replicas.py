@@ -45,7 +45,7 @@ def _wanted(seen: Seen, event: ReplicaWanted) -> ReplicaRow:
     return ReplicaRow(
         volume=event.volume,
         node=event.node,
-        pool=spec.pool,
+        pool="" if spec.disk else spec.pool,
         uid=spec.uid,
         state=ReplicaState.WANTED,
         wanted_bytes=spec.size_bytes,

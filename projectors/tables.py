@@ -61,9 +61,13 @@ class PlacementRow(Row, frozen=True, kw_only=True):
 
 
 class SightingsRow(Row, frozen=True, kw_only=True):
-    """How each node that sees a disk sees it, and what the disk says of its own health."""
+    """How each node that sees a disk sees it, and what the disk says of its own health.
+
+    ``owner`` is the node of the pool or volume that it belongs to.
+    """
 
     seen: dict[str, Sighting]
+    owner: str = ""
     health: Health = Health.UNKNOWN
     reasons: tuple[str, ...] = ()
 

@@ -13,6 +13,7 @@ from schemas.views import (
     NodeRow,
     NodeState,
     PoolRow,
+    Row,
     UsageLevel,
     UsageRow,
     VolumeRow,
@@ -32,8 +33,10 @@ def usage(rows: Rows, seen: Seen, altered: Sequence[Altered]) -> Changes:
                 yield from _claim(rows, seen, before, after)  # type: ignore[arg-type]
             case VolumeRow() | SnapshotRow() as owner if after is None:
                 yield drop(USAGE, _key(_level(owner), owner.name))
+                yield from _whole_disk(rows, seen, before, after)
             case VolumeRow() | SnapshotRow() as owner:
                 yield from _owner(rows, seen, owner)
+                yield from _whole_disk(rows, seen, before, after)
             case NodeRow() as node:
                 yield from _node(rows, seen, node)
             case _:
@@ -102,6 +105,33 @@ def _moved(total: UsageRow, was: UsageRow, now: UsageRow) -> UsageRow:
     )
 
 
+def _whole_disk(rows: Rows, seen: Seen, before: Row | None, after: Row | None) -> Changes:
+    """Move the sums of node and cluster by a disk that is a volume: no pool counts it."""
+    was, now = _of_disk(before, seen), _of_disk(after, seen)
+    node = now.node or was.node
+    if not node or (was.node, was.capacity_bytes) == (now.node, now.capacity_bytes):
+        return
+    for level, name in ((UsageLevel.NODE, node), (UsageLevel.CLUSTER, CLUSTER)):
+        total = _at(rows, level, name, node if level is UsageLevel.NODE else "")
+        yield put(USAGE, _key(level, name), _moved(total, was, now))
+
+
+def _of_disk(row: Row | None, seen: Seen) -> UsageRow:
+    """Return what a volume takes that is a whole disk: all of it, and nothing is left there."""
+    if not isinstance(row, VolumeRow) or not row.disk or not row.size_bytes:
+        return UsageRow(level=UsageLevel.VOLUME, name="", seq=seen.seq)
+    return UsageRow(
+        level=UsageLevel.VOLUME,
+        name=row.name,
+        node=row.node,
+        capacity_bytes=row.size_bytes,
+        allocated_bytes=row.size_bytes,
+        committed_bytes=row.size_bytes,
+        volumes=1,
+        seq=seen.seq,
+    )
+
+
 def _claim(rows: Rows, seen: Seen, before: ClaimRow | None, after: ClaimRow | None) -> Changes:
     """Move the own row of a volume or snapshot by what its claim takes more or less."""
     either = after or before
@@ -155,6 +185,8 @@ def _owner(rows: Rows, seen: Seen, owner: VolumeRow | SnapshotRow) -> Changes:
         volumes=1,
         seq=seen.seq,
     )
+    if isinstance(owner, VolumeRow) and owner.disk:
+        row = replace(row, allocated_bytes=size_bytes, committed_bytes=size_bytes)
     yield put(USAGE, _key(level, owner.name), row)
 
 

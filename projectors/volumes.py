@@ -70,7 +70,8 @@ def of_leg(rows: Rows, seen: Seen, event: Event) -> Changes:
             row = replace(
                 row,
                 node=event.node,
-                pool=event.pool,
+                pool="" if event.disk else event.pool,
+                disk=event.disk or "",
                 device=event.device,
                 size_bytes=event.size_bytes - header_bytes(row.key_ref),
                 why="",
@@ -111,7 +112,8 @@ def _changed(row: VolumeRow, event: Event) -> VolumeRow:
     match event:
         case VolumeProvisioned():
             size = event.size_bytes
-            return replace(_ready(row, size), node=event.node, pool=event.pool)
+            disk, pool = event.disk or "", "" if event.disk else event.pool
+            return replace(_ready(row, size), node=event.node, pool=pool, disk=disk)
         case VolumeGrown():
             return replace(_ready(row, event.size_bytes), fill_percent=0)
         case VolumeFilled():

@@ -41,6 +41,18 @@ class Health(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Wiping(StrEnum):
+    """What is done to a whole disk before it is free again.
+
+    ``discard``: what it can be told to forget it is told, and its ends are written over; ``zero``:
+    every byte is written over; ``lost``: it is gone for good, and nothing is waited for.
+    """
+
+    DISCARD = "discard"
+    ZERO = "zero"
+    LOST = "lost"
+
+
 Reasons = Annotated[tuple[Text, ...], msgspec.Meta(max_length=16)]
 
 
@@ -77,13 +89,18 @@ class OverrideDiskClass(Request, frozen=True, kw_only=True, tag="disk.override-c
     media: DiskClass | None = None
 
 
-class ClaimDisk(Request, frozen=True, kw_only=True, tag="disk.claim.v1"):
-    """Step of forming or growing a pool: the disk is that pool's from now on."""
+class ClaimDisk(Request, frozen=True, kw_only=True, omit_defaults=True, tag="disk.claim.v1"):
+    """Step of forming or growing a pool: the disk is that pool's from now on.
+
+    With ``volume`` the disk is to be that volume, whole; ``pool`` is then the group on it that
+    nobody else has.
+    """
 
     disk: Name
     node: Name
     pool: Name
     operation: Id
+    volume: Name | None = None
 
 
 class ReportDiskReleased(Report, frozen=True, kw_only=True, tag="disk.report-released.v1"):
@@ -177,13 +194,14 @@ class DiskClassOverridden(Event, frozen=True, kw_only=True, tag="disk.class-over
     media: DiskClass | None = None
 
 
-class DiskClaimed(Event, frozen=True, kw_only=True, tag="disk.claimed.v1"):
-    """The disk is that pool's."""
+class DiskClaimed(Event, frozen=True, kw_only=True, omit_defaults=True, tag="disk.claimed.v1"):
+    """The disk is that pool's; with ``volume`` it is that volume's, whole."""
 
     disk: Name
     node: Name
     pool: Name
     operation: Id
+    volume: Name | None = None
 
 
 class DiskReleased(Event, frozen=True, kw_only=True, tag="disk.released.v1"):

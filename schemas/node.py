@@ -75,12 +75,16 @@ class RemoveNode(Request, frozen=True, kw_only=True, tag="node.remove.v1"):
     deadline_s: Seconds = 600
 
 
-class AttachPool(Request, frozen=True, kw_only=True, tag="node.attach-pool.v1"):
-    """Step of forming a pool: the node carries it from now on."""
+class AttachPool(Request, frozen=True, kw_only=True, omit_defaults=True, tag="node.attach-pool.v1"):
+    """Step of forming a pool: the node carries it from now on.
+
+    With ``volume`` it is the group on a disk that is that volume.
+    """
 
     node: Name
     pool: Name
     operation: Id
+    volume: Name | None = None
 
 
 class DetachPool(Report, frozen=True, kw_only=True, tag="node.report-pool-detached.v1"):
@@ -170,11 +174,14 @@ class NodeHeard(Event, frozen=True, kw_only=True, tag="node.heard.v1"):
     node: Name
 
 
-class PoolAttached(Event, frozen=True, kw_only=True, tag="node.pool-attached.v1"):
-    """The node carries the pool."""
+class PoolAttached(
+    Event, frozen=True, kw_only=True, omit_defaults=True, tag="node.pool-attached.v1"
+):
+    """The node carries the pool; with ``volume`` it is the group on a disk that is that volume."""
 
     node: Name
     pool: Name
+    volume: Name | None = None
 
 
 class PoolDetached(Event, frozen=True, kw_only=True, tag="node.pool-detached.v1"):

@@ -6,6 +6,7 @@ from schemas.policy_advice import POLICY_ADVICE
 from schemas.refusals_of_backups import OF_BACKUPS
 from schemas.refusals_of_groups import GROUPS_AND_SCHEDULES
 from schemas.refusals_of_keys import OF_KEYS
+from schemas.refusals_of_raw_disks import OF_RAW_DISKS
 from schemas.refusals_of_volumes import OF_VOLUMES
 
 
@@ -39,6 +40,9 @@ class Refusal(StrEnum):
     DISK_ELSEWHERE = "HW-D008"
     DISK_FAILING = "HW-D009"
     DISK_NOT_IN_POOL = "HW-D010"
+    NO_FREE_DISK = "HW-D011"
+    DISK_TOO_SMALL = "HW-D012"
+    NODE_HAS_RAW_DISKS = "HW-D013"
 
     UNKNOWN_POOL = "HW-P001"
     POOL_EXISTS = "HW-P002"
@@ -80,6 +84,9 @@ class Refusal(StrEnum):
     CANNOT_ENCRYPT = "HW-V017"
     HEADER_LOST = "HW-V018"
     NO_KEY_SLOT = "HW-V019"
+    IS_RAW_DISK = "HW-V024"
+    UNCLEAR_DISK = "HW-V025"
+    NOT_RAW_DISK = "HW-V026"
 
     BAD_KEY_REFERENCE = "HW-K001"
     KEY_MISSING = "HW-K002"
@@ -172,6 +179,7 @@ def _explained(code: Refusal) -> tuple[str, str]:
 _EXPLANATIONS: dict[str, tuple[str, str]] = {
     **GROUPS_AND_SCHEDULES,
     **OF_VOLUMES,
+    **OF_RAW_DISKS,
     **OF_KEYS,
     **OF_BACKUPS,
     Refusal.MALFORMED: (
@@ -233,8 +241,8 @@ _EXPLANATIONS: dict[str, tuple[str, str]] = {
     Refusal.NODE_KNOWN: ("The node is a member already.", "Nothing needs to be done."),
     Refusal.UNKNOWN_DISK: ("There is no such disk.", "hwbus disk ls shows the disks."),
     Refusal.DISK_CLAIMED: (
-        "The disk belongs to a pool.",
-        "Choose another disk, or remove that pool first.",
+        "The disk belongs to a pool, or is a volume.",
+        "Choose another disk, or remove that pool or volume first.",
     ),
     Refusal.DISK_RESERVED: (
         "The disk is reserved: somebody asked that hwbus leave it alone.",

@@ -5,6 +5,7 @@ from enum import StrEnum
 import msgspec
 
 from schemas.backups import FromBackup
+from schemas.disk import Wiping
 from schemas.grammar import Event, Report, Request
 from schemas.keys import Encryption, Keys
 from schemas.refusals import Refusal
@@ -46,7 +47,8 @@ class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     The leg of a snapshot is named like the snapshot; ``size_bytes`` of a thick one is the room for
     what changes in the volume, that of an encrypted one includes the header. ``together``: it is
-    of the same instant as others.
+    of the same instant as others. With ``disk`` it is that disk, whole: ``pool`` is then a group
+    on that disk alone, by which it is known.
     """
 
     uid: Id
@@ -60,6 +62,7 @@ class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     encryption: Encryption | None = None
     together: Together | None = None
     from_backup: FromBackup | None = None
+    disk: Name | None = None
 
 
 class CreateReplica(Request, frozen=True, kw_only=True, tag="replica.create.v1"):
@@ -80,12 +83,15 @@ class ResizeReplica(Request, frozen=True, kw_only=True, tag="replica.resize.v1")
     size_bytes: Bytes
 
 
-class RemoveReplica(Request, frozen=True, kw_only=True, tag="replica.remove.v1"):
-    """Step of deleting: the leg and its data shall go."""
+class RemoveReplica(
+    Request, frozen=True, kw_only=True, omit_defaults=True, tag="replica.remove.v1"
+):
+    """Step of deleting: the leg and its data shall go, a whole disk wiped in that way."""
 
     volume: Name
     node: Name
     operation: Id
+    wiping: Wiping = Wiping.DISCARD
 
 
 class MergeReplica(Request, frozen=True, kw_only=True, tag="replica.merge.v1"):
@@ -182,7 +188,7 @@ class ReplicaWanted(Event, frozen=True, kw_only=True, tag="replica.wanted.v1"):
 
 
 class ReplicaCreated(Event, frozen=True, kw_only=True, tag="replica.created.v1"):
-    """The node has the leg."""
+    """The node has the leg; ``disk``: it is that disk, whole."""
 
     volume: Name
     node: Name
@@ -192,6 +198,7 @@ class ReplicaCreated(Event, frozen=True, kw_only=True, tag="replica.created.v1")
     device: Path
     thin: bool = False
     consistency: Consistency | None = None
+    disk: Name | None = None
 
 
 class ReplicaResizeWanted(Event, frozen=True, kw_only=True, tag="replica.resize-wanted.v1"):
@@ -213,6 +220,7 @@ class ReplicaResized(Event, frozen=True, kw_only=True, tag="replica.resized.v1")
     pool: Name
     size_bytes: Bytes
     thin: bool = False
+    disk: Name | None = None
 
 
 class ReplicaHoldWanted(Event, frozen=True, kw_only=True, tag="replica.hold-wanted.v1"):
@@ -232,13 +240,16 @@ class ReplicaHeld(Event, frozen=True, kw_only=True, tag="replica.held.v1"):
     uid: Id
 
 
-class ReplicaRemovalWanted(Event, frozen=True, kw_only=True, tag="replica.removal-wanted.v1"):
-    """The leg and its data shall go."""
+class ReplicaRemovalWanted(
+    Event, frozen=True, kw_only=True, omit_defaults=True, tag="replica.removal-wanted.v1"
+):
+    """The leg and its data shall go, a whole disk wiped in that way."""
 
     volume: Name
     node: Name
     operation: Id
     uid: Id
+    wiping: Wiping = Wiping.DISCARD
 
 
 class ReplicaMergeWanted(Event, frozen=True, kw_only=True, tag="replica.merge-wanted.v1"):
@@ -289,7 +300,10 @@ class ReplicaKept(Event, frozen=True, kw_only=True, tag="replica.kept.v1"):
 
 
 class ReplicaRemoved(Event, frozen=True, kw_only=True, tag="replica.removed.v1"):
-    """Nothing of the leg is left on the node; ``merged``: a snapshot has become its volume."""
+    """Nothing of the leg is left on the node; ``merged``: a snapshot has become its volume.
+
+    ``disk``: it was that disk, which is wiped.
+    """
 
     volume: Name
     node: Name
@@ -297,6 +311,7 @@ class ReplicaRemoved(Event, frozen=True, kw_only=True, tag="replica.removed.v1")
     pool: Name
     snapshot: bool = False
     merged: bool = False
+    disk: Name | None = None
 
 
 class ReplicaTroubled(Event, frozen=True, kw_only=True, tag="replica.troubled.v1"):

@@ -79,7 +79,8 @@ class DiskState(StrEnum):
 class DiskRow(Tracked, frozen=True, kw_only=True):
     """One disk. ``media`` is what counts, ``media_seen`` what the node believes it to be.
 
-    ``also_on`` lists further nodes that see a disk of the same identity.
+    ``also_on`` lists further nodes that see a disk of the same identity; ``volume`` is the one
+    that it is, if it is in no pool.
     """
 
     id: str
@@ -103,6 +104,7 @@ class DiskRow(Tracked, frozen=True, kw_only=True):
     also_on: tuple[str, ...] = ()
     health: Health = Health.UNKNOWN
     health_reasons: tuple[str, ...] = ()
+    volume: str = ""
 
 
 class PoolState(StrEnum):
@@ -185,7 +187,7 @@ class VolumeRow(Tracked, frozen=True, kw_only=True):
 
     ``defects`` are the open findings about its leg; the view ``drift`` tells them in full.
     ``candidates``, the pools that were looked at when it was placed, with their scores, is filled
-    by the view ``volume`` only.
+    by the view ``volume`` only. One that is a whole ``disk`` is in no pool.
     """
 
     name: str
@@ -217,6 +219,7 @@ class VolumeRow(Tracked, frozen=True, kw_only=True):
     held_until: Moment | None = None
     defects: tuple[Drift, ...] = ()
     candidates: tuple[Candidate, ...] = ()
+    disk: str = ""
 
 
 class ReplicaState(StrEnum):

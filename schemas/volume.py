@@ -6,6 +6,7 @@ from typing import Annotated
 import msgspec
 
 from schemas.backups import FromBackup
+from schemas.disk import DiskClass, Wiping
 from schemas.grammar import Event, Report, Request
 from schemas.keys import KeyRef
 from schemas.refusals import Refusal
@@ -17,11 +18,12 @@ Stripes = Annotated[int, msgspec.Meta(ge=1, le=STRIPES_MAX)]
 
 
 class Layout(StrEnum):
-    """How the extents of a volume lie."""
+    """How the extents of a volume lie; ``disk``: it is one whole disk, and in no pool."""
 
     LINEAR = "linear"
     STRIPED = "striped"
     THIN = "thin"
+    DISK = "disk"
 
 
 class Filesystem(StrEnum):
@@ -33,14 +35,15 @@ class Filesystem(StrEnum):
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One pool that was looked at for a volume, in the order of preference.
+    """One pool, or ``disk``, that was looked at for a volume, in the order of preference.
 
-    ``score`` is the sum of ``parts``; a pool that cannot take the volume has ``code`` and
-    ``because`` instead. ``room_bytes`` is what was free there at that moment.
+    ``score`` is the sum of ``parts``; one that cannot take the volume has ``code`` and ``because``
+    instead. ``room_bytes`` is what was free there at that moment, or what the disk would give.
     """
 
     node: Name
     pool: Name
+    disk: Name | None = None
     room_bytes: SomeBytes = 0
     score: int = 0
     parts: dict[str, int] = {}
@@ -69,7 +72,8 @@ class ProvisionVolume(
 ):
     """Make a volume. ``pool`` and ``node``, where given, narrow down where it may be put.
 
-    With ``key_ref`` it is encrypted, by the key that its node finds there.
+    With ``key_ref`` it is encrypted, by the key that its node finds there. One of the layout
+    ``disk`` is a whole blank disk of at least that size: ``disk``, or any of the class ``media``.
     """
 
     volume: Name
@@ -81,6 +85,8 @@ class ProvisionVolume(
     node: Name | None = None
     deadline_s: Seconds = 600
     key_ref: KeyRef | None = None
+    disk: Name | None = None
+    media: DiskClass | None = None
 
 
 class GrowVolume(Request, frozen=True, kw_only=True, tag="volume.grow.v1"):
@@ -94,12 +100,14 @@ class GrowVolume(Request, frozen=True, kw_only=True, tag="volume.grow.v1"):
 class DeleteVolume(Request, frozen=True, kw_only=True, omit_defaults=True, tag="volume.delete.v1"):
     """Remove the volume and its data, at once or after ``hold_s``.
 
-    Until then it is held: out of use, its name and room taken, and it can be undeleted.
+    Until then it is held: out of use, its name and room taken, and it can be undeleted. What is
+    ``lost`` is not held.
     """
 
     volume: Name
     deadline_s: Seconds = 600
     hold_s: HoldSeconds = 0
+    wiping: Wiping = Wiping.DISCARD
 
 
 class UndeleteVolume(Request, frozen=True, kw_only=True, tag="volume.undelete.v1"):
@@ -118,6 +126,7 @@ class PurgeVolume(Request, frozen=True, kw_only=True, omit_defaults=True, tag="v
     volume: Name
     deadline_s: Seconds = 600
     until: Moment | None = None
+    wiping: Wiping = Wiping.DISCARD
 
 
 class LockVolume(Request, frozen=True, kw_only=True, tag="volume.lock.v1"):
@@ -143,6 +152,7 @@ class ConcludeVolume(Report, frozen=True, kw_only=True, tag="volume.report-concl
     gone: bool = False
     code: Refusal | None = None
     because: Text = ""
+    disk: Name | None = None
 
 
 class ReportLegRemoved(Report, frozen=True, kw_only=True, tag="volume.report-leg-removed.v1"):
@@ -185,8 +195,10 @@ class VolumeProvisioningBegan(
     backup: FromBackup | None = None
 
 
-class VolumeProvisioned(Event, frozen=True, kw_only=True, tag="volume.provisioned.v1"):
-    """The volume is there and may be used."""
+class VolumeProvisioned(
+    Event, frozen=True, kw_only=True, omit_defaults=True, tag="volume.provisioned.v1"
+):
+    """The volume is there and may be used; ``disk``: it is that disk, whole."""
 
     volume: Name
     uid: Id
@@ -194,6 +206,7 @@ class VolumeProvisioned(Event, frozen=True, kw_only=True, tag="volume.provisione
     node: Name
     pool: Name
     size_bytes: Bytes
+    disk: Name | None = None
 
 
 class VolumeProvisioningFailed(
@@ -247,7 +260,9 @@ class VolumeGrowthFailed(Event, frozen=True, kw_only=True, tag="volume.growth-fa
     because: str
 
 
-class VolumeHoldBegan(Event, frozen=True, kw_only=True, tag="volume.hold-began.v1"):
+class VolumeHoldBegan(
+    Event, frozen=True, kw_only=True, omit_defaults=True, tag="volume.hold-began.v1"
+):
     """The volume shall be out of use, and held with its data ``until`` then."""
 
     volume: Name
@@ -257,6 +272,7 @@ class VolumeHoldBegan(Event, frozen=True, kw_only=True, tag="volume.hold-began.v
     node: Name
     pool: Name
     until: Moment
+    wiping: Wiping = Wiping.DISCARD
 
 
 class VolumeHeld(Event, frozen=True, kw_only=True, tag="volume.held.v1"):
@@ -308,6 +324,7 @@ class VolumeDeletionBegan(
     node: Name
     pool: Name
     held: bool = False
+    wiping: Wiping = Wiping.DISCARD
 
 
 class VolumeDeleted(Event, frozen=True, kw_only=True, tag="volume.deleted.v1"):

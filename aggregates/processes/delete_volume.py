@@ -1,8 +1,9 @@
-"""Removing a volume and its data: the leg goes, the room comes back, the name is free."""
+"""Removing a volume and its data: the leg goes, room or disk come back, the name is free."""
 
 from msgspec.structs import replace
 
 from aggregates.processes.process import Due, GivingUp, Process
+from schemas.disk import DiskReleased, Wiping
 from schemas.grammar import Event
 from schemas.operation import OperationKind
 from schemas.pool import RoomReleased
@@ -35,6 +36,7 @@ class DeleteVolumeProcess(Process, frozen=True, kw_only=True):
     volume: str
     node: str
     held: bool = False
+    wiping: Wiping = Wiping.DISCARD
     removal_wanted: bool = False
     withdrawn: bool = False
     kept: bool = False
@@ -47,10 +49,13 @@ class DeleteVolumeProcess(Process, frozen=True, kw_only=True):
         if self.succeeded:
             return self.completed()
         if not self.removal_wanted:
-            return Due(
-                "remove",
-                RemoveReplica(volume=self.volume, node=self.node, operation=self.operation),
+            wish = RemoveReplica(
+                volume=self.volume,
+                node=self.node,
+                operation=self.operation,
+                wiping=self.wiping,
             )
+            return Due("remove", wish)
         if not (self.removed and self.released):
             return None
         return self._gone()
@@ -89,7 +94,7 @@ class DeleteVolumeProcess(Process, frozen=True, kw_only=True):
                 return replace(self, kept=True)
             case ReplicaRemoved():
                 return replace(self, removed=True)
-            case RoomReleased():
+            case RoomReleased() | DiskReleased():
                 return replace(self, released=True)
             case ReplicaTroubled(permanent=True):
                 return self.give_up(event.code, event.because)
@@ -115,4 +120,5 @@ def begin(event: VolumeDeletionBegan) -> DeleteVolumeProcess:
         volume=event.volume,
         node=event.node,
         held=event.held,
+        wiping=event.wiping,
     )

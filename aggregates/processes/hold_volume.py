@@ -6,6 +6,7 @@ from typing import Self
 from msgspec.structs import replace
 
 from aggregates.processes.process import Due, GivingUp, Process
+from schemas.disk import DiskReleased
 from schemas.grammar import Event
 from schemas.operation import OperationKind
 from schemas.pool import RoomReleased
@@ -85,7 +86,7 @@ class _LegProcess(Process, frozen=True, kw_only=True):
         match event:
             case ReplicaRemoved():
                 return replace(self, removed=True)
-            case RoomReleased():
+            case RoomReleased() | DiskReleased():
                 return replace(self, released=True)
             case ReplicaTroubled(permanent=True):
                 return self.give_up(event.code, event.because)

@@ -1,8 +1,11 @@
 """Making a volume: set room aside, have the leg made, book what it takes, say that it is there."""
 
+from typing import Self
+
 from msgspec.structs import replace
 
 from aggregates.processes.process import Due, GivingUp, Process
+from schemas.disk import ClaimDisk
 from schemas.grammar import Event
 from schemas.keys import Encryption, header_bytes
 from schemas.operation import OperationKind, StepRefused
@@ -80,16 +83,7 @@ class Provision(Process, frozen=True, kw_only=True):
             return Due("create", self._create(), self.tried)
         if not (self.created_bytes and self.settled):
             return None
-        return Due(
-            "ready",
-            ConcludeVolume(
-                volume=self.volume,
-                operation=self.operation,
-                node=self.here.node,
-                pool=self.here.pool,
-                size_bytes=self.created_bytes - self.header_bytes,
-            ),
-        )
+        return Due("ready", self._ready())
 
     def back(self, why: GivingUp) -> Due | None:
         """Have the leg removed, give the room back, say that there is no volume."""
@@ -120,7 +114,7 @@ class Provision(Process, frozen=True, kw_only=True):
             why, *((f"replica/{self.here.node}/{self.volume}",) if left else ())
         )
 
-    def refused(self, refusal: StepRefused) -> "Provision":
+    def refused(self, refusal: StepRefused) -> Self:
         """Go on with the next candidate when this one does not keep its word."""
         left = len(self.candidates) - self.tried - 1
         if refusal.step not in {"reserve", "create"} or self.wanted:
@@ -129,7 +123,7 @@ class Provision(Process, frozen=True, kw_only=True):
         onward = replace(self, bounced=bounced, tried=self.tried + (0 if bounced else 1))
         return onward if left else onward.give_up(refusal.code, refusal.because)
 
-    def note(self, event: Event) -> "Provision":
+    def note(self, event: Event) -> Self:
         """Note what pool and node say."""
         match event:
             case RoomReserved():
@@ -159,7 +153,16 @@ class Provision(Process, frozen=True, kw_only=True):
             case _:
                 return self
 
-    def _reserve(self) -> Reserve:
+    def _ready(self) -> ConcludeVolume:
+        return ConcludeVolume(
+            volume=self.volume,
+            operation=self.operation,
+            node=self.here.node,
+            pool=self.here.pool,
+            size_bytes=self.created_bytes - self.header_bytes,
+        )
+
+    def _reserve(self) -> Reserve | ClaimDisk:
         return Reserve(
             pool=self.here.pool,
             node=self.here.node,

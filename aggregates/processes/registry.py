@@ -17,7 +17,7 @@ from aggregates.processes import (
     grow_volume,
     hold_volume,
     limit_volume,
-    provision,
+    provision_disk,
     rekey_volume,
     remove,
     shrink_pool,
@@ -45,7 +45,7 @@ from schemas.volume import (
 from schemas.volume_group import GroupSnapshotBegan
 
 _BEGINNINGS: dict[type[Event], Callable[[Any], Process]] = {
-    VolumeProvisioningBegan: provision.begin,
+    VolumeProvisioningBegan: provision_disk.begin,
     VolumeCloneBegan: clone_volume.begin,
     VolumeGrowthBegan: grow_volume.begin,
     VolumeHoldBegan: hold_volume.begin_holding,

@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Sequence
 
 from aggregates.decision import World
+from aggregates.disk import Owner
 from aggregates.errand import ErrandPhase
 from aggregates.pool import PoolPhase
 from aggregates.processes import together
+from aggregates.raw_disks import group_of
 from aggregates.replica import ReplicaPhase
 from aggregates.snapshot import SnapshotPhase
 from aggregates.volume import VolumePhase
@@ -45,7 +47,7 @@ def follows(events: Sequence[Event], world: World) -> tuple[Message, ...]:
 
 def _follows(event: Event) -> Iterator[Message]:
     match event:
-        case ReplicaCreated() | ReplicaResized():
+        case ReplicaCreated() | ReplicaResized() if event.disk is None:
             yield ReportSettled(
                 pool=event.pool,
                 node=event.node,
@@ -54,7 +56,11 @@ def _follows(event: Event) -> Iterator[Message]:
                 thin=event.thin,
             )
         case ReplicaRemoved():
-            yield ReportReleased(pool=event.pool, node=event.node, claim=event.uid)
+            if event.disk is None:
+                yield ReportReleased(pool=event.pool, node=event.node, claim=event.uid)
+            else:
+                yield ReportDiskReleased(disk=event.disk, node=event.node, pool=event.pool)
+                yield DetachPool(node=event.node, pool=event.pool)
             if event.snapshot:
                 yield ReportSnapshotLegRemoved(snapshot=event.volume, uid=event.uid)
             else:
@@ -122,13 +128,27 @@ def _owed_by_claims(world: World) -> Iterator[Message]:
             continue
         pool = world.pools.get((disk.owner.node, disk.owner.pool))
         mine = pool is not None and name in (*pool.disks, *pool.adding, *pool.dropping)
-        if not mine:
+        if not mine and not _is_volume(name, disk.owner, world):
             yield ReportDiskReleased(disk=name, node=disk.owner.node, pool=disk.owner.pool)
+    owners = (disk.owner for disk in world.disks.values())
+    whole = {(one.node, one.pool) for one in owners if one is not None and one.volume}
     for name, node in world.nodes.items():
         for carried in sorted(node.pools):
             pool = world.pools.get((name, carried))
-            if pool is None or pool.phase is PoolPhase.ABSENT:
+            gone = pool is None or pool.phase is PoolPhase.ABSENT
+            if gone and (name, carried) not in whole:
                 yield DetachPool(node=name, pool=carried)
+
+
+def _is_volume(name: str, owner: Owner, world: World) -> bool:
+    """Whether a disk is a volume, or is becoming one."""
+    volume = world.volumes.get(owner.volume)
+    coming = volume is not None and volume.phase is VolumePhase.PROVISIONING
+    if volume is not None and coming and group_of(volume.uid) == owner.pool:
+        return True
+    leg = world.replicas.get((owner.node, owner.volume))
+    spec = None if leg is None else leg.spec
+    return spec is not None and (spec.disk, spec.pool) == (name, owner.pool)
 
 
 def _owed_to_volumes(world: World) -> Iterator[Message]:

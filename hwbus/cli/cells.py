@@ -97,6 +97,12 @@ def content_cell(row: Row, _brush: Brush) -> str:
     return " ".join(filter(None, (plain("", row.get("content")), clean(row.get("detail") or ""))))
 
 
+def owner_cell(row: Row, _brush: Brush) -> str:
+    """The pool of a disk, or the volume that it is."""
+    volume = clean(row.get("volume") or "")
+    return f"volume/{volume}" if volume else plain("pool", row.get("pool"))
+
+
 def storage_cell(row: Row, _brush: Brush) -> str:
     """Whether the storage of a node is real."""
     return "simulated" if "simulated" in (row.get("capabilities") or ()) else "lvm"

@@ -80,6 +80,9 @@ def _pool_of(disk: str, options: Options) -> tuple[str, str]:
     async def work() -> str:
         async with conversation(options) as client:
             _, row = await one(client, "disks", {"id": disk}, f"disk {disk[:80]!r}", options)
+            if volume := row.get("volume"):
+                whole = f"{disk} is the volume {volume}, and in no pool"
+                raise FailureError(Exit.USAGE, whole, fix=f"hwbus volume show {volume}")
             return str(row["pool"])
 
     node, _, pool = run(work()).partition("/")

@@ -1,7 +1,7 @@
 """Names on the command line: what they mean, and where their completion comes from."""
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 from cyclopts.token import Token
@@ -74,6 +74,27 @@ AtNode = Annotated[
 AtPool = Annotated[
     str | None,
     Parameter(name="--pool", completer=names.pools, help="The pool, by name."),
+]
+AsDisk = Annotated[
+    str | None,
+    Parameter(
+        name="--disk",
+        completer=names.disks,
+        converter=_of("disk"),
+        n_tokens=1,
+        help="This blank disk, whole: hwbus disk ls --free.",
+    ),
+]
+AsClass = Annotated[
+    Literal["hdd", "ssd", "nvme"] | None,
+    Parameter(name="--class", help="A whole disk of this class."),
+]
+Wipe = Annotated[
+    Literal["discard", "zero", "lost"],
+    Parameter(
+        name="--wipe",
+        help="How a whole disk goes: told to forget, written over, or gone for good already.",
+    ),
 ]
 AtVolume = Annotated[
     str | None,

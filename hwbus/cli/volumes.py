@@ -11,7 +11,7 @@ from hwbus.cli.changing import change, confirmed, ended
 from hwbus.cli.encrypting import KeyReference
 from hwbus.cli.exits import Exit, FailureError
 from hwbus.cli.following import follow_to_end
-from hwbus.cli.nouns import AtNode, AtPool, VolumeName, Yes
+from hwbus.cli.nouns import AsClass, AsDisk, AtNode, AtPool, VolumeName, Wipe, Yes
 from hwbus.cli.operations import patience_s
 from hwbus.cli.options import CHANGE, OPTIONS, Change, Deadline, Hold, Options, Size, noun
 from hwbus.cli.output import heading, print_cells, print_data, print_table, say
@@ -22,6 +22,7 @@ from hwbus.cli.sizes import format_size
 from hwbus.cli.tables import TABLES
 from hwbus.cli.world import world
 from hwbus.client import Client, Page, query_call
+from schemas.disk import DiskClass, Wiping
 from schemas.volume import (
     DeleteVolume,
     Filesystem,
@@ -75,7 +76,7 @@ async def _show(name: str, options: Options) -> int:
 def _print_candidates(candidates: list[Row]) -> None:
     rows = [
         (
-            clean(f"{c.get('node')}/{c.get('pool')}"),
+            clean(f"{c.get('node')}/{c.get('disk') or c.get('pool')}"),
             format_size(c.get("room_bytes", 0)),
             str(c.get("score", 0)),
             clean(" ".join(filter(None, (c.get("code"), c.get("because")))))
@@ -89,12 +90,15 @@ def _print_candidates(candidates: list[Row]) -> None:
 @app.command
 def create(
     name: Annotated[str, Parameter(help="What to call it.")],
-    size: Size,
+    size: Annotated[
+        Size | None, Parameter(help="How large: 50GiB, 500G (10^9); a whole disk: at least.")
+    ] = None,
     /,
     *,
     layout: Annotated[
-        Literal["linear", "striped", "thin"], Parameter(help="How its extents lie.")
-    ] = "linear",
+        Literal["linear", "striped", "thin", "disk"] | None,
+        Parameter(help="How its extents lie; disk: it is a whole one. [default: linear]"),
+    ] = None,
     stripes: Annotated[int, Parameter(help="Over so many disks, if striped.")] = 1,
     fs: Annotated[
         Literal["none", "ext4", "xfs"], Parameter(help="Make this filesystem on it.")
@@ -102,21 +106,35 @@ def create(
     key_ref: KeyReference = None,
     pool: AtPool = None,
     node: AtNode = None,
+    disk: AsDisk = None,
+    media: AsClass = None,
     deadline: Deadline = 600,
     options: Options = OPTIONS,
     how: Change = CHANGE,
 ) -> int:
-    """Make a volume; where it is put is chosen and recorded, unless a pool or node is named."""
+    """Make a volume; where it is put is chosen and recorded, unless a pool or node is named.
+
+    With --disk ID it is that disk, whole; with --class or --layout disk the smallest blank one.
+    """
+    whole = layout == "disk" or (layout is None and bool(disk or media))
+    if size is None and not whole:
+        raise FailureError(
+            Exit.USAGE,
+            "SIZE is missing: how large shall it be?",
+            fix="hwbus volume create NAME 1GiB",
+        )
     word = ProvisionVolume(
         volume=name,
-        size_bytes=size,
-        layout=Layout(layout),
+        size_bytes=size or 1,
+        layout=Layout.DISK if whole else Layout(layout or "linear"),
         stripes=stripes,
         filesystem=Filesystem(fs),
         pool=pool,
         node=node,
         deadline_s=deadline,
         key_ref=encrypting.checked(key_ref),
+        disk=disk,
+        media=None if media is None else DiskClass(media),
     )
     return change(word, options, how)
 
@@ -141,6 +159,7 @@ def delete(
     /,
     *,
     hold: Hold = _HOLD_S,
+    wipe: Wipe = "discard",
     deadline: Deadline = 600,
     yes: Yes = False,
     options: Options = OPTIONS,
@@ -149,9 +168,11 @@ def delete(
     """Delete a volume: its data goes after the hold, and until then it can be undeleted."""
     if not options.show_call and not yes:
         span = str(timedelta(seconds=hold)).removesuffix(", 0:00:00")
-        data = f"; its data is kept for {span}" if hold else ", and its data"
+        kept = hold and wipe != "lost"
+        data = f"; its data is kept for {span}" if kept else ", and its data"
         confirmed(name, f"This deletes {_what(name, options)}{data}", yes=yes)
-    return change(DeleteVolume(volume=name, deadline_s=deadline, hold_s=hold), options, how)
+    word = DeleteVolume(volume=name, deadline_s=deadline, hold_s=hold, wiping=Wiping(wipe))
+    return change(word, options, how)
 
 
 @app.command
@@ -172,6 +193,7 @@ def purge(
     name: VolumeName,
     /,
     *,
+    wipe: Wipe = "discard",
     deadline: Deadline = 600,
     yes: Yes = False,
     options: Options = OPTIONS,
@@ -180,7 +202,8 @@ def purge(
     """Remove a deleted volume and its data now, before its hold is over."""
     if not options.show_call and not yes:
         confirmed(name, f"This purges {_what(name, options)}, and its data", yes=yes)
-    return change(PurgeVolume(volume=name, deadline_s=deadline), options, how)
+    word = PurgeVolume(volume=name, deadline_s=deadline, wiping=Wiping(wipe))
+    return change(word, options, how)
 
 
 def _what(name: str, options: Options) -> str:

@@ -146,7 +146,7 @@ class BlockTools:
         if self._state.mounts_of(device.use) or device.held:
             sentence = f"blkdiscard: {given.word()}: BLKZEROOUT ioctl failed: Device or resource"
             raise ToolRefusal(_WRONG_USE, f"{sentence} busy\n")
-        if given.one("--offset") == "0":
+        if given.one("--offset", "0") == "0":
             self._devices.put(device, None)
         return ""
 

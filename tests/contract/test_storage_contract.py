@@ -15,6 +15,7 @@ from tests.support.growth_contract import GrowthContract
 from tests.support.hold_contract import HoldContract
 from tests.support.instant_contract import InstantContract
 from tests.support.pool_contract import PoolContract
+from tests.support.raw_disk_contract import RawDiskContract
 from tests.support.snapshot_contract import SnapshotContract
 from tests.support.storage_bench import (
     CAUSE,
@@ -111,6 +112,7 @@ class TestStorageOnASimulatedMachine(
     EncryptionContract,
     CopyContract,
     GrowthContract,
+    RawDiskContract,
 ):
     @pytest.fixture
     def play(self) -> Play:

@@ -27,6 +27,7 @@ from tests.support.hold_contract import HoldContract
 from tests.support.instant_contract import InstantContract
 from tests.support.keys import HeldKeys
 from tests.support.pool_contract import PoolContract
+from tests.support.raw_disk_contract import RawDiskContract
 from tests.support.snapshot_contract import SnapshotContract, snapshot
 from tests.support.storage_bench import (
     CAUSE,
@@ -224,6 +225,7 @@ class TestStorageOnARealKernel(
     EncryptionContract,
     CopyContract,
     GrowthContract,
+    RawDiskContract,
 ):
     @pytest.fixture
     def play(self, bench: LabBench) -> Play:

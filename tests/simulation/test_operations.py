@@ -18,6 +18,7 @@ from schemas.answers import Refused
 from schemas.attaching import AttachVolume, DetachVolume, LimitVolume
 from schemas.attachment import Limits
 from schemas.copying import CloneVolume, RestoreBackup, RestoreVolume
+from schemas.disk import Wiping
 from schemas.encrypting import RekeyVolume
 from schemas.grammar import Event, Request
 from schemas.operation import CancelOperation, OperationEnded, OperationStarted
@@ -157,7 +158,14 @@ class Day:
         volume = f"v{self.chance.randrange(8)}"
         size_bytes = self.chance.randrange(1, 9) * GIB
         key_ref = f"file:k{self.chance.randrange(3)}"
-        match self.chance.randrange(10):
+        match self.chance.randrange(12):
+            case 10 | 11:
+                return ProvisionVolume(
+                    volume=volume,
+                    size_bytes=size_bytes,
+                    layout=Layout.DISK,
+                    deadline_s=DEADLINE_S,
+                )
             case 8:
                 return RekeyVolume(volume=volume, key_ref=key_ref, deadline_s=DEADLINE_S)
             case 9:
@@ -170,7 +178,10 @@ class Day:
                 return DeleteVolume(volume=volume, deadline_s=DEADLINE_S)
             case 3:
                 hold_s = self.chance.randrange(1, 3 * DEADLINE_S)
-                return DeleteVolume(volume=volume, deadline_s=DEADLINE_S, hold_s=hold_s)
+                wiping = self.chance.choice((Wiping.DISCARD, *Wiping))
+                return DeleteVolume(
+                    volume=volume, deadline_s=DEADLINE_S, hold_s=hold_s, wiping=wiping
+                )
             case 4:
                 word = self.chance.choice((UndeleteVolume, UndeleteVolume, PurgeVolume))
                 return word(volume=volume, deadline_s=DEADLINE_S)
@@ -263,7 +274,8 @@ class Day:
                 for pool in pools.values()
                 for claim, posting in (pool.ledger.settled | pool.ledger.reserved).items()
             }
-            there = {spec.uid: taken_bytes(spec) for spec in node.volumes.values()}
+            in_pools = (spec for spec in node.volumes.values() if spec.disk is None)
+            there = {spec.uid: taken_bytes(spec) for spec in in_pools}
             if booked != there or set(pools) != set(node.pools):
                 return False
             attached = {
@@ -281,7 +293,16 @@ class Day:
             return False
         claimed = {(d.owner.node, d.owner.pool) for d in world.disks.values() if d.owner}
         carried = {(name, pool) for name, node in world.nodes.items() for pool in node.pools}
-        return claimed == carried == set(world.pools) and kept == known
+        whole = {
+            (node.name, spec.pool): spec.disk
+            for node in self.nodes
+            for spec in node.volumes.values()
+            if spec.disk is not None
+        }
+        formed = set(world.pools)
+        if claimed != carried or claimed != formed | whole.keys():
+            return False
+        return whole == whole_disks(world) and kept == known
 
     def _can_be_opened(self, world: World, node: ScriptedNode) -> bool:
         """Whether the log knows every key that opens a leg, and its volume one of them."""
@@ -296,6 +317,14 @@ class Day:
             if volume is not None and volume.key_ref not in now.known:
                 return False
         return True
+
+
+def whole_disks(world: World) -> dict[tuple[str, str], str]:
+    """The disks that are volumes, by the group on each: never two of one volume."""
+    owned = [(d.owner, name) for name, d in world.disks.items() if d.owner and d.owner.volume]
+    groups = {(owner.node, owner.pool): name for owner, name in owned}
+    assert len(groups) == len(owned), "a volume has two disks"
+    return groups
 
 
 def _nothing_is_held(world: World) -> bool:
@@ -353,8 +382,9 @@ async def the_laws_hold(day: Day) -> None:
     for table in (*kinds, "groups", "schedules", "targets", "errands", "operations"):
         assert getattr(again, table) == getattr(live, table), table
     claimed = [(d.owner.node, d.owner.pool) for d in live.disks.values() if d.owner]
-    assert set(claimed) == set(live.pools)
-    assert {(n, p) for n, node in live.nodes.items() for p in node.pools} == set(live.pools)
+    formed = live.pools.keys() | whole_disks(live).keys()
+    assert set(claimed) == formed
+    assert {(n, p) for n, node in live.nodes.items() for p in node.pools} == formed
     await every_operation_ended_in_time(day)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from aggregates.raw_disks import given_bytes, group_of
 from node_workers import backup_format
 from schemas.attachment import (
     AttachmentLimitsWanted,
@@ -17,6 +18,7 @@ from schemas.attachment import (
     Limits,
 )
 from schemas.backups import FromBackup
+from schemas.disk import Wiping
 from schemas.errand import ErrandWanted
 from schemas.grammar import type_name
 from schemas.growing import ThinPoolGrowthAbandoned, ThinPoolGrowthBegan, ThinPoolGrowthWanted
@@ -204,6 +206,25 @@ def provision(name: str = "pg", mib: int = 320, **more: Any) -> Wish:
     return wish
 
 
+def whole_disk(index: int = 2, name: str = "pg", **more: Any) -> tuple[Wish, str, str, str]:
+    """Have a volume that is all of one disk."""
+
+    async def wish(node: Node) -> None:
+        (disk,) = await disks_of(node, index)
+        whole = ReplicaSpec(
+            uid=uid(name),
+            pool=group_of(uid(name)),
+            size_bytes=given_bytes(4 * GIB),
+            layout=Layout.DISK,
+            disk=disk,
+            **more,
+        )
+        wanted = ReplicaWanted(volume=name, node=node.name, operation=OP, spec=whole)
+        await node.desk.happen(wanted, operation=OP)
+
+    return wish, "replica", name, CREATED
+
+
 def grow(name: str = "pg", mib: int = 400) -> Wish:
     async def wish(node: Node) -> None:
         await node.desk.happen(
@@ -216,12 +237,11 @@ def grow(name: str = "pg", mib: int = 400) -> Wish:
     return wish
 
 
-def delete(name: str = "pg") -> Wish:
+def delete(name: str = "pg", wiping: Wiping = Wiping.DISCARD) -> Wish:
     async def wish(node: Node) -> None:
-        await node.desk.happen(
-            ReplicaRemovalWanted(volume=name, node=node.name, operation=OP, uid=uid(name)),
-            operation=OP,
-        )
+        about: dict[str, Any] = {"volume": name, "node": node.name, "uid": uid(name)}
+        wanted = ReplicaRemovalWanted(**about, operation=OP, wiping=wiping)
+        await node.desk.happen(wanted, operation=OP)
 
     return wish
 
@@ -357,10 +377,9 @@ def attach(name: str = "pg", **more: Any) -> Wish:
         about = AttachmentSpec(
             uid=uid(f"use-{name}"),
             volume_uid=uid(name),
-            pool=POOL,
             consumer="host/backup",
             cgroup=CGROUP,
-            **more,
+            **{"pool": POOL, **more},
         )
         await node.desk.happen(
             AttachmentWanted(volume=name, node=node.name, operation=OP, spec=about), operation=OP

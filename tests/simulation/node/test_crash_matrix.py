@@ -55,6 +55,7 @@ from tests.simulation.node.stories import (
     take,
     take_together,
     taken,
+    whole_disk,
     written,
 )
 
@@ -208,6 +209,11 @@ CASES: dict[str, tuple[tuple[Done, ...], Done]] = {
         (formed(), provisioned("kept", **EXT4), provisioned(**LOCKED, **EXT4)),
         (delete(), "replica", "pg", GONE),
     ),
+    "make a volume of a disk": ((formed(), provisioned("kept", **EXT4)), whole_disk(**XFS)),
+    "free a disk": (
+        (formed(), provisioned("kept", **EXT4), whole_disk(**EXT4)),
+        (delete(), "replica", "pg", GONE),
+    ),
     "remove a pool": ((formed(thin_bytes=GIB),), (remove_pool, "pool", POOL, POOL_GONE)),
 }
 
@@ -266,7 +272,7 @@ async def picture(node: Node, done: Done) -> dict[str, Any]:
         "machine": seen,
         "limits": node.machine.state.cgroups,
         "events": events,
-        "data": {v["name"]: node.machine.read(f"fast/{v['name']}") for v in thick_or_thin},
+        "data": {v["name"]: node.machine.read(f"{v['pool']}/{v['name']}") for v in thick_or_thin},
         "slots": [one.slots for one in node.machine.state.contents.values() if one.slots],
         "mapped": node.machine.state.mapped,
         "precious": node.machine.read("fast/kept") if kept else "",

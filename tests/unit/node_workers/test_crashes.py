@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aggregates.raw_disks import given_bytes
 from node_workers.inventory import observe
 from node_workers.lvm import LvmStorage
 from node_workers.ports import (
@@ -28,6 +29,7 @@ from node_workers.simulated.faults import Faults, SimulatedCrash
 from node_workers.simulated.machine import SimulatedMachine
 from node_workers.simulated.runner import SimulatedRunner
 from schemas.backups import FromBackup
+from schemas.disk import Wiping
 from schemas.errand import Uploaded
 from tests.support.backup_words import PLACE
 from tests.support.clock import ManualClock
@@ -173,6 +175,23 @@ def attached(wanted: Attachment) -> Step:
 
 def detached(wanted: Attachment) -> Step:
     return lambda storage, _: storage.ensure_detached(wanted, cause=CAUSE)
+
+
+def raw(name: str = "raw", **more: Any) -> VolumeSpec:
+    """Return a volume that is all of the third disk."""
+    size_bytes = given_bytes(2 * GIB)
+    about: dict[str, Any] = {"uid": f"uid-{name}", "name": name, "pool": f"disk-{name}"}
+    return VolumeSpec(**about, size_bytes=size_bytes, **more)
+
+
+def whole_disk(wanted: VolumeSpec) -> Step:
+    return lambda storage, disks: storage.ensure_whole_disk(wanted, disks[2], cause=CAUSE)
+
+
+def freed(wiping: Wiping) -> Step:
+    return lambda storage, disks: storage.ensure_disk_freed(
+        raw(), disks[2], wiping=wiping, cause=CAUSE
+    )
 
 
 def active(storage: LvmStorage, _: list[PoolDisk]) -> Awaitable[object]:
@@ -349,6 +368,10 @@ CASES: dict[str, tuple[list[Step | Write], Step]] = {
         restored(volume("v2", 400, **EXT4)),
     ),
     "activate": ([pool(2), KEPT, made(volume("v1"))], active),
+    "make a whole disk": ([pool(2), KEPT], whole_disk(raw())),
+    "make a whole disk with xfs": ([pool(2), KEPT], whole_disk(raw(**XFS))),
+    "free a disk": ([pool(2), KEPT, whole_disk(raw(**EXT4))], freed(Wiping.DISCARD)),
+    "free a disk with zeros": ([pool(2), KEPT, whole_disk(raw(**EXT4))], freed(Wiping.ZERO)),
 }
 
 

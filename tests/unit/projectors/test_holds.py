@@ -1,6 +1,7 @@
 """A deleted volume is shown with its room until its hold is over."""
 
 from datetime import timedelta
+from typing import Any
 
 from projectors.tables import REPLICAS, USAGE, VOLUMES
 from schemas.refusals import Refusal
@@ -20,7 +21,7 @@ from tests.unit.projectors.stories import GIB, Story, uid
 
 UNTIL = NOON + timedelta(days=1)
 ABOUT = {"volume": "pg", "operation": uid(8)}
-WORK = {**ABOUT, "uid": uid(1), "node": "n1", "pool": "fast"}
+WORK: dict[str, Any] = {**ABOUT, "uid": uid(1), "node": "n1", "pool": "fast"}
 LATER = NOON + timedelta(hours=1)
 
 

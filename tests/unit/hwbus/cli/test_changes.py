@@ -59,6 +59,31 @@ CHANGES = [
         {"volume": "pg", "size_bytes": 5 * GIB, "key_ref": "file:pg"},
     ),
     (
+        ("volume", "create", "wal", "--disk", "disk/wwn-3", "--fs", "xfs"),
+        "volume.provision",
+        {"volume": "wal", "size_bytes": 1, "layout": "disk", "filesystem": "xfs", "disk": "wwn-3"},
+    ),
+    (
+        ("volume", "create", "wal", "5GiB", "--class", "nvme", "--node", "n1"),
+        "volume.provision",
+        {"volume": "wal", "size_bytes": 5 * GIB, "layout": "disk", "media": "nvme", "node": "n1"},
+    ),
+    (
+        ("volume", "create", "wal", "--layout", "disk"),
+        "volume.provision",
+        {"volume": "wal", "size_bytes": 1, "layout": "disk"},
+    ),
+    (
+        ("volume", "delete", "wal", "--wipe", "zero", "--yes"),
+        "volume.delete",
+        {"volume": "wal", "hold_s": 86_400, "wiping": "zero"},
+    ),
+    (
+        ("volume", "purge", "wal", "--wipe", "lost", "-y"),
+        "volume.purge",
+        {"volume": "wal", "wiping": "lost"},
+    ),
+    (
         ("volume", "rekey", "pg", "--key-ref", "vault:secret/data/pg#key"),
         "volume.rekey",
         {"volume": "pg", "key_ref": "vault:secret/data/pg#key"},

@@ -130,6 +130,18 @@ def test_simulated_storage_is_called_simulated(stage: Stage) -> None:
     assert "simulated" in stage.run("node", "ls").out
 
 
+def test_a_disk_that_is_a_volume_says_which(stage: Stage) -> None:
+    import msgspec
+
+    furnish(stage)
+    [row, _] = stage.rows["disks"]
+    stage.rows["disks"] = (msgspec.structs.replace(row, pool="", volume="wal"),)
+    assert stage.run("disk", "ls").out.splitlines()[1].endswith("volume/wal")
+    drained = stage.run("disk", "drain", "wwn-1")
+    assert drained.code == 2
+    assert "is the volume wal, and in no pool" in drained.err
+
+
 def test_what_others_wrote_cannot_move_the_cursor(stage: Stage) -> None:
     import msgspec
 
