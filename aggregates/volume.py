@@ -18,6 +18,7 @@ from schemas.attaching import (
     AttachingEvent,
     AttachVolume,
     DetachVolume,
+    FollowQosClass,
     LimitVolume,
 )
 from schemas.copying import CopyingEvent
@@ -125,7 +126,7 @@ def decide(
             return _unready(volume, command, facts) or _delete(volume, command, facts)
         case UndeleteVolume() | PurgeVolume():
             return _unheld(volume, command, facts) or _end_hold(volume, command, facts)
-        case AttachVolume() | DetachVolume() | LimitVolume():
+        case AttachVolume() | DetachVolume() | LimitVolume() | FollowQosClass():
             return _unready(volume, command, facts) or attaching.decide(volume, command, facts)
         case RekeyVolume():
             no = encrypting.no_reference(command.key_ref) or _unready(volume, command, facts)
@@ -168,6 +169,7 @@ def bad_layout(layout: Layout, stripes: int) -> Refused | None:
 def _provision(volume: Volume, command: ProvisionVolume, facts: Facts) -> Decision[VolumeEvent]:
     no = encrypting.no_reference(command.key_ref) or name_taken(volume, command.volume, facts)
     no = no or bad_layout(command.layout, command.stripes)
+    no = no or attaching.no_class(command.qos, facts)
     if no is not None:
         return no
     candidates = rank(command, facts.world, facts.uid)
@@ -183,6 +185,7 @@ def _provision(volume: Volume, command: ProvisionVolume, facts: Facts) -> Decisi
             stripes=command.stripes,
             filesystem=command.filesystem,
             key_ref=command.key_ref,
+            qos=command.qos,
         ),
     )
 

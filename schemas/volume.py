@@ -69,7 +69,8 @@ class ProvisionVolume(
 ):
     """Make a volume. ``pool`` and ``node``, where given, narrow down where it may be put.
 
-    With ``key_ref`` it is encrypted, by the key that its node finds there.
+    With ``key_ref`` it is encrypted, by the key that its node finds there; with ``qos`` it has that
+    class from the beginning.
     """
 
     volume: Name
@@ -81,6 +82,7 @@ class ProvisionVolume(
     node: Name | None = None
     deadline_s: Seconds = 600
     key_ref: KeyRef | None = None
+    qos: Name | None = None
 
 
 class GrowVolume(Request, frozen=True, kw_only=True, tag="volume.grow.v1"):
@@ -183,6 +185,7 @@ class VolumeProvisioningBegan(
     source: CopyOf | None = None
     key_ref: KeyRef | None = None
     backup: FromBackup | None = None
+    qos: Name | None = None
 
 
 class VolumeProvisioned(Event, frozen=True, kw_only=True, tag="volume.provisioned.v1"):

@@ -11,7 +11,7 @@ from hwbus.cli.changing import change, confirmed, ended
 from hwbus.cli.encrypting import KeyReference
 from hwbus.cli.exits import Exit, FailureError
 from hwbus.cli.following import follow_to_end
-from hwbus.cli.nouns import AtNode, AtPool, VolumeName, Yes
+from hwbus.cli.nouns import AtNode, AtPool, OfClass, VolumeName, Yes
 from hwbus.cli.operations import patience_s
 from hwbus.cli.options import CHANGE, OPTIONS, Change, Deadline, Hold, Options, Size, noun
 from hwbus.cli.output import heading, print_cells, print_data, print_table, say
@@ -100,6 +100,7 @@ def create(
         Literal["none", "ext4", "xfs"], Parameter(help="Make this filesystem on it.")
     ] = "none",
     key_ref: KeyReference = None,
+    qos: OfClass = None,
     pool: AtPool = None,
     node: AtNode = None,
     deadline: Deadline = 600,
@@ -117,6 +118,7 @@ def create(
         node=node,
         deadline_s=deadline,
         key_ref=encrypting.checked(key_ref),
+        qos=qos,
     )
     return change(word, options, how)
 

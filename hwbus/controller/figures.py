@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from aggregates.attaching import behind
 from aggregates.ledger import METADATA_PER_VOLUME_BYTES
 from aggregates.pool import Pool
 from aggregates.world import World
@@ -34,6 +35,7 @@ class Figures(Collector):
         yield from self._volumes()
         yield from self._disks()
         yield from self._policies()
+        yield from self._qos()
         yield from self._work()
         yield from self._log()
         build = GaugeMetricFamily("hwbus_build_info", "What is running.", labels=("version",))
@@ -85,6 +87,20 @@ class Figures(Collector):
         for name, policy in self._world.policies.items():
             alarms.add_metric((name,), len(policy.alarms))
         yield alarms
+
+    def _qos(self) -> Iterator[Metric]:
+        late = _gauge(
+            "hwbus_qos_behind_volumes",
+            "Attached volumes that do not carry the limits of their class.",
+            ("qos",),
+        )
+        counts = dict.fromkeys(self._world.qos, 0)
+        for volume in self._world.volumes.values() if counts else ():
+            if behind(volume, self._world) is not None:
+                counts[volume.use.qos] += 1
+        for name, count in counts.items():
+            late.add_metric((name,), count)
+        yield late
 
     def _work(self) -> Iterator[Metric]:
         running = _gauge("hwbus_operations_open", "Operations that have not ended.")
