@@ -10,6 +10,7 @@ import pytest
 from aggregates.attaching import behind
 from aggregates.world import World
 from hwbus.controller.classes import AGAIN_AFTER_S, AT_ONCE
+from hwbus.controller.figures import qos_behind
 from schemas.attaching import (
     AttachVolume,
     FollowQosClass,
@@ -184,6 +185,7 @@ def test_what_a_node_cannot_is_told_and_tried_again_ever_more_seldom() -> None:
         await asyncio.sleep(AGAIN_AFTER_S / 2)
         assert (here.made("n1"), here.made("n2")) == (FAST, SLOW)
         assert behind(here.world.volumes["n1"], here.world) == SLOW
+        assert counted(here.world) == {"gold": 1}
         (failed,) = await here.found(VolumeLimitingFailed)
         assert getattr(failed, "code") is Refusal.NO_IO_CONTROLLER  # noqa: B009
         await asyncio.sleep(20 * AGAIN_AFTER_S)
@@ -192,8 +194,13 @@ def test_what_a_node_cannot_is_told_and_tried_again_ever_more_seldom() -> None:
         other = Limits(read_iops=77)
         await here.stage.accepted(ChangeQosClass(qos="gold", limits=other))
         await here.follows(other, within_s=10)
+        assert counted(here.world) == {"gold": 0}
 
     told(tale)
+
+
+def counted(world: World) -> dict[str, float]:
+    return {sample.labels["qos"]: sample.value for sample in qos_behind(world).samples}
 
 
 def test_a_volume_of_a_silent_node_follows_when_the_node_is_heard_again() -> None:
