@@ -19,8 +19,9 @@ Unique = Callable[[str], str]
 
 NODES = ("n1", "n2")
 WITHIN = 0.1
+ATTEMPTS = 3
 BEFORE = Limits(read_iops=40, write_bytes_per_s=MIB)
-AFTER = Limits(read_iops=400, write_bytes_per_s=4 * MIB)
+AFTER = Limits(read_iops=120, write_bytes_per_s=3 * MIB)
 LAST = Limits(read_bytes_per_s=8 * MIB, write_iops=77)
 _FIO = """
 echo $$ > /sys/fs/cgroup/{name}/cgroup.procs
@@ -69,9 +70,13 @@ class Member:
         return any(int(word[5:]) > 20 for word in stat.split() if word.startswith("rios="))
 
     async def is_as_fast_as_the_class(self) -> None:
-        reading, writing = await self.is_used(3)
-        assert reading["iops"] == pytest.approx(AFTER.read_iops, rel=WITHIN)
-        assert writing["bw_bytes"] == pytest.approx(AFTER.write_bytes_per_s, rel=WITHIN)
+        """Find it so; a machine that is too busy to be as fast as it may gets another chance."""
+        wanted = pytest.approx((AFTER.read_iops, AFTER.write_bytes_per_s), rel=WITHIN)
+        found: list[tuple[float, float]] = []
+        while len(found) < ATTEMPTS and wanted not in found:
+            reading, writing = await self.is_used(3)
+            found.append((reading["iops"], writing["bw_bytes"]))
+        assert found[-1] == wanted, found
 
     async def loses_power(self) -> None:
         await self.house.lab.kill(self.node)
