@@ -258,3 +258,16 @@ def test_a_control_plane_that_dies_after_any_commit_leaves_the_class_to_the_next
         assert [event.limits for event in await here.found(VolumeLimited)] == [SLOW, SLOW]  # type: ignore[attr-defined]
 
     run_virtually(whole)
+
+
+@pytest.mark.parametrize("iops", [0, 1, -5])
+def test_what_the_kernel_does_not_take_for_a_limit_is_refused_and_named(iops: int) -> None:
+    async def tale(here: Play) -> None:
+        none = Limits(read_iops=iops)
+        no = await here.stage.refused(ChangeQosClass(qos="gold", limits=none), Refusal.MALFORMED)
+        assert "read_iops" in no.because
+        await here.stage.refused(CreateQosClass(qos="zero", limits=none), Refusal.MALFORMED)
+        await here.stage.refused(LimitVolume(volume="n1", limits=none), Refusal.MALFORMED)
+        assert here.world.qos["gold"].limits == FAST
+
+    told(tale)
