@@ -13,6 +13,7 @@ from schemas.attaching import (
     AttachingEvent,
     AttachVolume,
     DetachVolume,
+    FollowQosClass,
     LimitVolume,
     VolumeAttached,
     VolumeAttachingBegan,
@@ -29,19 +30,23 @@ from schemas.refusals import Refusal
 from schemas.volume import ConcludeVolume, Filesystem
 
 if TYPE_CHECKING:
+    from aggregates.decision import World
     from aggregates.volume import Volume
 
 
 class Use(msgspec.Struct, frozen=True, kw_only=True):
     """How a volume is used: ``attachment`` is what holds, ``attaching`` what is being made.
 
-    ``limits`` hold for every attachment, ``limiting`` are those that an operation is setting.
+    ``limits`` hold for every attachment, ``limiting`` are those that an operation is setting. With
+    a class, ``qos``, it is its limits that count; ``limiting_qos`` is the one that is being given.
     """
 
     attachment: AttachmentSpec | None = None
     attaching: AttachmentSpec | None = None
     limits: Limits = Limits()
     limiting: Limits = Limits()
+    qos: str = ""
+    limiting_qos: str = ""
 
 
 def decide(volume: "Volume", command: AttachingCommand, facts: Facts) -> Decision[AttachingEvent]:
@@ -53,8 +58,25 @@ def decide(volume: "Volume", command: AttachingCommand, facts: Facts) -> Decisio
             return _detach(volume, command, facts)
         case LimitVolume():
             return _limit(volume, command, facts)
+        case FollowQosClass():
+            return _follow(volume, command, facts)
         case _:
             assert_never(command)
+
+
+def no_class(name: str | None, facts: Facts) -> Refused | None:
+    """Return why no volume can be given the class of that *name*, or None; also without one."""
+    if name is None or name in facts.world.qos:
+        return None
+    return refuse(Refusal.UNKNOWN_QOS, f"there is no QoS class {name}")
+
+
+def behind(volume: "Volume", world: "World") -> Limits | None:
+    """Return the limits of its class that an attached volume does not carry yet, or None."""
+    now, given = volume.use.attachment, world.qos.get(volume.use.qos)
+    if now is None or given is None or now.limits == given.limits:
+        return None
+    return given.limits
 
 
 def held(volume: "Volume", name: str, wish: str) -> Refused | None:
@@ -79,6 +101,7 @@ def frozen(volume: "Volume", name: str) -> Refused | None:
 
 
 def _attach(volume: "Volume", command: AttachVolume, facts: Facts) -> Decision[AttachingEvent]:
+    given = facts.world.qos.get(volume.use.qos)
     wish = AttachmentSpec(
         uid=facts.uid,
         volume_uid=volume.uid,
@@ -88,13 +111,16 @@ def _attach(volume: "Volume", command: AttachVolume, facts: Facts) -> Decision[A
         mount_point=command.mount_point,
         read_only=command.read_only,
         cgroup=command.cgroup,
-        limits=volume.use.limits,
+        limits=volume.use.limits if given is None else given.limits,
     )
     now = volume.use.attachment
-    if now is not None and replace(now, uid=wish.uid) == wish:
+    if now is not None and replace(now, uid=wish.uid, limits=wish.limits) == wish:
         return ()
     if now is not None:
         return _held(now, command.volume, f"be attached to {command.consumer} in this way")
+    no = no_class(volume.use.qos or None, facts)
+    if no is not None:
+        return no
     if command.mount_point and volume.filesystem is Filesystem.NONE:
         bare = f"{command.volume} has no filesystem to be mounted at {command.mount_point}"
         return refuse(Refusal.NO_FILESYSTEM, bare)
@@ -130,11 +156,45 @@ def _detach(volume: "Volume", command: DetachVolume, facts: Facts) -> Decision[A
 
 
 def _limit(volume: "Volume", command: LimitVolume, facts: Facts) -> Decision[AttachingEvent]:
+    no = _unclear(command) or no_class(command.qos, facts)
+    if no is not None:
+        return no
+    limits = command.limits if command.qos is None else facts.world.qos[command.qos].limits
     now = volume.use.attachment
-    if command.limits == volume.use.limits:
-        return ()
+    hold = volume.use.limits if now is None else now.limits
+    if (command.qos or "") != volume.use.qos:
+        # Another class, or none: that is to be said, even where the limits are the same.
+        if now is None or limits == hold:
+            return (VolumeLimited(volume=command.volume, limits=limits, qos=command.qos),)
+    elif limits == hold or (now is None and command.qos is not None):
+        return ()  # nobody has it: whoever gets it has the limits of its class then
     if now is None:
-        return (VolumeLimited(volume=command.volume, limits=command.limits),)
+        return (VolumeLimited(volume=command.volume, limits=limits),)
+    return _limiting(volume, now, command, limits, command.qos, facts)
+
+
+def _unclear(command: LimitVolume) -> Refused | None:
+    if command.qos is None or not command.limits.any:
+        return None
+    both = f"{command.volume} cannot have the class {command.qos} and limits of its own"
+    return refuse(Refusal.QOS_UNCLEAR, both)
+
+
+def _follow(volume: "Volume", command: FollowQosClass, facts: Facts) -> Decision[AttachingEvent]:
+    now, limits = volume.use.attachment, behind(volume, facts.world)
+    if volume.uid != command.uid or now is None or limits is None:
+        return ()
+    return _limiting(volume, now, command, limits, volume.use.qos, facts)
+
+
+def _limiting(
+    volume: "Volume",
+    now: AttachmentSpec,
+    command: LimitVolume | FollowQosClass,
+    limits: Limits,
+    qos: str | None,
+    facts: Facts,
+) -> Decision[AttachingEvent]:
     if now.cgroup is None:
         loose = f"{command.volume} is attached to {now.consumer} without a control group"
         return refuse(Refusal.NO_CGROUP, loose)
@@ -144,8 +204,9 @@ def _limit(volume: "Volume", command: LimitVolume, facts: Facts) -> Decision[Att
             operation=facts.operation,
             deadline=facts.at + timedelta(seconds=command.deadline_s),
             node=volume.node,
-            limits=command.limits,
-            before=volume.use.limits,
+            limits=limits,
+            before=now.limits,
+            qos=qos,
         ),
     )
 
@@ -195,7 +256,10 @@ def limited(volume: "Volume", report: ConcludeVolume) -> Decision[AttachingEvent
     if report.code is None:
         return (
             VolumeLimited(
-                volume=report.volume, operation=report.operation, limits=volume.use.limiting
+                volume=report.volume,
+                operation=report.operation,
+                limits=volume.use.limiting,
+                qos=volume.use.limiting_qos or None,
             ),
         )
     return (
@@ -214,19 +278,21 @@ def evolve(use: Use, event: AttachingEvent) -> Use:
         case VolumeAttachingBegan():
             return replace(use, attaching=event.attachment)
         case VolumeAttached():
-            return replace(use, attachment=event.attachment, attaching=None)
+            limits = event.attachment.limits
+            return replace(use, attachment=event.attachment, attaching=None, limits=limits)
         case VolumeAttachingFailed():
             return replace(use, attaching=None)
         case VolumeDetached():
             return replace(use, attachment=None)
         case VolumeLimitingBegan():
-            return replace(use, limiting=event.limits)
+            return replace(use, limiting=event.limits, limiting_qos=event.qos or "")
         case VolumeLimited():
             now = use.attachment
             limited_ = None if now is None else replace(now, limits=event.limits)
-            return replace(use, attachment=limited_, limits=event.limits, limiting=Limits())
+            limited_use = replace(use, attachment=limited_, limits=event.limits)
+            return replace(limited_use, qos=event.qos or "", limiting=Limits(), limiting_qos="")
         case VolumeLimitingFailed():
-            return replace(use, limiting=Limits())
+            return replace(use, limiting=Limits(), limiting_qos="")
         case VolumeDetachingBegan() | VolumeDetachingFailed():
             return use
         case _:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from aggregates.operation import Operation
     from aggregates.policy import Policy
     from aggregates.pool import Pool
+    from aggregates.qos import QosClass
     from aggregates.replica import Replica
     from aggregates.schedule import Schedule
     from aggregates.snapshot import Snapshot
@@ -62,6 +63,11 @@ class World(Protocol):
     @property
     def snapshots(self) -> "Mapping[str, Snapshot]":
         """All snapshots by name."""
+        ...
+
+    @property
+    def qos(self) -> "Mapping[str, QosClass]":
+        """All QoS classes by name."""
         ...
 
     @property

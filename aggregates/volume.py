@@ -18,6 +18,7 @@ from schemas.attaching import (
     AttachingEvent,
     AttachVolume,
     DetachVolume,
+    FollowQosClass,
     LimitVolume,
 )
 from schemas.copying import CopyingEvent
@@ -129,7 +130,7 @@ def decide(
             return _unready(volume, command, facts) or _delete(volume, command, facts)
         case UndeleteVolume() | PurgeVolume():
             return _unheld(volume, command, facts) or _end_hold(volume, command, facts)
-        case AttachVolume() | DetachVolume() | LimitVolume():
+        case AttachVolume() | DetachVolume() | LimitVolume() | FollowQosClass():
             return _unready(volume, command, facts) or attaching.decide(volume, command, facts)
         case RekeyVolume():
             no = encrypting.no_reference(command.key_ref) or _unready(volume, command, facts)
@@ -176,6 +177,7 @@ def _provision(volume: Volume, command: ProvisionVolume, facts: Facts) -> Decisi
     whole = command.layout is Layout.DISK
     no = no or raw_disks.unclear(command)
     no = no or (None if whole else bad_layout(command.layout, command.stripes))
+    no = no or attaching.no_class(command.qos, facts)
     if no is not None:
         return no
     ranked = raw_disks.rank if whole else rank
@@ -192,6 +194,7 @@ def _provision(volume: Volume, command: ProvisionVolume, facts: Facts) -> Decisi
             stripes=command.stripes,
             filesystem=command.filesystem,
             key_ref=command.key_ref,
+            qos=command.qos,
         ),
     )
 

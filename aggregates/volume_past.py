@@ -126,6 +126,7 @@ def _began(event: VolumeProvisioningBegan) -> Volume:
         filesystem=event.filesystem,
         candidates=event.candidates,
         key_ref=event.key_ref or "",
+        use=attaching.Use(qos=event.qos or ""),
     )
 
 

@@ -13,6 +13,7 @@ from aggregates import (
     policy,
     pool,
     pool_past,
+    qos,
     replica,
     schedule,
     snapshot,
@@ -87,6 +88,7 @@ class World:
         self.policies: dict[str, policy.Policy] = {}
         self.targets: dict[str, target.Target] = {}
         self.errands: dict[OnNode, errand.Errand] = {}
+        self.qos: dict[str, qos.QosClass] = {}
         self.provisioning: set[str] = set()
         self._tables: dict[str, Table[Any, Any]] = {
             "node": Table(self.nodes, node.Node(), node.decide, node.evolve),
@@ -111,6 +113,7 @@ class World:
             ),
             "policy": Table(self.policies, policy.Policy(), policy.decide, policy.evolve),
             "target": Table(self.targets, target.Target(), target.decide, target.evolve),
+            "qos": Table(self.qos, qos.QosClass(), qos.decide, qos.evolve),
             "errand": Table(self.errands, errand.Errand(), errand.decide, errand.evolve),
         }
 

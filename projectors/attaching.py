@@ -23,7 +23,9 @@ from schemas.attachment import (
     AttachmentMade,
     AttachmentRemovalWanted,
     AttachmentRemovalWithdrawn,
+    AttachmentRemoved,
     AttachmentTroubled,
+    Limits,
     stable_device,
 )
 from schemas.grammar import Event
@@ -47,6 +49,7 @@ def used(row: VolumeRow, event: Event) -> VolumeRow:
                 mount_point=event.attachment.mount_point or "",
                 read_only=event.attachment.read_only,
                 cgroup=event.attachment.cgroup or "",
+                limits=event.attachment.limits,
             )
         case VolumeDetached():
             return replace(
@@ -56,9 +59,14 @@ def used(row: VolumeRow, event: Event) -> VolumeRow:
                 mount_point="",
                 read_only=False,
                 cgroup="",
+                limits=Limits() if row.qos else row.limits,
+                kernel_limits=None,
+                kernel_since=None,
             )
         case VolumeLimited():
-            return replace(_idle(row), limits=event.limits)
+            loose = event.qos is not None and not row.consumer
+            limits = Limits() if loose else event.limits
+            return replace(_idle(row), limits=limits, qos=event.qos or "")
         case VolumeAttachingFailed() | VolumeDetachingFailed() | VolumeLimitingFailed():
             return replace(_idle(row), why=event.because, code=event.code)
         case _:
@@ -66,19 +74,20 @@ def used(row: VolumeRow, event: Event) -> VolumeRow:
 
 
 def of_attachment(rows: Rows, seen: Seen, event: Event) -> Changes:
-    """Change the row of the volume whose attachment *event* is about: its trouble, or none."""
+    """Change the row of the volume whose attachment *event* is about: its trouble, its limits."""
     row = rows.get(VOLUMES, seen.address.id)
     if row is None:
         return
     match event:
         case AttachmentTroubled():
             row = replace(row, why=event.because, code=event.code)
-        case (
-            AttachmentMade()
-            | AttachmentLimitsWanted()
-            | AttachmentRemovalWanted()
-            | AttachmentRemovalWithdrawn()
-        ):
+        case AttachmentMade():
+            kept = row.kernel_since if event.limits == row.kernel_limits else None
+            row = replace(row, kernel_limits=event.limits, kernel_since=kept or seen.at)
+            row = replace(row, why="", code=None)
+        case AttachmentRemoved():
+            row = replace(row, kernel_limits=None, kernel_since=None)
+        case AttachmentLimitsWanted() | AttachmentRemovalWanted() | AttachmentRemovalWithdrawn():
             row = replace(row, why="", code=None)
         case _:
             return

@@ -14,6 +14,7 @@ from projectors.nodes import nodes
 from projectors.operations import operations
 from projectors.policies import policies
 from projectors.pools import pools
+from projectors.qos import qos
 from projectors.reading import DATA_MAX, Seen, UnreadableError, read_commit, read_record
 from projectors.replicas import replicas
 from projectors.rows import Altered, Changes, Rows, put
@@ -26,6 +27,7 @@ from projectors.tables import (
     PARKED,
     POLICIES,
     POOLS,
+    QOS,
     REPLICAS,
     SCHEDULES,
     SNAPSHOTS,
@@ -43,6 +45,7 @@ from schemas.node import NODES as NODE
 from schemas.operation import OPERATIONS as OPERATION
 from schemas.policy import POLICIES as POLICY
 from schemas.pool import POOLS as POOL
+from schemas.qos import QOS as QOS_CLASS
 from schemas.replica import REPLICAS as REPLICA
 from schemas.schedule import SCHEDULES as SCHEDULE
 from schemas.snapshot import SNAPSHOTS as SNAPSHOT
@@ -62,6 +65,7 @@ _VIEWS: dict[str, tuple[View, ...]] = {
     ATTACHMENT: (of_attachment, operations),
     SNAPSHOT: (snapshots, operations),
     POLICY: (policies,),
+    QOS_CLASS: (qos,),
     GROUP: (groups, operations),
     SCHEDULE: (schedules, operations),
     TARGET: (targets, backups, operations),
@@ -76,6 +80,7 @@ _OWN: dict[str, Table[Row]] = {
     REPLICA: REPLICAS,
     SNAPSHOT: SNAPSHOTS,
     POLICY: POLICIES,
+    QOS_CLASS: QOS,
     GROUP: GROUPS,
     SCHEDULE: SCHEDULES,
     TARGET: TARGETS,

@@ -1,6 +1,7 @@
 """Answers questions on the bus from the views, and never from a past older than asked for."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -9,17 +10,22 @@ from hwbus.ports import Call, Endpoint
 from hwbus.subjects import ROOT, query
 from projectors.asking import Plan, UnaskableError, cursor, plan
 from projectors.projector import Projector
+from projectors.qos import told
 from projectors.sqlite import Found, Store
-from projectors.tables import AUDIT, OPERATIONS, PLACEMENTS, VOLUMES
+from projectors.tables import AUDIT, DRIFT, OPERATIONS, PLACEMENTS, QOS, VOLUMES, Table
 from schemas.answers import refuse
+from schemas.node import Drift
 from schemas.operation_views import AuditKind, AuditRow, OperationRow
 from schemas.queries import COLUMNS, PAGE_MAX_BYTES, ROWS, STEPS_MAX, Behind, Page, Query
 from schemas.refusals import Refusal
+from schemas.views import Row
 
 _LOG = structlog.get_logger("projectors.service")
 _QUERY = msgspec.json.Decoder(Query)
 _ENCODE = msgspec.json.Encoder().encode
 _ASKED_MAX_BYTES = 65_536
+_AT_ONCE = 1000
+R = TypeVar("R", bound=Row)
 
 
 def endpoints() -> Sequence[Endpoint]:
@@ -64,6 +70,8 @@ class Views:
                     found = await _operation(store, planned)
                 case "volume":
                     found = await _volume(store, planned)
+                case "qos":
+                    found = await _qos(store, planned, asked.limit)
                 case _:
                     found = await store.find(planned, limit=asked.limit, bytes_max=PAGE_MAX_BYTES)
         return _page(view, found)
@@ -96,7 +104,38 @@ async def _volume(store: Store, planned: Plan) -> Found:
     for body in placed.bodies:
         candidates = PLACEMENTS.decode(body).candidates
         row = msgspec.structs.replace(row, candidates=candidates)
+    given = [one async for one in _all(store, QOS, ("name", row.qos))] if row.qos else []
+    wanted = given[0].limits if given else row.limits
+    row = msgspec.structs.replace(row, wanted_limits=wanted)
     return Found(found.seq, [_ENCODE(row)], None)
+
+
+async def _qos(store: Store, planned: Plan, limit: int) -> Found:
+    found = await store.find(planned, limit=limit, bytes_max=PAGE_MAX_BYTES)
+    missing = ("drift", Drift.ATTACHMENT_MISSING.value)
+    lost = {one.object: one.observed async for one in _all(store, DRIFT, missing)}
+    bodies: list[bytes] = []
+    last = ""
+    for body in found.bodies:
+        row = QOS.decode(body)
+        members = [one async for one in _all(store, VOLUMES, ("qos", row.name))]
+        counted = _ENCODE(told(row, members, lost))
+        if bodies and sum(map(len, bodies)) + len(counted) > PAGE_MAX_BYTES:
+            return Found(found.seq, bodies, last)
+        bodies.append(counted)
+        last = row.name
+    return Found(found.seq, bodies, found.next_key)
+
+
+async def _all(store: Store, table: Table[R], equal: tuple[str, str]) -> AsyncIterator[R]:
+    """Give every row of which that column is equal, however many there are."""
+    behind: str | None = ""
+    while behind is not None:
+        asked = Plan(table=table.name, newest_first=False, equal=(equal,), behind=behind)
+        found = await store.find(asked, limit=_AT_ONCE, bytes_max=PAGE_MAX_BYTES)
+        for body in found.bodies:
+            yield table.decode(body)
+        behind = found.next_key
 
 
 async def _operation(store: Store, planned: Plan) -> Found:

@@ -9,6 +9,7 @@ from schemas.disk import Health, Sighting
 from schemas.group_views import GroupRow, ScheduleRow
 from schemas.operation_views import AuditRow, OperationRow
 from schemas.policy_view import PolicyRow
+from schemas.qos_view import QosRow
 from schemas.snapshot_view import SnapshotRow
 from schemas.units import Moment
 from schemas.views import (
@@ -28,7 +29,7 @@ R_co = TypeVar("R_co", bound=Row, covariant=True)
 
 # Part of what a database is compared with: raise it when a view computes something else from the
 # same events, and every database is made anew from the log.
-FOLD_VERSION = 3
+FOLD_VERSION = 4
 
 
 class ClaimRow(Row, frozen=True, kw_only=True):
@@ -120,7 +121,7 @@ POOLS = Table("pools", PoolRow, ("name", "node", "state", "uid", "operation"))
 VOLUMES = Table(
     "volumes",
     VolumeRow,
-    ("name", "uid", "state", "layout", "filesystem", "pool", "node", "operation"),
+    ("name", "uid", "state", "layout", "filesystem", "pool", "node", "operation", "qos"),
 )
 REPLICAS = Table("replicas", ReplicaRow, ("volume", "node", "pool", "uid", "state", "operation"))
 SNAPSHOTS = Table(
@@ -133,6 +134,7 @@ SCHEDULES = Table(
     "schedules", ScheduleRow, ("name", "uid", "state", "volume", "group", "operation")
 )
 POLICIES = Table("policies", PolicyRow, ("name", "kind", "state", "node", "pool", "volume"))
+QOS = Table("qos", QosRow, ("name",))
 TARGETS = Table("targets", TargetRow, ("name", "url", "code"))
 BACKUPS = Table(
     "backups",
@@ -184,6 +186,7 @@ TABLES: tuple[Table[Row], ...] = (
     POLICIES,
     GROUPS,
     SCHEDULES,
+    QOS,
     TARGETS,
     BACKUPS,
     OPERATIONS,
@@ -200,7 +203,7 @@ TABLES: tuple[Table[Row], ...] = (
 )
 # Found by a search in a large table, so worth an index; the rest is small enough to be read.
 INDEXED: dict[str, tuple[str, ...]] = {
-    "volumes": ("pool", "node", "state"),
+    "volumes": ("pool", "node", "state", "qos"),
     "replicas": ("node",),
     "snapshots": ("volume",),
     "backups": ("target", "volume"),

@@ -100,6 +100,7 @@ def _began(seen: Seen, event: VolumeProvisioningBegan) -> VolumeRow:
         filesystem=event.filesystem,
         encrypted=event.key_ref is not None,
         key_ref=event.key_ref or "",
+        qos=event.qos or "",
         operation=event.operation,
         deadline=event.deadline,
         created_at=seen.at,

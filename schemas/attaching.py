@@ -29,10 +29,26 @@ class DetachVolume(Request, frozen=True, kw_only=True, tag="volume.detach.v1"):
 
 
 class LimitVolume(Request, frozen=True, kw_only=True, tag="volume.limit.v1"):
-    """Let these limits hold instead of all others: at once while attached, and ever after."""
+    """Let these limits hold instead of all others: at once while attached, and ever after.
+
+    With ``qos`` those of that class, now and whenever it is changed; then ``limits`` stay unset.
+    """
 
     volume: Name
     limits: Limits = Limits()
+    deadline_s: Seconds = 600
+    qos: Name | None = None
+
+
+class FollowQosClass(Request, frozen=True, kw_only=True, tag="volume.follow-qos.v1"):
+    """Let the present limits of the volume's own class hold on its node.
+
+    So the control plane carries the change of a class to its volumes. For one that is not
+    attached, or has no class by now, nothing is to be done.
+    """
+
+    volume: Name
+    uid: Id
     deadline_s: Seconds = 600
 
 
@@ -91,7 +107,10 @@ class VolumeDetachingFailed(Event, frozen=True, kw_only=True, tag="volume.detach
 
 
 class VolumeLimitingBegan(Event, frozen=True, kw_only=True, tag="volume.limiting-began.v1"):
-    """Other limits than ``before`` shall hold on the node where the volume is attached."""
+    """Other limits than ``before`` shall hold on the node where the volume is attached.
+
+    With ``qos`` they are those that this class has now.
+    """
 
     volume: Name
     operation: Id
@@ -99,14 +118,19 @@ class VolumeLimitingBegan(Event, frozen=True, kw_only=True, tag="volume.limiting
     node: Name
     limits: Limits = Limits()
     before: Limits = Limits()
+    qos: Name | None = None
 
 
 class VolumeLimited(Event, frozen=True, kw_only=True, tag="volume.limited.v1"):
-    """These limits hold, or will as soon as the volume is attached."""
+    """These limits hold, or will as soon as the volume is attached.
+
+    With ``qos`` the volume has that class, and whoever gets it has the limits of the class then.
+    """
 
     volume: Name
     limits: Limits = Limits()
     operation: Id | None = None
+    qos: Name | None = None
 
 
 class VolumeLimitingFailed(Event, frozen=True, kw_only=True, tag="volume.limiting-failed.v1"):
@@ -118,7 +142,7 @@ class VolumeLimitingFailed(Event, frozen=True, kw_only=True, tag="volume.limitin
     because: str
 
 
-AttachingCommand = AttachVolume | DetachVolume | LimitVolume
+AttachingCommand = AttachVolume | DetachVolume | LimitVolume | FollowQosClass
 AttachingEvent = (
     VolumeAttachingBegan
     | VolumeAttached

@@ -19,6 +19,7 @@ _TITLES = {
     "T": "Volume groups: volumes taken together",
     "C": "Schedules: snapshots by the clock",
     "B": "Backups",
+    "Q": "QoS classes: limits with a name",
     "O": "Operations",
     "W": "What a node could not do",
 }

@@ -14,6 +14,7 @@ from schemas.backup_view import BackupRow, TargetRow
 from schemas.group_views import GroupRow, ScheduleRow
 from schemas.operation_views import AuditRow, OperationRow
 from schemas.policy_view import PolicyRow
+from schemas.qos_view import QosRow
 from schemas.snapshot_view import SnapshotRow
 from schemas.views import (
     DiskRow,
@@ -95,6 +96,7 @@ ROWS: dict[str, type[Row]] = {
     "policies": PolicyRow,
     "groups": GroupRow,
     "schedules": ScheduleRow,
+    "qos": QosRow,
     "targets": TargetRow,
     "backups": BackupRow,
     "operations": OperationRow,
@@ -109,7 +111,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "nodes": ("name", "state", "zone", "cordoned", "operation"),
     "disks": ("id", "node", "state", "health", "media", "content", "pool", "serial", "wwn", "path"),
     "pools": ("name", "node", "state", "uid", "operation"),
-    "volumes": ("name", "uid", "state", "layout", "filesystem", "pool", "node", "operation"),
+    "volumes": ("name", "uid", "state", "layout", "filesystem", "pool", "node", "operation", "qos"),
     "volume": ("name",),
     "snapshots": (
         "name",
@@ -125,6 +127,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "groups": ("name", "state", "operation"),
     "schedules": ("name", "uid", "state", "volume", "group", "operation"),
     "policies": ("name", "kind", "state", "node", "pool", "volume"),
+    "qos": ("name",),
     "targets": ("name", "url", "code"),
     "backups": ("target", "name", "state", "volume", "volume_uid", "cluster", "operation"),
     "replicas": ("volume", "node", "pool", "uid", "state", "operation"),

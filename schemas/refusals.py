@@ -6,6 +6,7 @@ from schemas.policy_advice import POLICY_ADVICE
 from schemas.refusals_of_backups import OF_BACKUPS
 from schemas.refusals_of_groups import GROUPS_AND_SCHEDULES
 from schemas.refusals_of_keys import OF_KEYS
+from schemas.refusals_of_qos import OF_QOS
 from schemas.refusals_of_raw_disks import OF_RAW_DISKS
 from schemas.refusals_of_volumes import OF_VOLUMES
 
@@ -134,6 +135,12 @@ class Refusal(StrEnum):
     SCHEDULE_UNCLEAR = "HW-C003"
     KEEPS_NOTHING = "HW-C004"
 
+    UNKNOWN_QOS = "HW-Q001"
+    QOS_EXISTS = "HW-Q002"
+    QOS_IN_USE = "HW-Q003"
+    QOS_LIMITS_NOTHING = "HW-Q004"
+    QOS_UNCLEAR = "HW-Q005"
+
     UNKNOWN_TARGET = "HW-B001"
     TARGET_EXISTS = "HW-B002"
     TARGET_BUSY = "HW-B003"
@@ -182,6 +189,7 @@ _EXPLANATIONS: dict[str, tuple[str, str]] = {
     **OF_RAW_DISKS,
     **OF_KEYS,
     **OF_BACKUPS,
+    **OF_QOS,
     Refusal.MALFORMED: (
         "The message is not JSON, or a field is missing, unknown or out of its bounds.",
         "Compare it with the schema: hwbus api asyncapi.",

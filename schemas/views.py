@@ -181,13 +181,16 @@ class VolumeRow(Tracked, frozen=True, kw_only=True):
     ``fill_percent`` is how full its mounted filesystem was when it passed a mark last, with
     ``used_bytes`` of ``filesystem_bytes`` taken then; 0: nothing is known since it has grown.
 
-    While a consumer has it, ``attached_device`` is what it uses, and ``limits`` hold in ``cgroup``.
+    While a consumer has it, ``attached_device`` is what it uses, and ``limits`` hold in ``cgroup``;
+    ``kernel_limits`` are those that its node said last that the kernel has, ``kernel_since`` then.
+    One with the class ``qos`` has the limits of that class; while nobody has it, it carries none.
     One that is deleted and ``held`` goes for good after ``held_until``. One that is ``encrypted``
     opens by the key that its node finds under ``key_ref``; no key is in any view.
 
     ``defects`` are the open findings about its leg; the view ``drift`` tells them in full.
-    ``candidates``, the pools that were looked at when it was placed, with their scores, is filled
-    by the view ``volume`` only. One that is a whole ``disk`` is in no pool.
+    ``candidates``, the pools that were looked at when it was placed, with their scores, and
+    ``wanted_limits``, its own or those of its class, are filled by the view ``volume`` only.
+    One that is a whole ``disk`` is in no pool.
     """
 
     name: str
@@ -211,6 +214,10 @@ class VolumeRow(Tracked, frozen=True, kw_only=True):
     read_only: bool = False
     cgroup: str = ""
     limits: Limits = Limits()
+    qos: str = ""
+    wanted_limits: Limits | None = None
+    kernel_limits: Limits | None = None
+    kernel_since: Moment | None = None
     fill_percent: int = 0
     used_bytes: int = 0
     filesystem_bytes: int = 0

@@ -72,8 +72,9 @@ class ProvisionVolume(
 ):
     """Make a volume. ``pool`` and ``node``, where given, narrow down where it may be put.
 
-    With ``key_ref`` it is encrypted, by the key that its node finds there. One of the layout
-    ``disk`` is a whole blank disk of at least that size: ``disk``, or any of the class ``media``.
+    With ``key_ref`` it is encrypted, by the key that its node finds there; with ``qos`` it has that
+    class from the beginning. One of the layout ``disk`` is a whole blank disk of at least that
+    size: ``disk``, or any of the class ``media``.
     """
 
     volume: Name
@@ -87,6 +88,7 @@ class ProvisionVolume(
     key_ref: KeyRef | None = None
     disk: Name | None = None
     media: DiskClass | None = None
+    qos: Name | None = None
 
 
 class GrowVolume(Request, frozen=True, kw_only=True, tag="volume.grow.v1"):
@@ -193,6 +195,7 @@ class VolumeProvisioningBegan(
     source: CopyOf | None = None
     key_ref: KeyRef | None = None
     backup: FromBackup | None = None
+    qos: Name | None = None
 
 
 class VolumeProvisioned(

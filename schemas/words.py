@@ -22,6 +22,7 @@ from schemas.node import NODES, NodeCommand, NodeEvent
 from schemas.operation import OPERATIONS, OperationCommand, OperationEvent
 from schemas.policy import POLICIES, PolicyCommand, PolicyEvent
 from schemas.pool import POOLS, PoolCommand, PoolEvent
+from schemas.qos import QOS, QosCommand, QosEvent
 from schemas.replica import REPLICAS, ReplicaCommand, ReplicaEvent
 from schemas.schedule import SCHEDULES, ScheduleCommand, ScheduleEvent
 from schemas.shrinking import ShrinkCommand, ShrinkEvent
@@ -51,6 +52,7 @@ AnyCommand = (
     | ScheduleCommand
     | TargetCommand
     | ErrandCommand
+    | QosCommand
 )
 AnyEvent = (
     NodeEvent
@@ -73,6 +75,7 @@ AnyEvent = (
     | ScheduleEvent
     | TargetEvent
     | ErrandEvent
+    | QosEvent
 )
 AnyCommit = Commit[AnyEvent]
 
@@ -92,6 +95,7 @@ COMMANDS: dict[str, tuple[type[Request | Report], ...]] = {
     POLICIES: get_args(PolicyCommand),
     TARGETS: get_args(TargetCommand),
     ERRANDS: get_args(ErrandCommand),
+    QOS: get_args(QosCommand),
 }
 EVENTS: dict[str, tuple[type[Event], ...]] = {
     NODES: get_args(NodeEvent),
@@ -107,6 +111,7 @@ EVENTS: dict[str, tuple[type[Event], ...]] = {
     POLICIES: get_args(PolicyEvent),
     TARGETS: get_args(TargetEvent),
     ERRANDS: get_args(ErrandEvent),
+    QOS: get_args(QosEvent),
 }
 KINDS = tuple(COMMANDS)
 ANSWERS = (Accepted, Refused, Undecided)

@@ -14,7 +14,7 @@ _ALIASES = {"volume": "vol", "snapshot": "snap", "schedule": "sched"}
 _GROUPS = frozenset(name for name, where, _, _ in COMMANDS if where.endswith(":app")) | {
     *_ALIASES.values()
 }
-_INNER = frozenset({("backup", "target")})
+_INNER = frozenset({("backup", "target"), ("qos", "class")})
 _TAKE_VALUE = frozenset({"-o", "--output", "--server", "--actor", "--id", "--timeout"})
 
 

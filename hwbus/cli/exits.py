@@ -43,6 +43,7 @@ _NOT_FOUND = frozenset(
         Refusal.UNKNOWN_SCHEDULE,
         Refusal.UNKNOWN_TARGET,
         Refusal.UNKNOWN_BACKUP,
+        Refusal.UNKNOWN_QOS,
         Refusal.UNKNOWN_OPERATION,
     }
 )

@@ -95,6 +95,11 @@ def backups(context: "CompletionContext") -> list[str]:
     return _names("backups", context)
 
 
+def qos_classes(context: "CompletionContext") -> list[str]:
+    """Return the names of all QoS classes."""
+    return _names("qos", context)
+
+
 def operations(context: "CompletionContext") -> list[str]:
     """Return the ids of operations, ended ones too."""
     return _names("operations", context)

@@ -54,6 +54,10 @@ ScheduleName = Annotated[
     str,
     Parameter(completer=names.schedules, converter=_of("schedule"), help="Name of a schedule."),
 ]
+QosClassName = Annotated[
+    str,
+    Parameter(completer=names.qos_classes, converter=_of("qos"), help="Name of a QoS class."),
+]
 VolumeNames = Annotated[
     str, Parameter(completer=names.volumes, converter=_of("volume"), help="Names of volumes.")
 ]
@@ -114,6 +118,26 @@ AtGroup = Annotated[
         converter=_of("group"),
         n_tokens=1,
         help="The volume group, by name.",
+    ),
+]
+AtClass = Annotated[
+    str | None,
+    Parameter(
+        name="--class",
+        completer=names.qos_classes,
+        converter=_of("qos"),
+        n_tokens=1,
+        help="The QoS class, by name.",
+    ),
+]
+OfClass = Annotated[
+    str | None,
+    Parameter(
+        name="--qos",
+        completer=names.qos_classes,
+        converter=_of("qos"),
+        n_tokens=1,
+        help="Let it have this QoS class from the beginning.",
     ),
 ]
 AtSchedule = Annotated[

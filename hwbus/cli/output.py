@@ -148,6 +148,7 @@ _LISTING = {
     "snapshots": "hwbus snapshot ls",
     "groups": "hwbus group ls",
     "schedules": "hwbus schedule ls",
+    "qos": "hwbus qos class ls",
     "targets": "hwbus backup target ls",
     "backups": "hwbus backup ls",
     "operation": "hwbus op ls --all",

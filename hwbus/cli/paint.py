@@ -139,7 +139,7 @@ def plain(field: str, value: Any) -> str:
             return ", ".join(plain("", each) for each in value)
         case dict():
             return ", ".join(f"{key}={plain(key, each)}" for key, each in value.items()) or "-"
-        case str() if field.endswith(("_at", "deadline", "heard", "_until")) or field in {
+        case str() if field.endswith(("_at", "deadline", "heard", "_until", "_since")) or field in {
             "at",
             "since",
         }:

@@ -23,6 +23,7 @@ NAME_FIELDS = {
     "policies": "name",
     "groups": "name",
     "schedules": "name",
+    "qos": "name",
     "targets": "name",
     "backups": "name",
     "operations": "id",

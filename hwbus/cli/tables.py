@@ -102,6 +102,7 @@ TABLES: dict[str, Table] = {
             text("key_ref", "KEY", wide=True),
             text("node"),
             text("pool"),
+            text("qos"),
             age_of(),
             text("held_until"),
             text("device", wide=True),
@@ -204,6 +205,21 @@ TABLES: dict[str, Table] = {
         ),
         name=of_cluster("schedule"),
         none="no schedules yet: hwbus schedule create NAME --volume VOLUME --every daily@02:00",
+    ),
+    "qos": Table(
+        columns=(
+            text("name"),
+            state(),
+            text("limits"),
+            number("volumes", "VOLUMES"),
+            number("attached", "ATTACHED"),
+            number("carrying", "CARRYING"),
+            age_of("limits_since", "SINCE"),
+            age_of(wide=True),
+            text("uid", wide=True),
+        ),
+        name=of_cluster("qos"),
+        none="no QoS classes yet: hwbus qos class create NAME --write-iops 200",
     ),
     "targets": Table(
         columns=(
@@ -320,6 +336,18 @@ TABLES: dict[str, Table] = {
         none="no stream is followed",
     ),
 }
+BEHIND = Table(
+    columns=(
+        text("volume"),
+        text("node"),
+        text("limits"),
+        text("operation"),
+        text("code"),
+        text("why"),
+    ),
+    name=lambda row: f"volume/{row.get('volume')}",
+    none="every volume carries the limits",
+)
 ALARMS = Table(
     columns=(text("object"), text("code"), age_of("since", "SINCE"), text("because")),
     name=lambda row: f"alarm/{row.get('object')}",

@@ -17,6 +17,7 @@ COMMANDS = (
     ("policy", "policies:app", "What is done by itself.", _OBJECTS),
     ("group", "groups:app", "Volumes that belong together, kept at one instant.", _OBJECTS),
     ("schedule", "schedules:app", "Snapshots by the clock. Short: sched.", _OBJECTS),
+    ("qos", "qos:app", "How fast volumes may be used, by class or each by itself.", _OBJECTS),
     ("backup", "backups:app", "Volumes kept where this cluster is not.", _OBJECTS),
     ("op", "operations:app", "Work that is going on, or has ended.", _OBJECTS),
     ("usage", "room:usage", "Capacity, what is committed of it, and what is free.", _RECORD),

@@ -11,7 +11,7 @@ from hwbus.cli.changing import change, confirmed, ended
 from hwbus.cli.encrypting import KeyReference
 from hwbus.cli.exits import Exit, FailureError
 from hwbus.cli.following import follow_to_end
-from hwbus.cli.nouns import AsClass, AsDisk, AtNode, AtPool, VolumeName, Wipe, Yes
+from hwbus.cli.nouns import AsClass, AsDisk, AtNode, AtPool, OfClass, VolumeName, Wipe, Yes
 from hwbus.cli.operations import patience_s
 from hwbus.cli.options import CHANGE, OPTIONS, Change, Deadline, Hold, Options, Size, noun
 from hwbus.cli.output import heading, print_cells, print_data, print_table, say
@@ -104,6 +104,7 @@ def create(
         Literal["none", "ext4", "xfs"], Parameter(help="Make this filesystem on it.")
     ] = "none",
     key_ref: KeyReference = None,
+    qos: OfClass = None,
     pool: AtPool = None,
     node: AtNode = None,
     disk: AsDisk = None,
@@ -135,6 +136,7 @@ def create(
         key_ref=encrypting.checked(key_ref),
         disk=disk,
         media=None if media is None else DiskClass(media),
+        qos=qos,
     )
     return change(word, options, how)
 

@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from hwbus import telemetry
 from hwbus.codec import commit_codec
 from hwbus.controller.care import Care
+from hwbus.controller.classes import Classes
 from hwbus.controller.counter import Counter
 from hwbus.controller.figures import Figures
 from hwbus.controller.holds import Holds
@@ -50,7 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ControlPlane:
-    """Desk, driver, views, watch, holds, care and schedules on one set of wires."""
+    """Desk, driver, views, watch, holds, care, schedules and classes on one set of wires."""
 
     def __init__(self, wires: Wires, projector: Projector) -> None:
         clock, self._mint = SystemClock(), Mint()
@@ -72,6 +73,7 @@ class ControlPlane:
         self.holds = Holds(self.desk, self.domain.world, clock, self._mint)
         self.care = Care(self.desk, self.domain.world, clock, self._mint)
         self.schedules = Schedules(self.desk, self.domain.world, clock, self._mint)
+        self.classes = Classes(self.desk, self.domain.world, clock, self._mint)
         self.counter = Counter(self.desk, wires.bus, wires.inbox(), wires.outlet, clock)
         self._caught_up = asyncio.Event()
         self._open = False
@@ -103,10 +105,11 @@ class ControlPlane:
         keeper = asyncio.create_task(self.holds.run())
         carer = asyncio.create_task(self.care.run())
         clockwork = asyncio.create_task(self.schedules.run())
+        carrier = asyncio.create_task(self.classes.run())
         stopping = asyncio.create_task(stop.wait())
         gone = asyncio.create_task(self._wires.until_gone())
         async with self.counter.open(version("hwbus")) as queue:
-            standing = {watcher, keeper, carer, clockwork}
+            standing = {watcher, keeper, carer, clockwork, carrier}
             tasks: set[asyncio.Task[Any]] = {follower, *standing, stopping, gone, queue}
             self._open = True
             _LOG.info("serving", position=self.desk.position, open=self.driver.open_operations)

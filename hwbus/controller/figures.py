@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from aggregates.attaching import behind
 from aggregates.ledger import METADATA_PER_VOLUME_BYTES
 from aggregates.pool import Pool
 from aggregates.world import World
@@ -34,6 +35,7 @@ class Figures(Collector):
         yield from self._volumes()
         yield from self._disks()
         yield from self._policies()
+        yield qos_behind(self._world)
         yield from self._work()
         yield from self._log()
         build = GaugeMetricFamily("hwbus_build_info", "What is running.", labels=("version",))
@@ -116,6 +118,22 @@ class Figures(Collector):
         for status in self._projector.status():
             events.add_metric((status.stream,), status.lag_events)
         yield events
+
+
+def qos_behind(world: World) -> Metric:
+    """Return how many attached volumes of each class do not carry its limits."""
+    late = _gauge(
+        "hwbus_qos_behind_volumes",
+        "Attached volumes that do not carry the limits of their class.",
+        ("qos",),
+    )
+    counts = dict.fromkeys(world.qos, 0)
+    for volume in world.volumes.values() if counts else ():
+        if behind(volume, world) is not None:
+            counts[volume.use.qos] += 1
+    for name, count in counts.items():
+        late.add_metric((name,), count)
+    return late
 
 
 def _gauge(name: str, meaning: str, labels: tuple[str, ...] = ()) -> GaugeMetricFamily:

@@ -15,6 +15,7 @@ from schemas.grammar import Event, Message
 from schemas.operation import ReportExpired, ReportStepRefused
 from schemas.place import place_of
 from schemas.policy import SetPolicy
+from schemas.qos import CreateQosClass
 from schemas.schedule import CreateSchedule
 from schemas.snapshot import PrepareSnapshot
 from schemas.words import command_for
@@ -22,10 +23,10 @@ from schemas.words import command_for
 _DEADLINE = "deadline_s"
 NAMES = frozenset(
     {"node", "disk", "disks", "pool", "volume", "volumes", "snapshot", "policy", "target"}
-    | {"group", "schedule"}
+    | {"group", "schedule", "qos"}
 )
 # They begin nothing that has a deadline of its own, but make something that has an identity.
-_MAKE = (CreateSchedule, PrepareSnapshot, SetPolicy)
+_MAKE = (CreateSchedule, PrepareSnapshot, SetPolicy, CreateQosClass)
 
 
 class StorageDomain:

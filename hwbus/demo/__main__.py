@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from hwbus.cli.quiet import silence
 from hwbus.client import RefusedQueryError
-from hwbus.demo import copying, ending, failing, forming, serving, undoing
+from hwbus.demo import copying, draining, ending, failing, forming, limiting, serving, undoing
 from hwbus.demo.place import Place, PlaceError
 from hwbus.demo.real import RealPlace
 from hwbus.demo.simulated import SimulatedPlace
@@ -25,6 +25,7 @@ _NARROW = 180
 _STORY: tuple[Callable[[Stage], Awaitable[None]], ...] = (
     forming.disks_are_found,
     forming.pools_are_formed,
+    draining.a_disk_is_drained,
     forming.volumes_are_provisioned,
     serving.a_mounted_volume_grows,
     serving.too_much_is_asked_for,
@@ -32,6 +33,7 @@ _STORY: tuple[Callable[[Stage], Awaitable[None]], ...] = (
     failing.somebody_meddles,
     undoing.mistakes_are_undone,
     copying.a_volume_is_cloned_in_use,
+    limiting.a_class_limits,
     ending.volumes_are_deleted,
     ending.the_record_tells,
 )

@@ -1,4 +1,4 @@
-"""Chapter nine: a copy of a volume in use is as the volume was, and has a life of its own."""
+"""Chapter ten: a copy of a volume in use is as the volume was, and has a life of its own."""
 
 from hwbus.demo.forming import FAST
 from hwbus.demo.stage import Stage

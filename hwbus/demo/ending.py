@@ -1,4 +1,4 @@
-"""Chapters nine and ten: what is not needed goes, and the record tells all of it."""
+"""Chapters twelve and thirteen: what is not needed goes, and the record tells all of it."""
 
 import time
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Chapters six and seven: a worker dies in the middle, and somebody meddles."""
+"""Chapters seven and eight: a worker dies in the middle, and somebody meddles."""
 
 import asyncio
 import time

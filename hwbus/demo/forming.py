@@ -1,4 +1,4 @@
-"""Chapters one to three: the disks are found, put together, and volumes are made of them."""
+"""Chapters one, two and four: disks are found, put together, and volumes are made of them."""
 
 import asyncio
 

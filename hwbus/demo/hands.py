@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from hwbus.demo.place import Ran
+from node_workers.limits import CGROUPS
 from node_workers.lvm_report import FULL_REPORT
 from node_workers.simulated.arguments import ToolRefusal
 from node_workers.simulated.devices import Devices
@@ -32,7 +33,8 @@ class Hands:
             "md5sum": self._md5sum,
             "lvrename": self._lvrename,
             "lvremove": self._lvremove,
-            "mkdir": lambda _: "",
+            "pvs": self._pvs,
+            "mkdir": self._mkdir,
             "sync": lambda _: "",
         }
 
@@ -57,6 +59,12 @@ class Hands:
             if "vg" in one
         ]
         return _table(columns, rows)
+
+    def _pvs(self, argv: Sequence[str]) -> str:
+        group = argv[-1].removeprefix("vg_name=")
+        reports = (one for one in self._report() if "vg" in one)
+        rows = [pv for one in reports if one["vg"][0]["vg_name"] == group for pv in one["pv"]]
+        return _table(_columns(argv), rows)
 
     def _lvs(self, argv: Sequence[str]) -> str:
         columns, (group, _, name) = _columns(argv), argv[-1].partition("/")
@@ -91,6 +99,11 @@ class Hands:
         path = self._mounted(argv[-1])
         device = f"/dev/mapper/{path.replace('-', '--').replace('/', '-')}"
         return f"{device} {self._machine.content(path).kind} {argv[-1]}\n"
+
+    def _mkdir(self, argv: Sequence[str]) -> str:
+        if argv[-1].startswith(f"{CGROUPS}/"):
+            self._machine.add_cgroup(argv[-1].removeprefix(f"{CGROUPS}/"), "io")
+        return ""
 
     def _dd(self, argv: Sequence[str]) -> str:
         target, _, name = _word(argv, "of=").rpartition("/")
@@ -140,6 +153,9 @@ def _table(columns: Sequence[str], rows: Rows, *, headings: bool = True) -> str:
 
 
 _TITLES = {
+    "pv_name": "PV",
+    "pv_size": "PSize",
+    "pv_free": "PFree",
     "vg_name": "VG",
     "lv_name": "LV",
     "pv_count": "#PV",

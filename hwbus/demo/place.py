@@ -38,6 +38,10 @@ class Place(Protocol):
         """What the nodes are, in a few words."""
 
     @property
+    def measures(self) -> bool:
+        """Whether there are devices that take their time, so that it can be measured."""
+
+    @property
     def nats_url(self) -> str:
         """Where the bus is, once entered."""
 

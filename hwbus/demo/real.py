@@ -36,6 +36,7 @@ class RealPlace:
     """Three User Mode Linux kernels; they end with this process, however it ends."""
 
     what = "three nodes with kernels of their own (User Mode Linux), disk images, real LVM"
+    measures = True
 
     def __init__(self, progress: Callable[[str], None]) -> None:
         self._progress = progress

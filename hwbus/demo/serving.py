@@ -1,4 +1,4 @@
-"""Chapters four and five: data survives growth, and nobody gets what is not there."""
+"""Chapters five and six: data survives growth, and nobody gets what is not there."""
 
 import asyncio
 from collections import Counter

@@ -28,7 +28,8 @@ _LATENCY_MS = 60
 class SimulatedPlace:
     """Processes on this machine; they end with this process, however it ends."""
 
-    what = "three nodes whose disks and LVM are simulated; everything else is real"
+    what = "three nodes whose disks, LVM and limits are simulated; everything else is real"
+    measures = False
 
     def __init__(self, progress: Callable[[str], None]) -> None:
         self._progress = progress

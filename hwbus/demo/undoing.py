@@ -1,4 +1,4 @@
-"""Chapter eight: mistakes are undone, by a snapshot and by the hold on what was deleted."""
+"""Chapter nine: mistakes are undone, by a snapshot and by the hold on what was deleted."""
 
 from hwbus.demo.failing import LEDGER
 from hwbus.demo.stage import Row, Stage

@@ -15,7 +15,7 @@ from tests.support.machine import until
 
 DEMO = (sys.executable, "-P", "-m", "hwbus.demo")
 SIMULATED = (*DEMO, "--simulated")
-CHAPTERS = 11
+CHAPTERS = 13
 LAB_TOLD_S_MAX = 120
 WITHIN_S = 300
 # vgs that takes one extent more for free than there is; everything else is as it was.

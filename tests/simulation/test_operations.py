@@ -10,6 +10,7 @@ from random import Random
 
 import pytest
 
+from aggregates.attaching import behind
 from aggregates.ledger import room_bytes
 from aggregates.world import World
 from hwbus.controller.holds import AGAIN_AFTER_S
@@ -23,6 +24,7 @@ from schemas.encrypting import RekeyVolume
 from schemas.grammar import Event, Request
 from schemas.operation import CancelOperation, OperationEnded, OperationStarted
 from schemas.pool import GrowPool, PoolFormingBegan, RemovePool
+from schemas.qos import ChangeQosClass, CreateQosClass, DeleteQosClass
 from schemas.refusals import Refusal
 from schemas.replica import ReplicaWanted
 from schemas.rhythm import Keep, Rhythm
@@ -58,6 +60,7 @@ SEEDS = (
 DEADLINE_S = 40
 MARGIN_S = 3.0
 HOLDS_END_WITHIN_S = 3 * DEADLINE_S + 3 * AGAIN_AFTER_S
+FOLLOWED_WITHIN_S = 1200
 NODES = ("n1", "n2", "n3")
 
 
@@ -90,7 +93,8 @@ class Day:
         await self.stage.say(RemoveSchedule(schedule="often"))
         await self.stage.until(_nothing_is_held, within_s=HOLDS_END_WITHIN_S)
         await self.stage.settled(within_s=20 * DEADLINE_S)
-        await self.stage.until(self._books_are_right, within_s=300)
+        await self.stage.until(self._books_are_right, within_s=FOLLOWED_WITHIN_S)
+        await self.stage.settled(within_s=20 * DEADLINE_S)
         self.over.set()
         for task in (*workers, plane):
             task.cancel()
@@ -139,7 +143,7 @@ class Day:
             return CancelOperation(operation=self.operations[-1])
         often = (self._volume_wish, self._volume_wish)
         others = (self._pool_wish, self._use_wish, self._snapshot_wish, self._backup_wish)
-        wishes = (*often, *others, self._group_wish)
+        wishes = (*often, *others, self._group_wish, self._qos_wish)
         return self.chance.choice(wishes)()
 
     def _pool_wish(self) -> Request:
@@ -251,6 +255,19 @@ class Day:
                     deadline_s=DEADLINE_S,
                 )
 
+    def _qos_wish(self) -> Request:
+        qos, limits = f"c{self.chance.randrange(2)}", Limits(write_iops=self.chance.randrange(2, 6))
+        match self.chance.randrange(5):
+            case 0:
+                return CreateQosClass(qos=qos, limits=limits)
+            case 1:
+                return DeleteQosClass(qos=qos)
+            case 2:
+                return ChangeQosClass(qos=qos, limits=limits)
+            case _:
+                volume = f"v{self.chance.randrange(8)}"
+                return LimitVolume(volume=volume, qos=qos, deadline_s=DEADLINE_S)
+
     def _use_wish(self) -> Request:
         volume = f"v{self.chance.randrange(8)}"
         match self.chance.randrange(4):
@@ -283,7 +300,8 @@ class Day:
                 for name, volume in world.volumes.items()
                 if volume.node == node.name and volume.use.attachment is not None
             }
-            if attached != node.attachments.made or not self._can_be_opened(world, node):
+            late = any(behind(volume, world) for volume in world.volumes.values())
+            if late or attached != node.attachments.made or not self._can_be_opened(world, node):
                 return False
         kept = {(s.volume, name) for name, s in world.snapshots.items()}
         known = {(name, one) for name, v in world.volumes.items() for one in v.snapshots}
@@ -379,7 +397,7 @@ async def the_laws_hold(day: Day) -> None:
                 assert given <= set(event.leftovers), "a node works on what is over"
     live = day.stage.world
     kinds = ("nodes", "disks", "pools", "volumes", "replicas", "attachments", "snapshots")
-    for table in (*kinds, "groups", "schedules", "targets", "errands", "operations"):
+    for table in (*kinds, "groups", "schedules", "targets", "errands", "qos", "operations"):
         assert getattr(again, table) == getattr(live, table), table
     claimed = [(d.owner.node, d.owner.pool) for d in live.disks.values() if d.owner]
     formed = live.pools.keys() | whole_disks(live).keys()

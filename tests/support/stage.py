@@ -12,6 +12,7 @@ from aggregates.world import World
 from hwbus.asking import Asked
 from hwbus.codec import commit_codec
 from hwbus.controller.care import Care
+from hwbus.controller.classes import Classes
 from hwbus.controller.holds import Holds
 from hwbus.controller.schedules import Schedules
 from hwbus.controller.storage import StorageDomain, StorageScript
@@ -121,7 +122,8 @@ class Stage:
         driver.go_live()
         self.desk, self.world = desk, domain.world
         loops = [
-            loop(desk, domain.world, self.clock, self.mint).run() for loop in (Holds, Schedules)
+            loop(desk, domain.world, self.clock, self.mint).run()
+            for loop in (Holds, Schedules, Classes)
         ]
         standing = [asyncio.create_task(loop) for loop in (*loops, care.run())]
         try:

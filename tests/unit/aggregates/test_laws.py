@@ -11,7 +11,7 @@ from aggregates.decision import Facts
 from aggregates.ledger import Ledger, Posting, room_bytes, rounded_bytes, thin_room_bytes
 from aggregates.world import World
 from schemas.answers import Refused
-from schemas.attaching import AttachVolume, DetachVolume, LimitVolume
+from schemas.attaching import AttachVolume, DetachVolume, FollowQosClass, LimitVolume
 from schemas.attachment import (
     AttachmentSpec,
     KeepAttachment,
@@ -75,6 +75,7 @@ from schemas.pool import (
     ReportUnreserved,
     Reserve,
 )
+from schemas.qos import ChangeQosClass, CreateQosClass, DeleteQosClass
 from schemas.refusals import Refusal
 from schemas.replica import (
     CreateReplica,
@@ -123,6 +124,7 @@ from tests.support.words import sighting
 from tests.unit.aggregates import group_commands
 
 NODES = st.sampled_from(["n1", "n2"])
+CLASSES = st.sampled_from(["gold", "iron"])
 POOLS = st.sampled_from(["fast", "slow"])
 DISKS = st.sampled_from(["d1", "d2", "d3"])
 VOLUMES = st.sampled_from(["a", "b"])
@@ -265,6 +267,11 @@ COMMANDS = st.one_of(
     st.builds(AttachVolume, volume=VOLUMES, consumer=CONSUMERS, cgroup=CGROUPS),
     st.builds(DetachVolume, volume=VOLUMES),
     st.builds(LimitVolume, volume=VOLUMES, limits=LIMITS),
+    st.builds(LimitVolume, volume=VOLUMES, qos=CLASSES),
+    st.builds(FollowQosClass, volume=VOLUMES, uid=IDS),
+    st.builds(CreateQosClass, qos=CLASSES, limits=LIMITS),
+    st.builds(ChangeQosClass, qos=CLASSES, limits=LIMITS),
+    st.builds(DeleteQosClass, qos=CLASSES),
     st.builds(
         WantAttachment,
         volume=VOLUMES,
@@ -379,7 +386,7 @@ class History:
 def state(world: World) -> dict[str, object]:
     tables = (
         *("nodes", "disks", "pools", "volumes", "replicas", "attachments", "snapshots"),
-        *("groups", "schedules", "operations", "policies", "targets", "errands"),
+        *("groups", "schedules", "operations", "policies", "targets", "errands", "qos"),
     )
     return {table: getattr(world, table).copy() for table in (*tables, "provisioning")}
 
@@ -444,7 +451,8 @@ def test_independent_commands_commute(story: list[Message], one: Message, other:
     """Commands about different aggregates that take no advice from one another."""
     growing = (GrowSnapshot, GrowThinPool, GrowVolume, GrowPool)
     advised = (FormPool, RemovePool, ProvisionVolume, DeleteVolume, SetPolicy, *growing)
-    attaching = (AttachVolume, DetachVolume, LimitVolume, WantAttachment)
+    classes = (CreateQosClass, ChangeQosClass, DeleteQosClass, FollowQosClass)
+    attaching = (AttachVolume, DetachVolume, LimitVolume, WantAttachment, *classes)
     hypothesis.assume(place_of(one) != place_of(other))
     hypothesis.assume(not isinstance(one, (*advised, *attaching, CreateReplica)))
     hypothesis.assume(not isinstance(other, (*advised, *attaching, CreateReplica)))

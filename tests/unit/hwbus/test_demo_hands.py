@@ -42,6 +42,19 @@ def test_groups_and_volumes_are_listed_as_lvm_lists_them(machine: SimulatedMachi
     assert volumes[1:] == [["pg", str(VOLUME_BYTES), "linear", "a=b"]]
 
 
+def test_the_disks_of_a_group_are_listed_with_what_is_free(machine: SimulatedMachine) -> None:
+    argv = ("pvs", "-o", "pv_name,pv_size,pv_free", "-S", "vg_name=fast")
+    disks = [line.split() for line in said(machine, *argv).splitlines()]
+    assert disks[1:] == [["/dev/sdb", str(FREE_BYTES), str(FREE_BYTES - VOLUME_BYTES)]]
+    assert said(machine, *argv[:-1], "vg_name=other").splitlines()[1:] == []
+
+
+def test_a_control_group_is_made_like_a_folder(machine: SimulatedMachine) -> None:
+    said(machine, "mkdir", "/sys/fs/cgroup/till")
+    assert said(machine, "cat", "/sys/fs/cgroup/till/io.max") == ""
+    assert Hands(machine).run(["cat", "/sys/fs/cgroup/other/io.max"]).status != 0
+
+
 def test_one_volume_is_listed_without_headings(machine: SimulatedMachine) -> None:
     assert said(machine, "lvs", "--noheadings", "-o", "stripes", "fast/pg").strip() == "1"
 

@@ -19,6 +19,7 @@ VIEWS = (
     "operations",
     "policies",
     "pools",
+    "qos",
     "reading",
     "replicas",
     "rows",

@@ -16,8 +16,10 @@ from projectors.service import Views, endpoints, with_steps
 from projectors.sqlite import EVENTS
 from projectors.tables import OPERATIONS
 from schemas.answers import Refused
+from schemas.attachment import Limits
 from schemas.operation_views import AuditKind, AuditRow, OperationRow
 from schemas.policy import PolicyChanged, PolicyKind, PolicySpec
+from schemas.qos import QosClassCreated
 from schemas.queries import COLUMNS, PAGE_MAX_BYTES, ROWS, Behind, Page, QueryAnswer
 from schemas.refusals import Refusal
 from schemas.views import VolumeRow
@@ -51,6 +53,7 @@ def _busy() -> Story:
         story.volume(name, number)
     spec = PolicySpec(kind=PolicyKind.DRAIN_DISKS)
     story.say(PolicyChanged(policy="p", uid=uid(8), spec=spec))
+    story.say(QosClassCreated(qos="gold", uid=uid(9), at=NOON, limits=Limits(read_iops=5)))
     story.say(ADDED)
     story.say(backup_began())
     story.snapshot("s", 9, "a", 1).group("g", ("a", 1))

@@ -14,6 +14,7 @@ from schemas.operation import OperationKind
 from schemas.operation_views import AuditKind, AuditRow, OperationRow, OperationState
 from schemas.policy import PolicyKind
 from schemas.policy_view import PolicyAlarm, PolicyRow, PolicyState
+from schemas.qos_view import QosBehind, QosRow, QosState
 from schemas.refusals import Refusal
 from schemas.replica import Consistency
 from schemas.rhythm import Keep
@@ -55,6 +56,7 @@ def furnish(stage: Stage) -> None:
         "snapshots": _snapshots(),
         "policies": _policies(),
         "groups": _groups(),
+        "qos": _classes(),
         "schedules": _schedules(),
         "targets": _targets(),
         "backups": _backups(),
@@ -128,6 +130,29 @@ def _snapshots() -> tuple[SnapshotRow, ...]:
             **STAMPS,
         ),
     )
+
+
+def _classes() -> tuple[QosRow, ...]:
+    late = QosBehind(
+        volume="pg",
+        node="n1",
+        limits=Limits(read_iops=100, write_bytes_per_s=10 << 20),
+        code=Refusal.NO_IO_CONTROLLER,
+        why="its io controller is not on",
+    )
+    gold = QosRow(
+        name="gold",
+        uid=UID,
+        limits=Limits(read_iops=50, write_bytes_per_s=10 << 20),
+        limits_since=ago(minutes=2),
+        state=QosState.ALARM,
+        volumes=3,
+        attached=2,
+        carrying=1,
+        behind=(late,),
+        **STAMPS,
+    )
+    return (gold,)
 
 
 def _groups() -> tuple[GroupRow, ...]:
@@ -297,6 +322,10 @@ def _volume() -> VolumeRow:
         mount_point="/mnt/pg",
         cgroup="shop/pg-0",
         limits=Limits(read_iops=100, write_bytes_per_s=10 << 20),
+        qos="gold",
+        wanted_limits=Limits(read_iops=50, write_bytes_per_s=10 << 20),
+        kernel_limits=Limits(read_iops=100, write_bytes_per_s=10 << 20),
+        kernel_since=ago(hours=2),
         operation=OPERATION,
         candidates=(
             Candidate(node="n1", pool="fast", room_bytes=20 * GIB, score=9, parts={"a": 9}),

@@ -120,6 +120,18 @@ CHANGES = [
         {"volume": "pg", "limits": {"read_iops": 100, "write_bytes_per_s": 10 << 20}},
     ),
     (("volume", "limit", "pg", "--none"), "volume.limit", {"volume": "pg", "limits": {}}),
+    (("volume", "create", "pg", "5GiB", "--qos", "gold"), "volume.provision",
+     {"volume": "pg", "size_bytes": 5 * GIB, "qos": "gold"}),
+    (("qos", "set", "volume/pg", "--class", "qos/gold"), "volume.limit",
+     {"volume": "pg", "limits": {}, "qos": "gold"}),
+    (("qos", "set", "pg", "--write-iops", "7", "--read-bytes", "1MiB"), "volume.limit",
+     {"volume": "pg", "limits": {"write_iops": 7, "read_bytes_per_s": 1 << 20}}),
+    (("qos", "unset", "pg"), "volume.limit", {"volume": "pg"}),
+    (("qos", "class", "create", "gold", "--read-iops", "100", "--write-bytes", "10MiB/s"),
+     "qos.create", {"qos": "gold", "limits": {"read_iops": 100, "write_bytes_per_s": 10 << 20}}),
+    (("qos", "class", "set", "qos/gold", "--write-iops", "5"), "qos.change",
+     {"qos": "gold", "limits": {"write_iops": 5}}),
+    (("qos", "class", "delete", "gold"), "qos.delete", {"qos": "gold"}),
     (("snapshot", "create", "pg", "monday"), "snapshot.create",
      {"snapshot": "monday", "volume": "pg"}),
     (("snap", "create", "volume/pg", "monday", "--reserve", "1GiB"), "snapshot.create",
@@ -198,6 +210,16 @@ def test_limits_are_not_lifted_by_mistake(stage: Stage, more: tuple[str, ...]) -
     done = stage.run("volume", "limit", "pg", *more)
     assert done.code == 2
     assert "--none" in done.err
+    assert stage.heard == []
+
+
+@pytest.mark.parametrize("more", [(), ("--class", "gold", "--read-iops", "5")])
+def test_a_volume_is_given_a_class_or_limits_and_not_both(
+    stage: Stage, more: tuple[str, ...]
+) -> None:
+    done = stage.run("qos", "set", "pg", *more)
+    assert done.code == 2
+    assert "--class" in done.err
     assert stage.heard == []
 
 
