@@ -73,6 +73,7 @@ class VolumePhase(StrEnum):
     LIMITING = "limiting"
     LOCKED = "locked"
     REKEYING = "rekeying"
+    SETTLING = "settling"
 
 
 class Volume(msgspec.Struct, frozen=True, kw_only=True):
@@ -375,7 +376,7 @@ def _conclude(
             return (concluding.unlocked(volume, report),)
         case VolumePhase.REKEYING:
             return (encrypting.rekeyed(volume, report),)
-        case VolumePhase.ABSENT | VolumePhase.READY | VolumePhase.HELD:
+        case VolumePhase.ABSENT | VolumePhase.READY | VolumePhase.HELD | VolumePhase.SETTLING:
             return ()
         case _:
             assert_never(volume.phase)

@@ -4,7 +4,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
-from aggregates import attaching
+from aggregates import attaching, volume_settling
 from aggregates.volume import Volume, VolumePhase
 from schemas.attaching import (
     AttachingEvent,
@@ -20,6 +20,7 @@ from schemas.encrypting import (
     VolumeRekeyingFailed,
 )
 from schemas.filling import FillingEvent, VolumeFilled
+from schemas.settling import VolumeSettlingEvent
 from schemas.volume import (
     VolumeDeleted,
     VolumeDeletionBegan,
@@ -51,9 +52,16 @@ _PHASES = {
 
 def evolve(
     volume: Volume,
-    event: VolumeEvent | AttachingEvent | EncryptingEvent | CopyingEvent | FillingEvent,
+    event: VolumeEvent
+    | AttachingEvent
+    | EncryptingEvent
+    | CopyingEvent
+    | FillingEvent
+    | VolumeSettlingEvent,
 ) -> Volume:
     """Apply what happened. Never refuses: the past cannot be wrong."""
+    if isinstance(event, VolumeSettlingEvent):
+        return volume_settling.evolve(volume, event)
     if isinstance(event, CopyingEvent):
         return _copied(event)
     if isinstance(event, AttachingEvent):

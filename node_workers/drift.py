@@ -3,9 +3,13 @@
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 
-from node_workers.observation import Observation, ObservedPool, ObservedVolume
+from msgspec.structs import replace
+
+from node_workers.observation import Observation, ObservedPool, ObservedVolume, as_seen
 from node_workers.wanted import Wanted, WantedPool, WantedReplica
+from schemas.mending import SeenVolume, no_volume, taken_bytes
 from schemas.node import Drift, Finding
+from schemas.settling import Verb, line
 from schemas.units import readable
 
 FINDINGS_MAX = 256
@@ -48,7 +52,7 @@ def _lane(finding: Finding, node: str) -> str:
 
 def _order(finding: Finding) -> tuple[bool, str, str]:
     """Sort what is ours before what is not: if something must be left out, let it be that."""
-    return finding.drift is Drift.VOLUME_FOREIGN, finding.drift.value, finding.object
+    return finding.object.startswith("lv/"), finding.drift.value, finding.object
 
 
 def _of_pool(node: str, pool: WantedPool, found: ObservedPool | None) -> Iterator[Finding]:
@@ -100,48 +104,62 @@ def _of_replica(
     where = f"replica/{node}/{replica.volume}"
     lv = f"{replica.spec.pool}/{replica.volume}"
     if found is None:
-        yield Finding(
-            drift=Drift.VOLUME_MISSING,
-            object=where,
-            wanted=f"{lv}, {readable(replica.size_bytes)}",
-            observed="no logical volume with its tag",
-            settle=(
-                f"on {node}: vgcfgrestore --list {replica.spec.pool}",
-                f"hwbus {_kind(replica)} {'purge' if replica.held else 'delete'} {replica.volume}",
-            ),
-        )
+        yield _missing(node, replica, where)
         return
     if (found.pool, found.name) != (group.name, replica.volume):
-        yield Finding(
+        renamed = Finding(
             drift=Drift.VOLUME_RENAMED,
             object=where,
             wanted=lv,
             observed=_cut(f"{found.pool}/{found.name}"),
-            settle=(_cut(f"on {node}: lvrename {found.pool} {found.name} {replica.volume}"),),
+            lv=as_seen(found, seen.volumes),
         )
+        by_hand = f"on {node}: lvrename {found.pool} {found.name} {replica.volume}"
+        ours = _settled_by_us(replica) and found.pool == group.name
+        yield _settled_by(renamed, *((Verb.UNDO,) if ours else ()), else_=by_hand)
     if replica.size_bytes and found.size_bytes != replica.size_bytes:
-        yield _resized(node, replica, found, where)
+        yield _resized(node, replica, found, as_seen(found, seen.volumes))
 
 
-def _kind(replica: WantedReplica) -> str:
-    return "volume" if replica.spec.snapshot_of is None else "snapshot"
+def _settled_by_us(replica: WantedReplica) -> bool:
+    """Whether a command of ours puts it right: snapshots and held volumes are only let go."""
+    return replica.spec.snapshot_of is None and not replica.held
 
 
-def _resized(node: str, replica: WantedReplica, found: ObservedVolume, where: str) -> Finding:
+def _settled_by(finding: Finding, *verbs: Verb, else_: str = "", more: str = "") -> Finding:
+    lines = [line(finding, verb, more if verb is Verb.RECREATE else "") for verb in verbs]
+    return replace(finding, settle=tuple(lines) or (_cut(else_),))
+
+
+def _missing(node: str, replica: WantedReplica, where: str) -> Finding:
+    pool, name = replica.spec.pool, replica.volume
+    finding = Finding(
+        drift=Drift.VOLUME_MISSING,
+        object=where,
+        wanted=f"{pool}/{name}, {readable(replica.size_bytes)}",
+        observed="no logical volume with its tag",
+    )
+    kind = "volume" if replica.spec.snapshot_of is None else "snapshot"
+    let_go = f"hwbus {kind} {'purge' if replica.held else 'delete'} {name}"
+    verbs = (Verb.ACCEPT, Verb.RECREATE) if _settled_by_us(replica) else ()
+    settled = _settled_by(finding, *verbs, else_=let_go, more=f"--volume {name}")
+    # What was removed by mistake may come back, while nothing else has been made in its place.
+    return replace(settled, settle=(f"on {node}: vgcfgrestore --list {pool}", *settled.settle))
+
+
+def _resized(node: str, replica: WantedReplica, found: ObservedVolume, seen: SeenVolume) -> Finding:
     lv = f"{found.pool}/{found.name}"
     larger = found.size_bytes > replica.size_bytes
-    settle = (
-        f"hwbus volume grow {replica.volume} {found.size_bytes}"
-        if larger and replica.spec.snapshot_of is None
-        else f"on {node}: lv{'reduce' if larger else 'extend'} --size {replica.size_bytes}b {lv}"
-    )
-    return Finding(
+    by_hand = f"on {node}: lv{'reduce' if larger else 'extend'} --size {replica.size_bytes}b {lv}"
+    finding = Finding(
         drift=Drift.VOLUME_RESIZED,
-        object=where,
+        object=f"replica/{node}/{replica.volume}",
         wanted=readable(replica.size_bytes),
         observed=readable(found.size_bytes),
-        settle=(_cut(settle),),
+        lv=seen,
     )
+    verb = Verb.ACCEPT if larger else Verb.UNDO
+    return _settled_by(finding, *((verb,) if _settled_by_us(replica) else ()), else_=by_hand)
 
 
 def _strangers(
@@ -152,15 +170,28 @@ def _strangers(
     for volume in seen.volumes:
         if volume.pool not in ours or volume.is_thin_pool or (volume.uid and volume.uid in uids):
             continue
-        lv = f"{volume.pool}/{volume.name}"
-        whose = f"tagged as volume {volume.uid}" if volume.uid else "without a tag of ours"
-        yield Finding(
-            drift=Drift.VOLUME_FOREIGN,
-            object=_cut(f"lv/{node}/{lv}"),
-            wanted="nothing",
-            observed=_cut(f"{volume.layout} volume, {readable(volume.size_bytes)}, {whose}"),
-            settle=(_cut(f"on {node}, if nobody needs it: lvremove {lv}"),),
-        )
+        yield _stranger(node, volume, as_seen(volume, seen.volumes))
+
+
+def _stranger(node: str, volume: ObservedVolume, seen: SeenVolume) -> Finding:
+    lv, aside = f"{volume.pool}/{volume.name}", bool(seen.claim)
+    whose = f"tagged as volume {volume.uid}" if volume.uid else "without a tag of ours"
+    finding = Finding(
+        drift=Drift.VOLUME_QUARANTINED if aside else Drift.VOLUME_FOREIGN,
+        object=_cut(f"lv/{node}/{lv}"),
+        wanted="left alone, in quarantine" if aside else "nothing",
+        observed=_cut(f"{volume.layout} volume, {readable(volume.size_bytes)}, {whose}"),
+        lv=seen,
+    )
+    if aside:
+        return _settled_by(finding, Verb.RELEASE)
+    can = [
+        *((Verb.ADOPT,) if no_volume(seen) is None else ()),
+        *((Verb.QUARANTINE,) if taken_bytes(seen) is not None else ()),
+    ]
+    by_hand = _cut(f"on {node}, if nobody needs it: lvremove {lv}")
+    settled = _settled_by(finding, *can, else_=by_hand)
+    return replace(settled, settle=(*settled.settle, by_hand)) if can else settled
 
 
 def _cut(text: str) -> str:

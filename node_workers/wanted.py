@@ -23,6 +23,14 @@ from schemas.growing import (
     ThinPoolGrowthWanted,
     ThinPoolKept,
 )
+from schemas.mending import (
+    Mend,
+    ReplicaMended,
+    ReplicaMendLeft,
+    ReplicaMendWanted,
+    ReplicaMendWithdrawn,
+    SeenVolume,
+)
 from schemas.pool import (
     PoolBuildWanted,
     PoolDisksDropped,
@@ -126,6 +134,8 @@ class WantedReplica(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag=
     ``withdrawn``: it was to go and shall stay, if it is still there. ``held``: nobody shall use
     it. ``spoilt``: its removal had begun, so what was on it may have been wiped. ``merging``: it
     is of a snapshot that shall become its volume. ``rekeying``: other keys shall open it.
+    ``mend``: so it shall be put right, if it is as ``seen``; ``leaving``: it shall not after all,
+    ``give_back``: it shall be nobody's again.
     """
 
     volume: str
@@ -136,6 +146,10 @@ class WantedReplica(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag=
     spoilt: bool = False
     merging: bool = False
     rekeying: bool = False
+    mend: Mend | None = None
+    seen: SeenVolume | None = None
+    leaving: bool = False
+    give_back: bool = False
 
     @property
     def key(self) -> str:
@@ -156,7 +170,7 @@ class WantedAttachment(_Wanted, frozen=True, kw_only=True, omit_defaults=True, t
 
 
 class WantedErrand(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag="errand"):
-    """Work with a backup target, until it is done or given up; its uid is its operation."""
+    """Work that is done once, until it is done or given up; its uid is its operation."""
 
     errand: Errand
 
@@ -200,6 +214,8 @@ ReplicaWish = (
     | ReplicaMergeWanted
     | ReplicaRemovalWithdrawn
     | ReplicaRekeyWanted
+    | ReplicaMendWanted
+    | ReplicaMendWithdrawn
 )
 ReplicaNews = (
     ReplicaCreated
@@ -209,6 +225,8 @@ ReplicaNews = (
     | ReplicaRekeyed
     | ReplicaRemoved
     | ReplicaTroubled
+    | ReplicaMended
+    | ReplicaMendLeft
 )
 AttachmentWish = (
     AttachmentWanted | AttachmentLimitsWanted | AttachmentRemovalWanted | AttachmentRemovalWithdrawn

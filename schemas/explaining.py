@@ -19,6 +19,7 @@ _TITLES = {
     "T": "Volume groups: volumes taken together",
     "C": "Schedules: snapshots by the clock",
     "B": "Backups",
+    "F": "Findings: what was changed by hand",
     "O": "Operations",
     "W": "What a node could not do",
 }

@@ -7,6 +7,7 @@ import msgspec
 from schemas.backups import FromBackup
 from schemas.grammar import Event, Report, Request
 from schemas.keys import Encryption, Keys
+from schemas.mending import SeenVolume
 from schemas.refusals import Refusal
 from schemas.units import Bytes, Count, Id, Name, Path, Text
 from schemas.volume import CopyOf, Filesystem, Layout, Stripes
@@ -46,7 +47,7 @@ class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     The leg of a snapshot is named like the snapshot; ``size_bytes`` of a thick one is the room for
     what changes in the volume, that of an encrypted one includes the header. ``together``: it is
-    of the same instant as others.
+    of the same instant as others. With ``adopts`` it is there already, made by somebody else.
     """
 
     uid: Id
@@ -60,6 +61,7 @@ class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     encryption: Encryption | None = None
     together: Together | None = None
     from_backup: FromBackup | None = None
+    adopts: SeenVolume | None = None
 
 
 class CreateReplica(Request, frozen=True, kw_only=True, tag="replica.create.v1"):

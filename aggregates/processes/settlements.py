@@ -12,6 +12,7 @@ from aggregates.volume import VolumePhase
 from schemas.disk import ReportDiskReleased
 from schemas.errand import StopErrand
 from schemas.grammar import Event, Message
+from schemas.mending import ReplicaMended
 from schemas.node import ConcludeNode, DetachPool
 from schemas.pool import (
     ConcludePool,
@@ -22,6 +23,7 @@ from schemas.pool import (
 )
 from schemas.refusals import Refusal
 from schemas.replica import ReplicaCreated, ReplicaRemoved, ReplicaResized
+from schemas.settling import ConcludeSettling, ForeignReleased
 from schemas.snapshot import (
     ConcludeSnapshot,
     DeleteSnapshot,
@@ -45,7 +47,7 @@ def follows(events: Sequence[Event], world: World) -> tuple[Message, ...]:
 
 def _follows(event: Event) -> Iterator[Message]:
     match event:
-        case ReplicaCreated() | ReplicaResized():
+        case ReplicaCreated() | ReplicaResized() | ReplicaMended():
             yield ReportSettled(
                 pool=event.pool,
                 node=event.node,
@@ -53,6 +55,8 @@ def _follows(event: Event) -> Iterator[Message]:
                 size_bytes=event.size_bytes,
                 thin=event.thin,
             )
+        case ForeignReleased():
+            yield ReportReleased(pool=event.pool, node=event.node, claim=event.claim)
         case ReplicaRemoved():
             yield ReportReleased(pool=event.pool, node=event.node, claim=event.uid)
             if event.snapshot:
@@ -94,6 +98,9 @@ def _owed_to_ledgers(world: World) -> Iterator[Message]:
     present = {r.spec.uid: (key, r) for key, r in world.replicas.items() if r.spec is not None}
     waiting = {v.uid for v in world.volumes.values() if v.operation}
     waiting |= {s.uid for s in world.snapshots.values() if s.operation}
+    # What is in quarantine, or on its way there or to become a volume, has a claim, and no leg.
+    waiting |= {q.claim for node in world.nodes.values() for q in node.quarantined}
+    waiting |= {s.uid for node in world.nodes.values() for s in node.settling}
     for (node, name), pool in world.pools.items():
         for claim in sorted(pool.ledger.settled.keys() | pool.ledger.reserved.keys()):
             if claim not in present and claim not in waiting:
@@ -201,3 +208,11 @@ def _held_for_nobody(world: World) -> Iterator[Message]:
     for name, member in world.nodes.items():
         if member.operation in ended:
             yield ConcludeNode(node=name, operation=member.operation, removed=False)
+        for settling in member.settling:
+            if settling.operation in ended:
+                yield ConcludeSettling(
+                    node=name,
+                    operation=settling.operation,
+                    code=Refusal.DEADLINE,
+                    because="its operation ended without a word",
+                )

@@ -26,6 +26,7 @@ from tests.support.growth_contract import GrowthContract
 from tests.support.hold_contract import HoldContract
 from tests.support.instant_contract import InstantContract
 from tests.support.keys import HeldKeys
+from tests.support.mending_contract import MendingContract
 from tests.support.pool_contract import PoolContract
 from tests.support.snapshot_contract import SnapshotContract, snapshot
 from tests.support.storage_bench import (
@@ -224,6 +225,7 @@ class TestStorageOnARealKernel(
     EncryptionContract,
     CopyContract,
     GrowthContract,
+    MendingContract,
 ):
     @pytest.fixture
     def play(self, bench: LabBench) -> Play:
