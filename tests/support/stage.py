@@ -317,10 +317,8 @@ class ScriptedNode:
             case ReplicaHoldWanted() | ReplicaRemovalWithdrawn():
                 held = isinstance(event, ReplicaHoldWanted)
                 return self._said(event.volume, event.uid, trouble if held else None, held=held)
-            case ErrandWanted() | ErrandStopWanted():
+            case ErrandWanted() | ErrandStopWanted() | ReplicaMendWanted() | ReplicaMendWithdrawn():
                 return self._errand(event, trouble)
-            case ReplicaMendWanted() | ReplicaMendWithdrawn():
-                return self._mend(event, trouble)
             case _:
                 return self.attachments.do(event, trouble)
 
@@ -368,7 +366,13 @@ class ScriptedNode:
             volume=event.volume, node=self.name, uid=event.uid, generation=now.generation
         )
 
-    def _errand(self, event: ErrandWanted | ErrandStopWanted, trouble: Refusal | None) -> Message:
+    def _errand(
+        self,
+        event: ErrandWanted | ErrandStopWanted | ReplicaMendWanted | ReplicaMendWithdrawn,
+        trouble: Refusal | None,
+    ) -> Message:
+        if isinstance(event, ReplicaMendWanted | ReplicaMendWithdrawn):
+            return self._mend(event, trouble)
         about = {"operation": event.operation, "node": self.name}
         if isinstance(event, ErrandStopWanted):
             return ReportErrandStopped(**about)
