@@ -43,6 +43,7 @@ from schemas.volume import (
     VolumeUnlocked,
 )
 
+_Other = CopyingEvent | FillingEvent | VolumeSettlingEvent
 _PHASES = {
     VolumeAttachingBegan: VolumePhase.ATTACHING,
     VolumeDetachingBegan: VolumePhase.DETACHING,
@@ -52,12 +53,7 @@ _PHASES = {
 
 def evolve(
     volume: Volume,
-    event: VolumeEvent
-    | AttachingEvent
-    | EncryptingEvent
-    | CopyingEvent
-    | FillingEvent
-    | VolumeSettlingEvent,
+    event: VolumeEvent | AttachingEvent | EncryptingEvent | _Other,
 ) -> Volume:
     """Apply what happened. Never refuses: the past cannot be wrong."""
     if isinstance(event, VolumeSettlingEvent):

@@ -16,6 +16,7 @@ from schemas.views import (
     DriftRow,
     NodeRow,
     ParkedRow,
+    PastDriftRow,
     PoolRow,
     ReplicaRow,
     Row,
@@ -28,7 +29,7 @@ R_co = TypeVar("R_co", bound=Row, covariant=True)
 
 # Part of what a database is compared with: raise it when a view computes something else from the
 # same events, and every database is made anew from the log.
-FOLD_VERSION = 3
+FOLD_VERSION = 4
 
 
 class ClaimRow(Row, frozen=True, kw_only=True):
@@ -69,7 +70,7 @@ class SightingsRow(Row, frozen=True, kw_only=True):
 
 
 class FindingsRow(Row, frozen=True, kw_only=True):
-    """The keys of the open drift rows of a node."""
+    """The keys of the drift rows of a node: the open ones, or those of the past, oldest first."""
 
     keys: tuple[str, ...]
 
@@ -161,6 +162,9 @@ AUDIT = Table(
 )
 USAGE = Table("usage", UsageRow, ("level", "name", "node", "pool"))
 DRIFT = Table("drift", DriftRow, ("node", "drift", "object"))
+DRIFT_PAST = Table(
+    "drift_past", PastDriftRow, ("node", "drift", "object", "by"), kept=False, newest_first=True
+)
 PARKED = Table("parked", ParkedRow, ("stream", "seq"), kept=False)
 
 CLAIMS = Table("claims", ClaimRow)
@@ -186,6 +190,7 @@ TABLES: tuple[Table[Row], ...] = (
     AUDIT,
     USAGE,
     DRIFT,
+    DRIFT_PAST,
     PARKED,
     CLAIMS,
     OWNERS,

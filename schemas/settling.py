@@ -41,6 +41,52 @@ WAYS: dict[Drift, tuple[Verb, ...]] = {
 """What settles which kind by a command of ours; the others are settled where they were made."""
 
 
+EXPLAINED: dict[Drift, tuple[str, str]] = {
+    Drift.VOLUME_MISSING: (
+        "No logical volume bears the tag of a volume that shall be there.",
+        (
+            "vgcfgrestore may bring back what was removed by mistake. accept gives the volume up, "
+            "recreate makes it anew, empty."
+        ),
+    ),
+    Drift.VOLUME_RESIZED: (
+        "A logical volume is larger or smaller than was decided.",
+        (
+            "accept takes a larger size over; undo makes a smaller one as large as it was, but "
+            "what was cut off is not in it any more."
+        ),
+    ),
+    Drift.VOLUME_RENAMED: (
+        "A volume of ours bears another name in LVM, or is in another volume group.",
+        "undo gives it its name back, in use or not.",
+    ),
+    Drift.VOLUME_FOREIGN: (
+        "A logical volume in a pool of ours is none of ours.",
+        (
+            "adopt makes a volume of it, with its data; quarantine keeps everybody from it, and "
+            "counts its room as taken. Only a person removes it: lvremove."
+        ),
+    ),
+    Drift.VOLUME_QUARANTINED: (
+        "A logical volume that is none of ours is in quarantine: inactive, its room counted.",
+        "release makes it a finding as before.",
+    ),
+    Drift.POOL_MISSING: (
+        "The volume group of a pool is not there, or bears another name.",
+        "Plug its disks in again, or vgrename it; else remove its volumes, then the pool.",
+    ),
+    Drift.POOL_DISK_MISSING: (
+        "A disk of a pool is not there.",
+        "Plug it in again. hwbus disk ls shows where it was seen last.",
+    ),
+    Drift.ATTACHMENT_MISSING: (
+        "The device or the mount of an attached volume is not there, and could not be made again.",
+        "hwbus volume show NAME tells why; detach it, or settle what is in the way.",
+    ),
+}
+"""What each kind of finding means, and what can be done about it."""
+
+
 def mark(finding: Finding) -> str:
     """Return what tells this state of a finding from every other one of the same object."""
     sides = (finding.drift, finding.object, finding.wanted, finding.observed, finding.lv)

@@ -89,6 +89,7 @@ def owed(world: World) -> tuple[Message, ...]:
         *_owed_to_volumes(world),
         *_owed_to_snapshots(world),
         *_held_for_nobody(world),
+        *_settled_by_nobody(world),
         *_outlived(world),
         *together.owed(world),
     )
@@ -208,8 +209,13 @@ def _held_for_nobody(world: World) -> Iterator[Message]:
     for name, member in world.nodes.items():
         if member.operation in ended:
             yield ConcludeNode(node=name, operation=member.operation, removed=False)
+
+
+def _settled_by_nobody(world: World) -> Iterator[Message]:
+    for name, member in world.nodes.items():
         for settling in member.settling:
-            if settling.operation in ended:
+            operation = world.operations.get(settling.operation)
+            if operation is not None and operation.outcome is not None:
                 yield ConcludeSettling(
                     node=name,
                     operation=settling.operation,

@@ -1,6 +1,7 @@
 """Findings are settled, from the wish to the end, on a control plane in memory."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -55,7 +56,12 @@ async def found(here: Play, *findings: Finding) -> None:
 
 
 def wish(finding: Finding, verb: Verb, **more: str) -> SettleDrift:
-    about = {"node": "n1", "drift": finding.drift, "object": finding.object, "verb": verb}
+    about: dict[str, Any] = {
+        "node": "n1",
+        "drift": finding.drift,
+        "object": finding.object,
+        "verb": verb,
+    }
     return SettleDrift(**{**about, "seen": mark(finding), "deadline_s": 60, **more})
 
 
