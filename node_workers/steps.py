@@ -30,6 +30,14 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
         return at_once or isinstance(self, HavePool | HaveNoPool)
 
     @property
+    def settles(self) -> bool:
+        """Whether a finding is settled by it, so that a look is due to see whether it is gone."""
+        if isinstance(self, HaveErrand | HaveNoErrand):
+            return isinstance(self.errand, PutAside | PutBack)
+        adopts = isinstance(self, HaveReplica) and self.may_create and self.spec.adopts is not None
+        return adopts or isinstance(self, HaveMended | HaveLeft)
+
+    @property
     def long(self) -> bool:
         """Whether it may take hours, and may be broken off anywhere without loss."""
         if isinstance(self, HaveReplica):

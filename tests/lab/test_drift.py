@@ -1,11 +1,15 @@
 """Somebody changes LVM by hand: it is told with both sides, never repaired behind their back."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import pytest
 
+from schemas.answers import Accepted, Refused
 from schemas.node import Drift
+from schemas.refusals import Refusal
+from schemas.settling import SettleDrift, Verb
 from schemas.units import readable
 from schemas.volume import DeleteVolume
 from tests.support.house import MIB, House, Row, Scene
@@ -116,5 +120,132 @@ def test_a_pool_that_was_removed_by_hand_is_not_made_again(
         await house.scanned("n1")
         assert pool not in await house.vgs("n1")
         await asyncio.wait_for(house.clear(pool, "n1", disk), 90)
+
+    play(scene)
+
+
+def wish(row: Row, verb: Verb, **more: str) -> SettleDrift:
+    """Return the command about a finding as it is in the view."""
+    about = (row["node"], Drift(row["drift"]), row["object"], row["seen"])
+    node, drift, object_, seen = about
+    return SettleDrift(
+        node=node, drift=drift, object=object_, verb=verb, seen=seen, volume=more.get("volume")
+    )
+
+
+async def digests(house: House, pool: str, *names: str) -> dict[str, str]:
+    """Return the checksum of the first 8 MiB of each volume."""
+    told = await house.sh(
+        "n2", f"for v in {' '.join(names)}; do head -c 8M /dev/{pool}/$v | sha256sum; done"
+    )
+    return dict(zip(names, (line.split()[0] for line in told.splitlines()), strict=True))
+
+
+async def changed_by_hand(house: House, pool: str, names: dict[str, str]) -> dict[str, str]:
+    """Fill volumes, change them behind hwbus's back, and return what is in each."""
+    theirs = ("theirs", "scratch")
+    made = "".join(f"lvcreate -q -y -L 16m -n {name} {pool};" for name in theirs)
+    mine = (names["renamed"], names["larger"])
+    filled = "".join(
+        f"head -c 8M /dev/urandom | dd of=/dev/{pool}/{name} bs=1M conv=fsync status=none;"
+        for name in (*mine, *theirs)
+    )
+    await house.sh("n2", f"set -e; {made} {filled}")
+    before = await digests(house, pool, *mine, *theirs)
+    await house.sh(
+        "n2",
+        f"set -e; lvremove -q -y {pool}/{names['lost']} {pool}/{names['empty']};"
+        f"lvrename -q {pool} {names['renamed']} taken; lvextend -q -L 48m {pool}/{names['larger']}",
+    )
+    return before
+
+
+async def settled_all(
+    house: House, found: dict[tuple[str, str], Row], pool: str, names: dict[str, str]
+) -> None:
+    """Settle each finding in the way that fits it, all at once."""
+    leg = {kind: f"replica/n2/{name}" for kind, name in names.items()}
+    stranger = found[Drift.VOLUME_FOREIGN, f"lv/n2/{pool}/theirs"]
+    wishes = (
+        wish(found[Drift.VOLUME_RENAMED, leg["renamed"]], Verb.UNDO),
+        wish(found[Drift.VOLUME_RESIZED, leg["larger"]], Verb.ACCEPT),
+        wish(found[Drift.VOLUME_MISSING, leg["lost"]], Verb.ACCEPT),
+        wish(found[Drift.VOLUME_MISSING, leg["empty"]], Verb.RECREATE, volume=names["empty"]),
+        wish(stranger, Verb.ADOPT, volume=names["adopted"]),
+        wish(found[Drift.VOLUME_FOREIGN, f"lv/n2/{pool}/scratch"], Verb.QUARANTINE),
+    )
+    odd = wish(stranger, Verb.RECREATE, volume="theirs")
+    assert (await house.refused(odd)).code is Refusal.WRONG_WAY
+    await asyncio.gather(*(house.done(one) for one in wishes))
+
+
+def test_what_was_changed_by_hand_is_settled_by_commands_and_no_data_is_lost(
+    play: Callable[[Scene], None], unique: Callable[[str], str]
+) -> None:
+    pool = unique("settle")
+    names = {kind: unique(kind) for kind in ("lost", "empty", "renamed", "larger", "adopted")}
+
+    async def scene(house: House) -> None:
+        began_s = time.monotonic()
+        disk = await house.plug("n2", "512M")
+        await house.form(pool, [disk])
+        made = [names[kind] for kind in ("lost", "empty", "renamed", "larger")]
+        await asyncio.gather(*(house.make(volume, disk, pool, 32) for volume in made))
+        before = await changed_by_hand(house, pool, names)
+        found: dict[tuple[str, str], Row] = {}
+
+        async def findings() -> dict[tuple[str, str], Row]:
+            rows = await house.rows("drift", node="n2")
+            mine = [r for r in rows if pool in r["object"] or r["object"][11:] in names.values()]
+            return {(row["drift"], row["object"]): row for row in mine}
+
+        async def all_found() -> bool:
+            found.update(await findings())
+            return len(found) == 6
+
+        await house.look_again("n2")
+        await house.until(all_found, WITHIN_S, what="all six are found")
+        await settled_all(house, found, pool, names)
+        await house.look_again("n2")
+
+        async def only_quiet() -> bool:
+            return [row["quiet"] for row in (await findings()).values()] == [True]
+
+        await house.until(only_quiet, WITHIN_S, what="all are settled")
+        mine, adopted = (names["renamed"], names["larger"]), names["adopted"]
+        after = await digests(house, pool, *mine, adopted)
+        assert after == {**{n: before[n] for n in mine}, adopted: before["theirs"]}
+        await house.settled(pool, "n2")  # what is in quarantine is in the ledger, too
+        sizes = {row["name"]: row["size_bytes"] for row in await house.rows("volumes", pool=pool)}
+        other = {names["larger"]: 48 * MIB, adopted: 16 * MIB}
+        assert sizes == {names["empty"]: 32 * MIB, names["renamed"]: 32 * MIB, **other}
+        past = await house.rows("drift-past", node="n2", by="alice")
+        settled = {row["verb"] for row in past if row["operation"]}
+        assert settled >= {"undo", "accept", "recreate", "adopt", "quarantine"}
+
+        (aside,) = (await findings()).values()
+        await house.sh("n2", f"lvchange -ay {pool}/scratch; test ! -e /dev/{pool}/scratch")
+        await house.done(wish(aside, Verb.RELEASE))
+        await house.sh("n2", f"lvchange -ay {pool}/scratch")
+        assert await digests(house, pool, "scratch") == {"scratch": before["scratch"]}
+        scratch = (Drift.VOLUME_FOREIGN, f"lv/n2/{pool}/scratch")
+
+        async def foreign_again() -> bool:
+            return scratch in await findings()
+
+        await house.until(foreign_again, WITHIN_S, what="it is foreign again")
+        # Changed since it was seen: whoever looks first, the desk or the node, leaves it alone.
+        stale = wish((await findings())[scratch], Verb.ADOPT)
+        await house.sh("n2", f"lvextend -q -L 20m {pool}/scratch")
+        answer = await house.client.command(stale)
+        if isinstance(answer, Accepted):
+            end = await house.end(answer.operation)
+            assert end["code"] == Refusal.NOT_AS_SEEN
+        else:
+            assert isinstance(answer, Refused)
+            assert answer.code is Refusal.FINDING_CHANGED
+        await house.sh("n2", f"lvremove -q -y {pool}/scratch")
+        await house.clear(pool, "n2", disk)
+        print(f"settled all in {time.monotonic() - began_s:.1f} s")
 
     play(scene)

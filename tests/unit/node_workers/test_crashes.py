@@ -28,7 +28,8 @@ from node_workers.simulated.faults import Faults, SimulatedCrash
 from node_workers.simulated.machine import SimulatedMachine
 from node_workers.simulated.runner import SimulatedRunner
 from schemas.backups import FromBackup
-from schemas.errand import Uploaded
+from schemas.errand import PutAside, PutBack, Uploaded
+from schemas.mending import Mend, SeenVolume
 from tests.support.backup_words import PLACE
 from tests.support.clock import ManualClock
 from tests.support.errands import TestersSecrets, upload
@@ -157,6 +158,48 @@ class Write:
         self.data = data
 
 
+class ByHand:
+    """Somebody runs a tool; ``LVS`` is what LVM's own identity of each volume is after it."""
+
+    def __init__(self, *argv: str) -> None:
+        self.argv = argv
+
+
+LVS: dict[str, str] = {}
+
+
+def look(name: str, mib: int, **more: Any) -> SeenVolume:
+    """Return what a person saw of a volume before they decided about it."""
+    about: dict[str, Any] = {"pool": POOL, "name": name, "lv": LVS[name], "stripes": 1, **more}
+    return SeenVolume(**about, size_bytes=mib * MIB)
+
+
+def mended(wanted: VolumeSpec, mend: Mend, name: str = "", mib: int = 320) -> Step:
+    def step(storage: LvmStorage, _: list[PoolDisk]) -> Awaitable[object]:
+        seen = look(name, mib, uid=wanted.uid) if name else None
+        return storage.ensure_mended(UID, wanted, mend, seen, cause=CAUSE)
+
+    return step
+
+
+def adopted(storage: LvmStorage, _: list[PoolDisk]) -> Awaitable[object]:
+    seen = look("theirs", 32)
+    return storage.ensure_adopted(UID, volume("v1", 32), seen, cause=CAUSE)
+
+
+def given_back(storage: LvmStorage, _: list[PoolDisk]) -> Awaitable[object]:
+    seen = look("theirs", 32)
+    return storage.ensure_given_back(UID, volume("v1", 32), seen, cause=CAUSE)
+
+
+def put(what: type[PutAside | PutBack]) -> Step:
+    def step(storage: LvmStorage, _: list[PoolDisk]) -> Awaitable[object]:
+        wish = what(seen=look("theirs", 32), claim="c" * 26)
+        return storage.do_errand("op", wish, UID, cause=CAUSE)
+
+    return step
+
+
 def removed(name: str) -> Step:
     return lambda storage, _: storage.ensure_volume_removed(
         UID, POOL, f"uid-{name}", name, cause=CAUSE
@@ -190,8 +233,13 @@ MOUNTED: dict[str, Any] = {"mount_point": "/mnt/v1", "cgroup": "web"}
 LOCKED_IN_USE = use("v1", **MOUNTED, **EXT4, **LOCKED)
 IN_USE = use("v1", **MOUNTED, **EXT4, limits=Limits(read_iops=100))
 
+THEIRS = ByHand("lvcreate", "--yes", "--extents", "8", "--name", "theirs", POOL)
+RENAMED = ByHand("lvrename", POOL, "v1", "taken")
+GROWN = ByHand("lvextend", "--extents", "90", f"{POOL}/v1")
+LOST = ByHand("lvremove", "--yes", f"{POOL}/v1")
+
 # What was there before, what is done; every case keeps the data of the volume "kept", if any.
-CASES: dict[str, tuple[list[Step | Write], Step]] = {
+CASES: dict[str, tuple[list[Step | Write | ByHand], Step]] = {
     "form a pool": ([], pool(2)),
     "extend a pool": ([pool(1), KEPT], wider_pool),
     "remove a pool": ([pool(2), thin_pool(100)], no_pool),
@@ -348,6 +396,22 @@ CASES: dict[str, tuple[list[Step | Write], Step]] = {
         [pool(2), KEPT, made(volume("v1", **EXT4)), taken(), backed_up],
         restored(volume("v2", 400, **EXT4)),
     ),
+    "give a volume its name back": (
+        [pool(2), KEPT, made(volume("v1", **EXT4)), Write("now"), RENAMED],
+        mended(volume("v1", **EXT4), Mend.UNDO, "taken"),
+    ),
+    "take a size by hand over": (
+        [pool(2), KEPT, made(volume("v1", **EXT4)), Write("now"), GROWN],
+        mended(volume("v1", **EXT4), Mend.SIZE, "v1", 360),
+    ),
+    "make a lost volume anew": (
+        [pool(2), KEPT, made(volume("v1", **EXT4)), Write("now"), LOST],
+        mended(volume("v1", **EXT4), Mend.RECREATE),
+    ),
+    "adopt a volume": ([pool(2), KEPT, THEIRS], adopted),
+    "give an adopted volume back": ([pool(2), KEPT, THEIRS, adopted], given_back),
+    "put a volume aside": ([pool(2), KEPT, THEIRS], put(PutAside)),
+    "put a volume back": ([pool(2), KEPT, THEIRS, put(PutAside)], put(PutBack)),
     "activate": ([pool(2), KEPT, made(volume("v1"))], active),
 }
 
@@ -364,12 +428,22 @@ class Run:
             if isinstance(step, Write):
                 self.machine.write("fast/v1", step.data)
                 continue
+            if isinstance(step, ByHand):
+                self._by_hand(step)
+                continue
             asyncio.run(self._do(step, self.fresh()))
         if KEPT in self.before:
             self.machine.write("fast/kept", "precious")
         if name == "activate" or "reboot" in name:
             self.machine.reboot()
             self.machine.add_cgroup("web", "io")
+
+    def _by_hand(self, step: ByHand) -> None:
+        asyncio.run(self.fresh().run(step.argv, cause="a person", timeout_s=60))
+        for vg in self.machine.state.vgs:
+            LVS.update({lv.name: lv.uuid for lv in vg.lvs})
+        if step is THEIRS:
+            self.machine.write(f"{POOL}/theirs", "precious, too")
 
     def fresh(self, faults: Faults | None = None) -> SimulatedRunner:
         faults = faults or Faults(seed=0)
@@ -400,12 +474,13 @@ class Run:
             (one.name, one.uid, one.size_bytes, one.layout, one.stripes, one.active, one.open)
             for one in seen.volumes
         ]
+        aside = [(one.name, one.claim) for one in seen.volumes if one.claim]
         state = self.machine.state
         in_use = (state.mounts, state.mapped, state.links, state.cgroups)
         slots = sorted((key, one.slots) for key, one in state.contents.items() if one.slots)
         written = msgspec.json.encode(state)
         assert not any(secret(name)[:20] in written for name in BOTH)
-        return slots, disks, pools, volumes, data, filesystems, in_use
+        return slots, disks, pools, volumes, aside, data, filesystems, in_use
 
     async def _disks(self) -> list[PoolDisk]:
         seen = await observe(self.fresh(), self.machine, node=NODE, cause=CAUSE)
