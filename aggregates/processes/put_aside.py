@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from aggregates.processes.errand import RunningErrand, begin_part
-from aggregates.processes.parts import evolved, over, step
+from aggregates.processes.parts import conclusion, evolved, over, step
 from aggregates.processes.process import Due, GivingUp
 from aggregates.processes.settling import Settle
 from schemas.errand import ErrandWanted, PutAside, PutBack, RunErrand
@@ -61,10 +61,9 @@ class Put(Settle, frozen=True, kw_only=True):
         return None
 
     def leftovers(self) -> tuple[str, ...]:
-        """Return it while the node has not said that it left off."""
-        if self.errand is None or self.errand.stopped:
-            return ()
-        return (self.wish.finding.object,)
+        """Return the errand, if the node has not said that it left off."""
+        ended = conclusion(self.errand)
+        return () if ended is None else ended.leftovers
 
     def refused(self, refusal: StepRefused) -> "Put":
         """Tell the errand if it was its step."""

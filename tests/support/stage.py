@@ -26,6 +26,8 @@ from schemas.disk import Content, DiskClass, ReportDiskSeen, Sighting
 from schemas.errand import (
     ErrandStopWanted,
     ErrandWanted,
+    PutAside,
+    PutBack,
     ReportErrandDone,
     ReportErrandStopped,
     ReportErrandTrouble,
@@ -212,6 +214,7 @@ class ScriptedNode:
         self.merged: set[str] = set()
         self.lost: dict[str, ReplicaSpec] = {}
         self.anew: set[str] = set()
+        self.aside: dict[str, PutAside] = {}
         self.slow_s = 0.01
         self._stage = stage
         self._chance = chance
@@ -375,6 +378,7 @@ class ScriptedNode:
             return self._mend(event, trouble)
         about = {"operation": event.operation, "node": self.name}
         if isinstance(event, ErrandStopWanted):
+            self.aside = {k: v for k, v in self.aside.items() if k != event.operation}
             return ReportErrandStopped(**about)
         if trouble is not None:
             return ReportErrandTrouble(
@@ -384,6 +388,11 @@ class ScriptedNode:
                 because="as the script has it",
                 permanent=True,
             )
+        if isinstance(event.errand, PutAside):
+            self.aside[event.operation] = event.errand
+        if isinstance(event.errand, PutBack):
+            claim = event.errand.claim
+            self.aside = {k: v for k, v in self.aside.items() if v.claim != claim}
         return ReportErrandDone(
             operation=event.operation, node=self.name, found=found(event.errand)
         )
