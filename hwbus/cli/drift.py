@@ -8,7 +8,7 @@ from hwbus.cli.changing import change, confirmed
 from hwbus.cli.exits import Exit, FailureError
 from hwbus.cli.nouns import AtNode, Yes
 from hwbus.cli.options import CHANGE, OPTIONS, Change, Deadline, Options, noun
-from hwbus.cli.output import heading, only_one, print_data, print_table
+from hwbus.cli.output import heading, print_data, print_table
 from hwbus.cli.reading import listing, note_behind, rest, show_row
 from hwbus.cli.session import conversation, own_writes, print_call, run
 from hwbus.cli.tables import TABLES
@@ -68,7 +68,8 @@ async def _show(where: dict[str, Any], options: Options) -> int:
         if len(page.items) > 1:
             print_table(TABLES["drift"], page.items)
             return Exit.OK
-        only_one("drift", page, f"finding about {where['object'][:80]!r}")
+        if not page.items:
+            raise _none_about(where)
         if show_row("drift", page, options):
             past = await rest(client, "drift-past", {"object": where["object"]}, page)
             if past.items:
@@ -222,9 +223,13 @@ def _chosen(page: Page, verb: Verb, seen: str | None, where: dict[str, Any]) -> 
             f"there are {len(rows)} findings about {about[:80]!r}",
             fix="Say which one with --kind, or with the mark that is meant: --seen.",
         )
-    raise FailureError(
+    raise _none_about(where)
+
+
+def _none_about(where: dict[str, Any]) -> FailureError:
+    return FailureError(
         Exit.NOT_FOUND,
-        f"there is no finding about {about[:80]!r}",
+        f"there is no finding about {where['object'][:80]!r}",
         fix="hwbus drift ls shows those that are open, hwbus drift ls --past those that were.",
     )
 

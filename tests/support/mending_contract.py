@@ -48,7 +48,9 @@ async def made_by_hand(on: Story, *more: str) -> SeenVolume:
 class MendingContract:
     """Inherit it and give a ``play`` fixture: ``play_on`` a fresh bench for every test."""
 
-    def test_a_renamed_volume_gets_its_name_back_while_it_is_in_use(self, play: Play) -> None:
+    def test_a_renamed_volume_gets_its_name_back_in_use_unless_that_is_taken_or_it_has_another(
+        self, play: Play
+    ) -> None:
         async def story(on: Story) -> None:
             await on.pool()
             await on.volume(spec())
@@ -62,65 +64,47 @@ class MendingContract:
             assert (await seen(on, "v1")).lv == look.lv
             await mended(on, Mend.UNDO, look)  # as after a crash
             assert await on.seen("mine") is None
-
-        play(story)
-
-    def test_a_name_is_not_given_back_to_what_was_renamed_once_more_or_has_lost_it(
-        self, play: Play
-    ) -> None:
-        async def story(on: Story) -> None:
-            await on.pool()
-            await on.volume(spec())
             await on.bench.console("lvrename", "fast", "v1", "mine")
-            look = await seen(on, "mine")
             await on.bench.console("lvcreate", "--yes", "--extents", "4", "--name", "v1", "fast")
             assert await on.refused(mended(on, Mend.UNDO, look)) is Refusal.FOREIGN_VOLUME
-            await on.bench.console("lvremove", "--yes", "fast/v1")
             await on.bench.console("lvrename", "fast", "mine", "yours")
             assert "yours" in await other_than_seen(mended(on, Mend.UNDO, look))
-            assert await on.seen("yours") is not None
+            assert await on.bench.read("fast/yours") == "precious"
 
         play(story)
 
-    def test_a_size_by_hand_is_taken_over_with_what_is_on_it_only_as_it_was_seen(
+    def test_a_size_by_hand_is_taken_over_and_only_what_is_nowhere_is_made_anew(
         self, play: Play
     ) -> None:
         async def story(on: Story) -> None:
             await on.pool()
-            await on.volume(spec())
+            wanted = spec(filesystem=Filesystem.EXT4)
+            mend = on.storage.ensure_mended
+            await on.volume(wanted)
             await on.bench.write("fast/v1", "precious")
             await on.bench.console("lvextend", "--extents", "30", "fast/v1")
             look = await seen(on, "v1")
-            state = await mended(on, Mend.SIZE, look)
+            state = await mend(UID, wanted, Mend.SIZE, look, cause=CAUSE)
             assert state is not None
             assert state.size_bytes == look.size_bytes == 120 * MIB
             await on.bench.console("lvextend", "--extents", "31", "fast/v1")
             await other_than_seen(mended(on, Mend.SIZE, look))
             assert await on.bench.read("fast/v1") == "precious"
-
-        play(story)
-
-    def test_a_lost_volume_is_made_anew_only_if_it_is_nowhere(self, play: Play) -> None:
-        async def story(on: Story) -> None:
-            await on.pool()
-            await on.volume(spec(filesystem=Filesystem.EXT4))
             await on.bench.console("lvrename", "fast", "v1", "mine")
-            for mend in (Mend.RECREATE, Mend.FORGET):
-                assert "fast/mine" in await other_than_seen(mended(on, mend))
+            for way in (Mend.RECREATE, Mend.FORGET):
+                assert "fast/mine" in await other_than_seen(mended(on, way))
             assert await on.seen("v1") is None
             await on.bench.console("lvremove", "--yes", "fast/mine")
             assert await mended(on, Mend.FORGET) is None
-            wanted = spec(filesystem=Filesystem.EXT4)
-            recreate = on.storage.ensure_mended
             for _ in range(2):
-                state = await recreate(UID, wanted, Mend.RECREATE, None, cause=CAUSE)
+                state = await mend(UID, wanted, Mend.RECREATE, None, cause=CAUSE)
                 assert state is not None
             assert (await seen(on, "v1")).uid == "uid-v1"
             await on.storage.ensure_volume_size(UID, wanted, cause=CAUSE)  # with its filesystem
 
         play(story)
 
-    def test_what_was_made_by_hand_becomes_a_volume_with_all_that_is_on_it(
+    def test_what_was_made_by_hand_becomes_a_volume_with_all_that_is_on_it_or_what_it_was(
         self, play: Play
     ) -> None:
         async def story(on: Story) -> None:
@@ -132,21 +116,18 @@ class MendingContract:
             now = await seen(on, "v1")
             assert (now.lv, now.uid) == (look.lv, "uid-v1")
             assert await on.bench.read("fast/v1") == "precious"
-            larger = await on.storage.ensure_volume_size(UID, spec(mib=64), cause=CAUSE)
-            assert larger.size_bytes == 64 * MIB
-            assert await on.bench.read("fast/v1") == "precious"
-
-        play(story)
-
-    def test_an_adoption_that_was_given_up_leaves_it_as_it_was_found(self, play: Play) -> None:
-        async def story(on: Story) -> None:
-            look = await made_by_hand(on)
-            await on.storage.ensure_adopted(UID, spec(mib=32), look, cause=CAUSE)
             for _ in range(2):
                 await on.storage.ensure_given_back(UID, spec(mib=32), look, cause=CAUSE)
             assert await seen(on, "theirs") == look
             assert await on.seen("v1") is None
             assert await on.bench.read("fast/theirs") == "precious"
+            await on.storage.ensure_thin_pool(UID, POOL, 200 * MIB, cause=CAUSE)
+            argv = ("--type", "thin", "--virtualsize", "64m", "--thinpool", "hwbus-thin")
+            await on.bench.console("lvcreate", *argv, "--name", "thin", "fast")
+            await on.bench.write("fast/thin", "precious, too")
+            thin = spec(mib=64, layout=Layout.THIN)
+            await adopt(UID, thin, await seen(on, "thin"), cause=CAUSE)
+            assert await on.bench.read("fast/v1") == "precious, too"
 
         play(story)
 
@@ -176,20 +157,6 @@ class MendingContract:
 
         play(story)
 
-    def test_a_thin_volume_by_hand_becomes_one_of_ours(self, play: Play) -> None:
-        async def story(on: Story) -> None:
-            await on.pool()
-            await on.storage.ensure_thin_pool(UID, POOL, 200 * MIB, cause=CAUSE)
-            argv = ("--type", "thin", "--virtualsize", "64m", "--thinpool", "hwbus-thin")
-            await on.bench.console("lvcreate", *argv, "--name", "theirs", "fast")
-            await on.bench.write("fast/theirs", "precious")
-            look = await seen(on, "theirs")
-            wanted = spec(mib=64, layout=Layout.THIN)
-            await on.storage.ensure_adopted(UID, wanted, look, cause=CAUSE)
-            assert await on.bench.read("fast/v1") == "precious"
-
-        play(story)
-
     def test_what_is_in_quarantine_is_used_by_nobody_not_even_after_a_reboot(
         self, play: Play
     ) -> None:
@@ -214,18 +181,12 @@ class MendingContract:
             assert await seen(on, "theirs") == look
             await on.bench.console("lvchange", "--activate", "y", "fast/theirs")
             assert await on.bench.read("fast/theirs") == "precious"
-
-        play(story)
-
-    def test_a_quarantine_that_was_given_up_leaves_no_tag(self, play: Play) -> None:
-        async def story(on: Story) -> None:
-            look = await made_by_hand(on)
             wish = PutAside(seen=look, claim=CLAIM)
-            await on.storage.do_errand("op", wish, UID, cause=CAUSE)
+            await do("op", wish, UID, cause=CAUSE)
             await on.storage.ensure_no_errand("op", wish, UID, cause=CAUSE)
             assert await seen(on, "theirs") == look
             await on.bench.console("lvrename", "fast", "theirs", "yours")
-            await other_than_seen(on.storage.do_errand("op", wish, UID, cause=CAUSE))
+            await other_than_seen(do("op", wish, UID, cause=CAUSE))
             assert (await seen(on, "yours")).claim == ""
 
         play(story)
