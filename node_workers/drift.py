@@ -1,8 +1,9 @@
 """Where the machine is not as decided: both sides and a way out, and never a repair by deleting."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 
+import msgspec
 from msgspec.structs import replace
 
 from node_workers.observation import Observation, ObservedPool, ObservedVolume, as_seen
@@ -13,13 +14,15 @@ from schemas.settling import Verb, line
 from schemas.units import readable
 
 FINDINGS_MAX = 256
+FINDINGS_BYTES_MAX = 48_000  # a command has at most 64 KiB
 _TEXT_CHARACTERS_MAX = 1000
 
 
 def drift(node: str, everything: Mapping[str, Wanted], seen: Observation) -> tuple[Finding, ...]:
-    """Return all differences, in a stable order; at most ``FINDINGS_MAX``, volumes of others last.
+    """Return all differences, in a stable order, but no more than one report holds.
 
-    Objects whose wish is still being worked on are left out: they differ by nature.
+    Volumes of others come last. Objects whose wish is still being worked on are left out: they
+    differ by nature.
     """
     pools = {one.name: one for one in everything.values() if isinstance(one, WantedPool)}
     replicas = [one for one in everything.values() if isinstance(one, WantedReplica)]
@@ -29,7 +32,7 @@ def drift(node: str, everything: Mapping[str, Wanted], seen: Observation) -> tup
         *(f for one in replicas for f in _of_replica(node, one, pools, by_uid, seen)),
     ]
     strangers = _strangers(node, pools, {one.uid for one in replicas}, seen)
-    return tuple(sorted((*findings, *strangers), key=_order))[:FINDINGS_MAX]
+    return _bounded((*findings, *strangers))
 
 
 def merge(
@@ -41,7 +44,19 @@ def merge(
     """
     kept = [f for f in before if _lane(f, node) in unsure]
     fresh = [f for f in now if _lane(f, node) not in unsure]
-    return tuple(sorted((*kept, *fresh), key=_order))[:FINDINGS_MAX]
+    return _bounded((*kept, *fresh))
+
+
+def _bounded(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Return as many as one report holds, in their order."""
+    told: list[Finding] = []
+    left_bytes = FINDINGS_BYTES_MAX
+    for finding in sorted(findings, key=_order)[:FINDINGS_MAX]:
+        left_bytes -= len(msgspec.json.encode(finding))
+        if left_bytes < 0:
+            break
+        told.append(finding)
+    return tuple(told)
 
 
 def _lane(finding: Finding, node: str) -> str:
