@@ -14,7 +14,7 @@ from tests.support.encryption_contract import EncryptionContract
 from tests.support.growth_contract import GrowthContract
 from tests.support.hold_contract import HoldContract
 from tests.support.instant_contract import InstantContract
-from tests.support.mending_contract import MendingContract
+from tests.support.mending_contract import HandsOffContract, MendingContract
 from tests.support.pool_contract import PoolContract
 from tests.support.snapshot_contract import SnapshotContract
 from tests.support.storage_bench import (
@@ -113,6 +113,7 @@ class TestStorageOnASimulatedMachine(
     CopyContract,
     GrowthContract,
     MendingContract,
+    HandsOffContract,
 ):
     @pytest.fixture
     def play(self) -> Play:
