@@ -108,7 +108,7 @@ class MendingContract:
 
 
 class HandsOffContract:
-    """More of it, for machines that are cheap; on a real one ``tests/lab/test_drift.py`` tells it."""
+    """More of it, for cheap machines; on a real one ``tests/lab/test_drift.py`` tells it."""
 
     def test_a_renamed_volume_gets_its_name_back_in_use_unless_that_is_taken_or_it_has_another(
         self, play: Play

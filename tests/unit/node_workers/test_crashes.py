@@ -29,8 +29,10 @@ from node_workers.simulated.machine import SimulatedMachine
 from node_workers.simulated.runner import SimulatedRunner
 from schemas.backups import FromBackup
 from schemas.errand import PutAside, PutBack, Uploaded
-from schemas.mending import Mend, SeenVolume
+from schemas.mending import Mend
+from tests.support import by_hand
 from tests.support.backup_words import PLACE
+from tests.support.by_hand import GROWN, LOST, RENAMED, THEIRS, ByHand, adopted, given_back, mended
 from tests.support.clock import ManualClock
 from tests.support.errands import TestersSecrets, upload
 from tests.support.keys import HeldKeys, secret
@@ -158,48 +160,6 @@ class Write:
         self.data = data
 
 
-class ByHand:
-    """Somebody runs a tool; ``LVS`` is what LVM's own identity of each volume is after it."""
-
-    def __init__(self, *argv: str) -> None:
-        self.argv = argv
-
-
-LVS: dict[str, str] = {}
-
-
-def look(name: str, mib: int, **more: Any) -> SeenVolume:
-    """Return what a person saw of a volume before they decided about it."""
-    about: dict[str, Any] = {"pool": POOL, "name": name, "lv": LVS[name], "stripes": 1, **more}
-    return SeenVolume(**about, size_bytes=mib * MIB)
-
-
-def mended(wanted: VolumeSpec, mend: Mend, name: str = "", mib: int = 320) -> Step:
-    def step(storage: LvmStorage, _: list[PoolDisk]) -> Awaitable[object]:
-        seen = look(name, mib, uid=wanted.uid) if name else None
-        return storage.ensure_mended(UID, wanted, mend, seen, cause=CAUSE)
-
-    return step
-
-
-def adopted(storage: LvmStorage, _: list[PoolDisk]) -> Awaitable[object]:
-    seen = look("theirs", 32)
-    return storage.ensure_adopted(UID, volume("v1", 32), seen, cause=CAUSE)
-
-
-def given_back(storage: LvmStorage, _: list[PoolDisk]) -> Awaitable[object]:
-    seen = look("theirs", 32)
-    return storage.ensure_given_back(UID, volume("v1", 32), seen, cause=CAUSE)
-
-
-def put(what: type[PutAside | PutBack]) -> Step:
-    def step(storage: LvmStorage, _: list[PoolDisk]) -> Awaitable[object]:
-        wish = what(seen=look("theirs", 32), claim="c" * 26)
-        return storage.do_errand("op", wish, UID, cause=CAUSE)
-
-    return step
-
-
 def removed(name: str) -> Step:
     return lambda storage, _: storage.ensure_volume_removed(
         UID, POOL, f"uid-{name}", name, cause=CAUSE
@@ -232,11 +192,6 @@ KEPT = made(volume("kept", 40, **EXT4))
 MOUNTED: dict[str, Any] = {"mount_point": "/mnt/v1", "cgroup": "web"}
 LOCKED_IN_USE = use("v1", **MOUNTED, **EXT4, **LOCKED)
 IN_USE = use("v1", **MOUNTED, **EXT4, limits=Limits(read_iops=100))
-
-THEIRS = ByHand("lvcreate", "--yes", "--extents", "8", "--name", "theirs", POOL)
-RENAMED = ByHand("lvrename", POOL, "v1", "taken")
-GROWN = ByHand("lvextend", "--extents", "90", f"{POOL}/v1")
-LOST = ByHand("lvremove", "--yes", f"{POOL}/v1")
 
 # What was there before, what is done; every case keeps the data of the volume "kept", if any.
 CASES: dict[str, tuple[list[Step | Write | ByHand], Step]] = {
@@ -410,8 +365,8 @@ CASES: dict[str, tuple[list[Step | Write | ByHand], Step]] = {
     ),
     "adopt a volume": ([pool(2), KEPT, THEIRS], adopted),
     "give an adopted volume back": ([pool(2), KEPT, THEIRS, adopted], given_back),
-    "put a volume aside": ([pool(2), KEPT, THEIRS], put(PutAside)),
-    "put a volume back": ([pool(2), KEPT, THEIRS, put(PutAside)], put(PutBack)),
+    "put a volume aside": ([pool(2), KEPT, THEIRS], by_hand.put(PutAside)),
+    "put a volume back": ([pool(2), KEPT, THEIRS, by_hand.put(PutAside)], by_hand.put(PutBack)),
     "activate": ([pool(2), KEPT, made(volume("v1"))], active),
 }
 
@@ -441,7 +396,7 @@ class Run:
     def _by_hand(self, step: ByHand) -> None:
         asyncio.run(self.fresh().run(step.argv, cause="a person", timeout_s=60))
         for vg in self.machine.state.vgs:
-            LVS.update({lv.name: lv.uuid for lv in vg.lvs})
+            by_hand.LVS.update({lv.name: lv.uuid for lv in vg.lvs})
         if step is THEIRS:
             self.machine.write(f"{POOL}/theirs", "precious, too")
 
