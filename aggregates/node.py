@@ -40,6 +40,7 @@ from schemas.node import (
     UncordonNode,
 )
 from schemas.refusals import Refusal
+from schemas.settling import Verb
 
 
 class NodePhase(StrEnum):
@@ -51,8 +52,29 @@ class NodePhase(StrEnum):
     REMOVED = "removed"
 
 
+class Settling(msgspec.Struct, frozen=True, kw_only=True):
+    """A finding that somebody decided about, and the operation that sees to it."""
+
+    operation: str
+    uid: str
+    verb: Verb
+    finding: Finding
+
+
+class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
+    """A volume of nobody's, the room of which is taken under ``claim``; ``seen``: also there."""
+
+    claim: str
+    object: str
+    pool: str
+    seen: bool = False
+
+
 class Node(msgspec.Struct, frozen=True, kw_only=True):
-    """One node as its events tell it. ``operation`` is the one that is running, if any."""
+    """One node as its events tell it. ``operation`` is the one that is running, if any.
+
+    ``settling`` are those about its findings, which run beside it.
+    """
 
     phase: NodePhase = NodePhase.UNKNOWN
     address: str = ""
@@ -64,6 +86,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     pools: frozenset[str] = frozenset()
     findings: tuple[Finding, ...] = ()
     operation: str = ""
+    settling: tuple[Settling, ...] = ()
+    quarantined: tuple[Quarantined, ...] = ()
 
 
 def unfit(node: Node | None, name: str) -> Refused | None:

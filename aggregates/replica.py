@@ -10,6 +10,7 @@ from aggregates.decision import Decision, Facts
 from aggregates.node import unheard
 from schemas.answers import refuse
 from schemas.keys import Encryption
+from schemas.mending import Mend
 from schemas.refusals import Refusal
 from schemas.replica import (
     CreateReplica,
@@ -57,11 +58,14 @@ class ReplicaPhase(StrEnum):
     GOING = "going"
     MERGING = "merging"
     STAYING = "staying"
+    MENDING = "mending"
+    LEAVING = "leaving"
 
 
-_OUT_OF_USE = frozenset(
+_MAY_STAY = frozenset(
     {ReplicaPhase.HOLDING, ReplicaPhase.HELD, ReplicaPhase.GOING, ReplicaPhase.MERGING}
 )
+_OUT_OF_USE = _MAY_STAY | {ReplicaPhase.MENDING, ReplicaPhase.LEAVING}
 _KEYS_MAX = 30  # a LUKS2 header has 32 slots
 _MAY_BE_GONE = frozenset({ReplicaPhase.GOING, ReplicaPhase.STAYING, ReplicaPhase.HOLDING})
 
@@ -69,7 +73,8 @@ _MAY_BE_GONE = frozenset({ReplicaPhase.GOING, ReplicaPhase.STAYING, ReplicaPhase
 class Replica(msgspec.Struct, frozen=True, kw_only=True):
     """One leg. ``size_bytes`` is what the node last said, ``spec.size_bytes`` what is wanted.
 
-    ``rekeyed`` is the generation of keys that the node last said it opens by.
+    ``rekeyed`` is the generation of keys that the node last said it opens by. ``mend`` is how it is
+    being put right, to ``mend_bytes`` at least; ``adopting`` the operation that took it over.
     """
 
     phase: ReplicaPhase = ReplicaPhase.ABSENT
@@ -78,6 +83,9 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     created: bool = False
     trouble: tuple[Refusal, str] | None = None
     rekeyed: int = 1
+    mend: Mend | None = None
+    mend_bytes: int = 0
+    adopting: str = ""
 
 
 def decide(replica: Replica, command: ReplicaCommand, facts: Facts) -> Decision[ReplicaEvent]:
@@ -183,7 +191,7 @@ def _other_wish(
             held = phase in {ReplicaPhase.HOLDING, ReplicaPhase.HELD}
             return None if held else ReplicaHoldWanted
         case KeepReplica():
-            return ReplicaRemovalWithdrawn if phase in _OUT_OF_USE else None
+            return ReplicaRemovalWithdrawn if phase in _MAY_STAY else None
         case _:
             assert_never(command)
 

@@ -75,6 +75,7 @@ class VolumePhase(StrEnum):
     LIMITING = "limiting"
     LOCKED = "locked"
     REKEYING = "rekeying"
+    SETTLING = "settling"
 
 
 class Volume(msgspec.Struct, frozen=True, kw_only=True):
@@ -402,7 +403,7 @@ def _conclude(
             return (concluding.unlocked(volume, report),)
         case VolumePhase.REKEYING:
             return (encrypting.rekeyed(volume, report),)
-        case VolumePhase.ABSENT | VolumePhase.READY | VolumePhase.HELD:
+        case VolumePhase.ABSENT | VolumePhase.READY | VolumePhase.HELD | VolumePhase.SETTLING:
             return ()
         case _:
             assert_never(volume.phase)

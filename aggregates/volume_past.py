@@ -4,7 +4,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
-from aggregates import attaching
+from aggregates import attaching, volume_settling
 from aggregates.volume import Volume, VolumePhase
 from schemas.attaching import (
     AttachingEvent,
@@ -21,6 +21,7 @@ from schemas.encrypting import (
     VolumeRekeyingFailed,
 )
 from schemas.filling import FillingEvent, VolumeFilled
+from schemas.settling import VolumeSettlingEvent
 from schemas.volume import (
     VolumeDeleted,
     VolumeDeletionBegan,
@@ -43,6 +44,7 @@ from schemas.volume import (
     VolumeUnlocked,
 )
 
+_Other = CopyingEvent | FillingEvent | VolumeSettlingEvent
 _PHASES = {
     VolumeAttachingBegan: VolumePhase.ATTACHING,
     VolumeDetachingBegan: VolumePhase.DETACHING,
@@ -52,9 +54,11 @@ _PHASES = {
 
 def evolve(
     volume: Volume,
-    event: VolumeEvent | AttachingEvent | EncryptingEvent | CopyingEvent | FillingEvent,
+    event: VolumeEvent | AttachingEvent | EncryptingEvent | _Other,
 ) -> Volume:
     """Apply what happened. Never refuses: the past cannot be wrong."""
+    if isinstance(event, VolumeSettlingEvent):
+        return volume_settling.evolve(volume, event)
     if isinstance(event, CopyingEvent):
         return _copied(event)
     if isinstance(event, AttachingEvent):

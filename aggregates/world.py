@@ -5,9 +5,9 @@ from typing import Any, Generic, TypeVar
 
 from aggregates import (
     attachment,
-    copying,
     disk,
     errand,
+    mending,
     node,
     operation,
     policy,
@@ -16,12 +16,14 @@ from aggregates import (
     qos,
     replica,
     schedule,
+    settling,
     snapshot,
     snapshot_past,
     target,
     volume,
     volume_group,
     volume_past,
+    volume_settling,
 )
 from aggregates.decision import Facts
 from schemas.answers import Refused
@@ -91,11 +93,13 @@ class World:
         self.qos: dict[str, qos.QosClass] = {}
         self.provisioning: set[str] = set()
         self._tables: dict[str, Table[Any, Any]] = {
-            "node": Table(self.nodes, node.Node(), node.decide, node.evolve),
+            "node": Table(self.nodes, node.Node(), settling.decide, settling.evolve),
             "disk": Table(self.disks, disk.Disk(), disk.decide, disk.evolve),
             "pool": Table(self.pools, pool.Pool(), pool.decide, pool_past.evolve),
-            "volume": Table(self.volumes, volume.Volume(), copying.decide, volume_past.evolve),
-            "replica": Table(self.replicas, replica.Replica(), replica.decide, replica.evolve),
+            "volume": Table(
+                self.volumes, volume.Volume(), volume_settling.decide, volume_past.evolve
+            ),
+            "replica": Table(self.replicas, replica.Replica(), mending.decide, mending.evolve),
             "attachment": Table(
                 self.attachments, attachment.Attachment(), attachment.decide, attachment.evolve
             ),

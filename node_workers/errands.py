@@ -1,4 +1,4 @@
-"""What a node does once with a backup target: probe, list, upload, verify, sweep, turn by turn."""
+"""What a node does once: work with a backup target, turn by turn, and putting volumes aside."""
 
 import sys
 from typing import TypeVar
@@ -9,6 +9,7 @@ from node_workers import backing_up, backup_download, backup_sweep, backup_uploa
 from node_workers.backup_format import CHUNK_BYTES, Manifest
 from node_workers.backup_tool import BackupTool, where
 from node_workers.lvm_copies import readable_snapshot
+from node_workers.lvm_mending import Mending
 from node_workers.lvm_pools import our_group
 from node_workers.lvm_report import VolumeGroup
 from node_workers.lvm_volumes import Volumes, ours
@@ -22,6 +23,9 @@ from schemas.errand import (
     Listed,
     Probe,
     Probed,
+    Put,
+    PutAside,
+    PutBack,
     Stored,
     Sweep,
     Swept,
@@ -48,7 +52,10 @@ class Going(msgspec.Struct, frozen=True, kw_only=True):
 class Errands:
     """Does errands on one machine. Each call is a turn of some seconds, and may be cancelled."""
 
-    def __init__(self, runner: Runner, volumes: Volumes, tool: BackupTool) -> None:
+    def __init__(
+        self, runner: Runner, volumes: Volumes, tool: BackupTool, mending: Mending
+    ) -> None:
+        self._mending = mending
         self._runner = runner
         self._tools = Tools(runner)
         self._volumes = volumes
@@ -75,9 +82,20 @@ class Errands:
                 return await self._verify(operation, errand, cause=cause)
             case Sweep():
                 return await self._sweep(operation, errand, cause=cause)
+            case PutAside():
+                await self._mending.put_aside(pool_uid, errand, cause=cause)
+                return Put()
+            case PutBack():
+                await self._mending.put_back(pool_uid, errand, cause=cause)
+                return Put()
 
-    async def stop(self, operation: str, errand: Errand, *, cause: str) -> None:
+    async def stop(self, operation: str, errand: Errand, pool_uid: str, *, cause: str) -> None:
         """Keep nothing of *errand* here; if it can be said to the store, that nobody writes."""
+        if isinstance(errand, PutAside):
+            back = PutBack(seen=errand.seen, claim=errand.claim)
+            await self._mending.put_back(pool_uid, back, cause=cause)
+        if isinstance(errand, PutAside | PutBack):
+            return
         if isinstance(errand, Upload):
             spec = backing_up.WithdrawSpec(where=where(errand.place), writer=operation)
             # Not said, it lapses by itself: giving up must not wait for a store that is silent.

@@ -45,6 +45,12 @@ from schemas.growing import (
     ThinPoolKept,
 )
 from schemas.keys import Encryption
+from schemas.mending import (
+    ReplicaMended,
+    ReplicaMendLeft,
+    ReplicaMendWanted,
+    ReplicaMendWithdrawn,
+)
 from schemas.pool import (
     PoolBuildWanted,
     PoolDisksDropped,
@@ -213,7 +219,11 @@ def _wish_replica(
         held=False,
         merging=False,
         rekeying=False,
+        leaving=False,
+        give_back=False,
     )
+    if isinstance(event, ReplicaMendWanted | ReplicaMendWithdrawn):
+        return _wish_mend(replace(replica, may_create=False), event)
     match event:
         case ReplicaResizeWanted():
             return replace(replica, spec=replace(replica.spec, size_bytes=event.size_bytes))
@@ -232,6 +242,14 @@ def _wish_replica(
             assert_never(event)
 
 
+def _wish_mend(
+    replica: WantedReplica, event: ReplicaMendWanted | ReplicaMendWithdrawn
+) -> WantedReplica:
+    if isinstance(event, ReplicaMendWithdrawn):
+        return replace(replica, leaving=True, give_back=event.give_back)
+    return replace(replica, mend=event.mend, seen=event.seen)
+
+
 def _note_replica(replica: WantedReplica, event: ReplicaNews, cause: str) -> WantedReplica | None:
     if event.uid != replica.uid:
         return replica
@@ -243,12 +261,23 @@ def _note_replica(replica: WantedReplica, event: ReplicaNews, cause: str) -> Wan
             return _answered_by(replica, cause)
         case ReplicaRekeyed():
             return _answered_by(_rekeyed(replica, event), cause)
+        case ReplicaMended() | ReplicaMendLeft():
+            return _answered_by(_mended(replica, event), cause)
         case ReplicaRemoved():
             return None
         case ReplicaTroubled():
             return _given_up_by(replica, cause) if event.permanent else replica
         case _:
             assert_never(event)
+
+
+def _mended(replica: WantedReplica, event: ReplicaMended | ReplicaMendLeft) -> WantedReplica:
+    at_rest = replace(replica, mend=None, seen=None, leaving=False)
+    if isinstance(event, ReplicaMendLeft):
+        return at_rest
+    size_bytes = max(replica.spec.size_bytes, event.size_bytes)
+    spec = replace(replica.spec, size_bytes=size_bytes)
+    return replace(at_rest, size_bytes=event.size_bytes, spec=spec)
 
 
 def _rekeyed(replica: WantedReplica, event: ReplicaRekeyed) -> WantedReplica:

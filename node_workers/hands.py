@@ -25,6 +25,8 @@ from node_workers.steps import (
     HaveAttachment,
     HaveErrand,
     HaveKeys,
+    HaveLeft,
+    HaveMended,
     HaveMerged,
     HaveNoAttachment,
     HaveNoErrand,
@@ -43,6 +45,7 @@ from schemas.backups import FromBackup
 from schemas.disk import Wiping
 from schemas.errand import ReportErrandDone, ReportErrandStopped
 from schemas.grammar import Report
+from schemas.mending import ReportReplicaLeft
 from schemas.operation import ReportProgressed
 from schemas.pool import ReportPoolAbsent, ReportPoolBuilt
 from schemas.replica import (
@@ -85,7 +88,7 @@ class Hands(msgspec.Struct, frozen=True):
                 return await self._still_there(step, cause)
             case HaveKeys():
                 return await self._keys(step, cause)
-            case HaveMerged() | HaveNoReplica():
+            case HaveMerged() | HaveNoReplica() | HaveMended() | HaveLeft():
                 return await self._no_more(step, cause)
             case HaveErrand() | HaveNoErrand():
                 return await self._errand(step, cause)
@@ -115,7 +118,11 @@ class Hands(msgspec.Struct, frozen=True):
         wanted = _attachment(attachment.volume, attachment.spec)
         return await self.storage.limits_hold(wanted, number, cause=cause)
 
-    async def _no_more(self, step: HaveMerged | HaveNoReplica, cause: str) -> ReportReplicaAbsent:
+    async def _no_more(
+        self, step: HaveMerged | HaveNoReplica | HaveMended | HaveLeft, cause: str
+    ) -> ReportReplicaPresent | ReportReplicaAbsent | ReportReplicaLeft:
+        if isinstance(step, HaveMended | HaveLeft):
+            return await self._mended(step, cause)
         of = step.spec.snapshot_of
         if isinstance(step, HaveMerged) and of is not None:
             spec = _snapshot(step.volume, step.spec, of)
@@ -132,6 +139,22 @@ class Hands(msgspec.Struct, frozen=True):
             step.pool_uid, step.group, step.uid, step.volume, cause=cause
         )
         return self._absent(step)
+
+    async def _mended(
+        self, step: HaveMended | HaveLeft, cause: str
+    ) -> ReportReplicaPresent | ReportReplicaAbsent | ReportReplicaLeft:
+        spec, storage = _volume(step.volume, step.spec), self.storage
+        left = ReportReplicaLeft(volume=step.volume, node=self.node, uid=step.uid)
+        if isinstance(step, HaveMended):
+            seen = step.seen
+            state = await storage.ensure_mended(step.pool_uid, spec, step.mend, seen, cause=cause)
+            return self._absent(step) if state is None else _present(step, state, self.node)
+        if step.give_back and step.spec.adopts is not None:
+            seen = step.spec.adopts
+            await storage.ensure_given_back(step.pool_uid, spec, seen, cause=cause)
+            return left
+        state = await storage.ensure_left(step.pool_uid, spec, step.mend, cause=cause)
+        return left if state is None else _present(step, state, self.node)
 
     async def _keys(self, step: HaveKeys, cause: str) -> ReportReplicaRekeyed:
         spec = replace(_volume(step.volume, step.spec), keys=step.encryption.keys)
@@ -194,13 +217,16 @@ class Hands(msgspec.Struct, frozen=True):
     async def _replica(
         self, step: HaveReplica, cause: str
     ) -> ReportReplicaPresent | ReportReplicaAbsent:
-        spec = _volume(step.volume, step.spec)
+        spec, seen = _volume(step.volume, step.spec), step.spec.adopts
         if step.withdrawn and await self._has_gone(step, cause):
             return self._absent(step)
         try:
             if step.may_create and step.spec.disk is not None:
                 [disk] = self._disks((step.spec.disk,))
                 state = await self.storage.ensure_whole_disk(spec, disk, cause=cause)
+            elif step.may_create and seen is not None:
+                uid = step.pool_uid
+                state = await self.storage.ensure_adopted(uid, spec, seen, cause=cause)
             elif step.may_create:
                 state = await self.storage.ensure_volume(step.pool_uid, spec, cause=cause)
             else:
@@ -228,7 +254,7 @@ class Hands(msgspec.Struct, frozen=True):
         self, step: HaveErrand | HaveNoErrand, cause: str
     ) -> ReportErrandDone | ReportErrandStopped | ReportProgressed | None:
         if isinstance(step, HaveNoErrand):
-            await self.storage.ensure_no_errand(step.uid, step.errand, cause=cause)
+            await self.storage.ensure_no_errand(step.uid, step.errand, step.pool_uid, cause=cause)
             return ReportErrandStopped(operation=step.uid, node=self.node)
         do = self.storage.do_errand
         found = await do(step.uid, step.errand, step.pool_uid, cause=cause)
@@ -317,7 +343,10 @@ class Hands(msgspec.Struct, frozen=True):
         return await self.storage.ensure_moving(cause=cause)
 
     def _absent(
-        self, step: HaveReplica | HaveMerged | HaveNoReplica, *, merged: bool = False
+        self,
+        step: HaveReplica | HaveMerged | HaveNoReplica | HaveMended,
+        *,
+        merged: bool = False,
     ) -> ReportReplicaAbsent:
         return ReportReplicaAbsent(volume=step.volume, node=self.node, uid=step.uid, merged=merged)
 
@@ -351,7 +380,7 @@ def _snapshot(name: str, spec: ReplicaSpec, of: SnapshotOf) -> SnapshotSpec:
 
 
 def _present(
-    step: HaveReplica | HaveReplicaAwake, state: VolumeState, node: str
+    step: HaveReplica | HaveReplicaAwake | HaveMended | HaveLeft, state: VolumeState, node: str
 ) -> ReportReplicaPresent:
     return ReportReplicaPresent(
         volume=step.volume,

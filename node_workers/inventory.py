@@ -378,4 +378,8 @@ def _volume(
         room=use.room,
         origin=lv.origin,
         invalid=lv.invalid,
+        layouts=lv.layout,
+        mixed=lv.mixed,
+        unfinished=lv.unfinished,
+        claim=lv.claim,
     )

@@ -12,6 +12,7 @@ from node_workers.keys import KeySource, NoKeys
 from node_workers.luks import Luks
 from node_workers.lvm_copies import Copies
 from node_workers.lvm_instants import Instants, Wish
+from node_workers.lvm_mending import Mending
 from node_workers.lvm_moves import Moves
 from node_workers.lvm_pools import Pools, pool_state
 from node_workers.lvm_raw_disks import RawDisks
@@ -37,6 +38,7 @@ from node_workers.stillness import ensure_moving
 from schemas.backups import FromBackup
 from schemas.disk import Wiping
 from schemas.errand import Errand, Found
+from schemas.mending import Mend, SeenVolume
 
 COPIES_FOLDER = "/var/lib/hwbus/copies"
 
@@ -71,7 +73,8 @@ class LvmStorage:
         self._snapshots = Snapshots(runner, luks, self._instants)
         tool = BackupTool(runner, credentials or keys or NoKeys(), folder)
         self._copies = Copies(runner, self._volumes, folder, tool)
-        self._errands = Errands(runner, self._volumes, tool)
+        self._mending = Mending(runner, self._volumes)
+        self._errands = Errands(runner, self._volumes, tool, self._mending)
 
     async def ensure_pool(
         self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str
@@ -152,9 +155,35 @@ class LvmStorage:
         """Do more of it."""
         return await self._errands.run(operation, errand, pool_uid, cause=cause)
 
-    async def ensure_no_errand(self, operation: str, errand: Errand, *, cause: str) -> None:
+    async def ensure_no_errand(
+        self, operation: str, errand: Errand, pool_uid: str, *, cause: str
+    ) -> None:
         """Have nothing of it left."""
-        await self._errands.stop(operation, errand, cause=cause)
+        await self._errands.stop(operation, errand, pool_uid, cause=cause)
+
+    async def ensure_mended(
+        self, pool_uid: str, spec: VolumeSpec, mend: Mend, seen: SeenVolume | None, *, cause: str
+    ) -> VolumeState | None:
+        """Have the volume put right, if it is as it was seen."""
+        return await self._mending.ensure_mended(pool_uid, spec, mend, seen, cause=cause)
+
+    async def ensure_left(
+        self, pool_uid: str, spec: VolumeSpec, mend: Mend | None, *, cause: str
+    ) -> VolumeState | None:
+        """Have nothing half done of it."""
+        return await self._mending.ensure_left(pool_uid, spec, mend, cause=cause)
+
+    async def ensure_adopted(
+        self, pool_uid: str, spec: VolumeSpec, seen: SeenVolume, *, cause: str
+    ) -> VolumeState:
+        """Have what was seen be the volume."""
+        return await self._mending.ensure_adopted(pool_uid, spec, seen, cause=cause)
+
+    async def ensure_given_back(
+        self, pool_uid: str, spec: VolumeSpec, seen: SeenVolume, *, cause: str
+    ) -> None:
+        """Have it be nobody's again."""
+        await self._mending.ensure_given_back(pool_uid, spec, seen, cause=cause)
 
     async def ensure_volume_size(
         self, pool_uid: str, spec: VolumeSpec, *, cause: str

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from node_workers.ports import Bytes, Execution, Runner, ToolFailedError
+from schemas.mending import SeenVolume
 
 REPORT_TIMEOUT_S = 60.0
 
@@ -20,6 +21,8 @@ FILLING_TAG = "hwbus.filling"
 ENCRYPTED_TAG = "hwbus.encrypted=luks2"
 CATCHING_TAG = "hwbus.catching="
 WIPED_TAG = "hwbus.wiped"
+QUARANTINE_TAG = "hwbus.quarantine="
+_UNFINISHED = (FILLING_TAG, ENCRYPTED_TAG, CATCHING_TAG)
 
 _VG_COLUMNS = (
     "vg_name,vg_uuid,vg_tags,vg_size,vg_free,vg_extent_size,vg_extent_count,vg_free_count,"
@@ -44,7 +47,7 @@ FULL_REPORT = (
 
 _UNSAFE_IN_TAG = re.compile(r"[^A-Za-z0-9_+.\-/=!:#&]")
 _TAG_VALUE_CHARACTERS_MAX = 128
-_INVALID, _MERGING_ORIGIN = "snapshot invalid", "O"
+_INVALID, _MERGING_ORIGIN, _SKIPPED = "snapshot invalid", "O", 9
 PARTIAL = "partial"
 """What LVM says of the health of a volume that lies on a disk which is missing."""
 _PARTIAL_STATUS = 5  # what LVM answers for a group that is gone, or one with a missing disk
@@ -67,7 +70,8 @@ class LogicalVolume(msgspec.Struct, frozen=True, kw_only=True):
     """A logical volume; ``uid`` and ``cause`` are our tags, or empty.
 
     ``origin`` is what it is a snapshot of, ``invalid`` that it overflowed. ``merging``: one of its
-    snapshots, which LVM shows no more, is becoming this volume.
+    snapshots, which LVM shows no more, is becoming this volume. ``mixed``: its segments differ.
+    ``skipped``: LVM activates it only for somebody who says so twice.
     """
 
     name: str
@@ -91,11 +95,23 @@ class LogicalVolume(msgspec.Struct, frozen=True, kw_only=True):
     origin: str
     invalid: bool
     merging: bool
+    mixed: bool = False
+    skipped: bool = False
 
     @property
     def encrypted(self) -> bool:
         """Whether a header of ours is, or shall be, at its start."""
         return ENCRYPTED_TAG in self.tags
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a tag of ours says that it is half made, or that a header of ours is on it."""
+        return any(tag.startswith(_UNFINISHED) for tag in self.tags)
+
+    @property
+    def claim(self) -> str:
+        """Under what it is in quarantine, or empty."""
+        return _tagged(self.tags, QUARANTINE_TAG)
 
     @property
     def is_thick_snapshot(self) -> bool:
@@ -173,6 +189,24 @@ def parse(execution: Execution) -> Report:
     return Report(groups=groups, orphans=orphans)
 
 
+def seen_volume(group: VolumeGroup, lv: LogicalVolume) -> SeenVolume:
+    """Return the logical volume as a person is told of it."""
+    return SeenVolume(
+        pool=group.name,
+        name=lv.name,
+        lv=lv.uuid,
+        size_bytes=lv.size_bytes,
+        layout=",".join(lv.layout) or "unknown",
+        stripes=lv.stripes,
+        uid=lv.uid,
+        origin=lv.origin,
+        mixed=lv.mixed,
+        kept=any(one.is_thick_snapshot and one.origin == lv.name for one in group.logical),
+        unfinished=lv.unfinished,
+        claim=lv.claim,
+    )
+
+
 def tag_value(text: str) -> str:
     """Return *text* in the characters that an LVM tag may have."""
     return _UNSAFE_IN_TAG.sub("-", text)[:_TAG_VALUE_CHARACTERS_MAX]
@@ -185,11 +219,11 @@ def _on_a_volume(row: dict[str, Any]) -> bool:
 
 def _group(row: dict[str, Any]) -> VolumeGroup:
     vg = row["vg"][0]
-    segments: dict[str, int] = {}
+    segments: dict[str, set[tuple[str, int]]] = {}
     for segment in row.get("seg", ()):
         if segment.get("lv_uuid"):
-            stripes = int(segment["stripes"] or 0)
-            segments[segment["lv_uuid"]] = max(stripes, segments.get(segment["lv_uuid"], 0))
+            kind = (segment["segtype"], int(segment["stripes"] or 0))
+            segments.setdefault(segment["lv_uuid"], set()).add(kind)
     return VolumeGroup(
         name=vg["vg_name"],
         uuid=vg["vg_uuid"],
@@ -203,7 +237,7 @@ def _group(row: dict[str, Any]) -> VolumeGroup:
         missing_disks=int(vg["vg_missing_pv_count"]),
         physical=tuple(_physical(pv) for pv in row.get("pv", ()) if pv.get("pv_uuid")),
         logical=tuple(
-            _logical(lv, segments.get(lv["lv_uuid"], 0))
+            _logical(lv, segments.get(lv["lv_uuid"], set()))
             for lv in row.get("lv", ())
             if lv.get("lv_uuid")
         ),
@@ -223,7 +257,7 @@ def _physical(pv: dict[str, str]) -> PhysicalVolume:
     )
 
 
-def _logical(lv: dict[str, str], stripes: int) -> LogicalVolume:
+def _logical(lv: dict[str, str], segments: set[tuple[str, int]]) -> LogicalVolume:
     tags = _tags(lv["lv_tags"])
     device = f"{lv['lv_kernel_major']}:{lv['lv_kernel_minor']}"
     active = lv["lv_active"].startswith("active")
@@ -235,7 +269,7 @@ def _logical(lv: dict[str, str], stripes: int) -> LogicalVolume:
         cause=_tagged(tags, CAUSE_TAG),
         size_bytes=int(lv["lv_size"]),
         layout=_tags(lv["lv_layout"]),
-        stripes=stripes,
+        stripes=max((stripes for _, stripes in segments), default=0),
         thin_pool=lv["pool_lv"],
         data_percent=float(lv["data_percent"]) if lv["data_percent"] else None,
         metadata_percent=float(lv["metadata_percent"]) if lv["metadata_percent"] else None,
@@ -249,6 +283,8 @@ def _logical(lv: dict[str, str], stripes: int) -> LogicalVolume:
         origin=lv["origin"],
         invalid=lv["lv_snapshot_invalid"] == _INVALID,
         merging=lv["lv_attr"].startswith(_MERGING_ORIGIN),
+        mixed=len(segments) > 1,
+        skipped=lv["lv_attr"][_SKIPPED : _SKIPPED + 1] == "k",
     )
 
 

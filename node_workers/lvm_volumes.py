@@ -184,7 +184,8 @@ class Volumes:
             self.note(group)
             partial = {lv.name for lv in group.logical if lv.health == PARTIAL}
             whole = (lv for lv in group.logical if not {lv.name, lv.origin} & partial)
-            sleeping = [lv for lv in whole if lv.uid and not lv.active and lv.uid not in at_rest]
+            mine = (lv for lv in whole if lv.uid and not lv.claim)
+            sleeping = [lv for lv in mine if not lv.active and lv.uid not in at_rest]
             await self._activate(sleeping, group.name, cause=cause)
             activated.extend(lv.uid for lv in sleeping)
         return tuple(activated)

@@ -1,10 +1,12 @@
 """What one look at a machine found: facts with our names on them, and no opinion about them."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 import msgspec
 
 from node_workers.ports import Bytes
+from schemas.mending import SeenVolume
 
 
 class DiskClass(StrEnum):
@@ -98,7 +100,8 @@ class ObservedVolume(msgspec.Struct, frozen=True, kw_only=True):
     ``data_percent`` is None except for thin pools, thin volumes and thick snapshots; ``origin`` is
     what it is a snapshot of, ``invalid`` that it overflowed. ``mount_points`` are those
     that this machine's own mount namespace shows; ``open`` knows of the others too. ``room`` is
-    known while it is mounted there.
+    known while it is mounted there. ``layouts``, ``mixed``, ``unfinished`` and ``claim`` are as in
+    ``SeenVolume``.
     """
 
     pool: str
@@ -121,6 +124,15 @@ class ObservedVolume(msgspec.Struct, frozen=True, kw_only=True):
     origin: str = ""
     invalid: bool = False
     room: Room | None = None
+    layouts: tuple[str, ...] = ()
+    mixed: bool = False
+    unfinished: bool = False
+    claim: str = ""
+
+    @property
+    def is_thick_snapshot(self) -> bool:
+        """Whether it has room of its own for what changes in its origin, and no life without it."""
+        return bool(self.origin) and "thin" not in self.layouts
 
 
 class ObservedDevice(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,3 +152,22 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     pools: tuple[ObservedPool, ...]
     volumes: tuple[ObservedVolume, ...]
     devices: tuple[ObservedDevice, ...] = ()
+
+
+def as_seen(volume: ObservedVolume, volumes: Iterable[ObservedVolume]) -> SeenVolume:
+    """Return *volume*, one of all *volumes* of a look, as a finding tells of it."""
+    snapshots = (one.origin for one in volumes if one.pool == volume.pool and one.is_thick_snapshot)
+    return SeenVolume(
+        pool=volume.pool,
+        name=volume.name,
+        lv=volume.lv_uuid,
+        size_bytes=volume.size_bytes,
+        layout=",".join(volume.layouts) or volume.layout,
+        stripes=volume.stripes,
+        uid=volume.uid,
+        origin=volume.origin,
+        mixed=volume.mixed,
+        kept=volume.name in snapshots,
+        unfinished=volume.unfinished,
+        claim=volume.claim,
+    )

@@ -10,6 +10,8 @@ from node_workers.steps import (
     HaveAttachment,
     HaveErrand,
     HaveKeys,
+    HaveLeft,
+    HaveMended,
     HaveMerged,
     HaveNoAttachment,
     HaveNoErrand,
@@ -29,7 +31,7 @@ from node_workers.wanted import (
     WantedPool,
     WantedReplica,
 )
-from schemas.errand import Upload
+from schemas.errand import Errand, PutAside, PutBack, Upload
 from schemas.pool import PoolFacts
 from schemas.replica import Together
 
@@ -248,10 +250,15 @@ def _errand_step(
     errand: WantedErrand, everything: Mapping[str, Wanted]
 ) -> HaveErrand | HaveNoErrand:
     wish = errand.errand
-    pool = wish.pool if isinstance(wish, Upload) else ""
+    pool = _pool_of(wish)
     if not errand.present:
         return HaveNoErrand(
-            key=errand.key, group=pool, uid=errand.uid, origin=errand.origin, errand=wish
+            key=errand.key,
+            group=pool,
+            uid=errand.uid,
+            origin=errand.origin,
+            pool_uid=_pool_uid(pool, everything),
+            errand=wish,
         )
     return HaveErrand(
         key=errand.key,
@@ -261,6 +268,16 @@ def _errand_step(
         pool_uid=_pool_uid(pool, everything),
         errand=wish,
     )
+
+
+def _pool_of(errand: Errand) -> str:
+    match errand:
+        case Upload():
+            return errand.pool
+        case PutAside() | PutBack():
+            return errand.seen.pool
+        case _:
+            return ""
 
 
 def _pool_uid(name: str, everything: Mapping[str, Wanted]) -> str:
@@ -304,6 +321,9 @@ def _replica_step(replica: WantedReplica, everything: Mapping[str, Wanted]) -> S
             spec=replica.spec,
             encryption=encryption,
         )
+    mending = _mending_step(replica, pool_uid)
+    if mending is not None:
+        return mending
     simple = _simple_step(replica)
     if simple is not None:
         step = simple(
@@ -320,6 +340,37 @@ def _replica_step(replica: WantedReplica, everything: Mapping[str, Wanted]) -> S
             return replace(step, never_ready=new, wiping=replica.wiping)
         return step
     return _have_replica(replica, pool_uid, everything)
+
+
+def _mending_step(replica: WantedReplica, pool_uid: str) -> HaveMended | HaveLeft | None:
+    if not replica.present or not (replica.leaving or replica.mend is not None):
+        return None
+    # What is made anew is empty, whatever it was made of the first time.
+    size_bytes = max(replica.spec.size_bytes, replica.size_bytes)
+    empty = replace(replica.spec, size_bytes=size_bytes, copy_of=None, from_backup=None)
+    if replica.mend is None or replica.leaving:
+        return HaveLeft(
+            key=replica.key,
+            group=replica.spec.pool,
+            uid=replica.uid,
+            origin=replica.origin,
+            volume=replica.volume,
+            pool_uid=pool_uid,
+            spec=empty,
+            mend=replica.mend,
+            give_back=replica.give_back,
+        )
+    return HaveMended(
+        key=replica.key,
+        group=replica.spec.pool,
+        uid=replica.uid,
+        origin=replica.origin,
+        volume=replica.volume,
+        pool_uid=pool_uid,
+        spec=empty,
+        mend=replica.mend,
+        seen=replica.seen,
+    )
 
 
 def _have_replica(

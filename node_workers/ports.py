@@ -118,7 +118,8 @@ class UnsuitableError(StorageError):
     ``reason`` is too-few-disks, filesystem-too-small, snapshot-lost for one that overflowed,
     copy-differs for a device that gives back something else than was written to it,
     cannot-encrypt, wrong-key, same-key or no-key-slot, used-beside or not-still for volumes that
-    could not be held still until the end, and backup-exists, backup-missing, backup-damaged,
+    could not be held still until the end, not-as-seen for what somebody decided on and is otherwise
+    by now, and backup-exists, backup-missing, backup-damaged,
     backup-foreign, backup-changed, target-denied, target-no-bucket and target-unfit for what a
     target has, or does not let us do.
     """

@@ -60,6 +60,7 @@ _NO_KEY = {
 }
 _UNSUITABLE = {
     "too-few-disks": Refusal.TOO_FEW_DISKS,
+    "not-as-seen": Refusal.NOT_AS_SEEN,
     "snapshot-lost": Refusal.SNAPSHOT_LOST,
     "copy-differs": Refusal.COPY_DIFFERS,
     "no-credentials": Refusal.NO_CREDENTIALS,

@@ -168,7 +168,7 @@ class Scans:
         before = _FINDINGS.decode(self._state.said.get(_DRIFT, _NOTHING))
         now = (*drift(self._node, self._state.wanted, seen), *self._findings())
         findings = merge(before, now, unsure, self._node)
-        self._figures.show("drift_findings", len(findings))
+        self._figures.show("drift_findings", sum(not f.quiet for f in findings))
         report = ReportDrift(node=self._node, findings=findings)
         return _DRIFT, msgspec.json.encode(findings), report
 

@@ -22,10 +22,12 @@ from schemas.attachment import ATTACHMENTS, AttachmentEvent
 from schemas.errand import ERRANDS, ErrandEvent
 from schemas.grammar import Report, kind_and_verb
 from schemas.growing import ThinGrowthEvent
+from schemas.mending import MendEvent
 from schemas.node import NODES, NodeAdmitted, NodeEvent, NodeRemoved
 from schemas.operation import ReportProgressed
 from schemas.pool import POOLS, PoolEvent, ReportPoolBuilt
 from schemas.replica import REPLICAS, ReplicaEvent, ReportReplicaPresent
+from schemas.settling import SettlingEvent
 from schemas.shrinking import ShrinkEvent
 from schemas.upcasts import UPCASTS
 
@@ -37,7 +39,9 @@ _COMMITS = commit_codec(
     | ReplicaEvent
     | AttachmentEvent
     | ErrandEvent
-    | NodeEvent,
+    | NodeEvent
+    | MendEvent
+    | SettlingEvent,
     UPCASTS,
 )
 _REMOVED = "removed"

@@ -8,8 +8,9 @@ from node_workers.wanted import (
 from schemas.attachment import AttachmentSpec
 from schemas.backups import FromBackup
 from schemas.disk import Wiping
-from schemas.errand import Errand
+from schemas.errand import Errand, PutAside, PutBack
 from schemas.keys import Encryption
+from schemas.mending import Mend, SeenVolume
 from schemas.pool import PoolFacts
 from schemas.replica import ReplicaSpec
 from schemas.volume import CopyOf
@@ -31,11 +32,21 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
         return at_once or whole or isinstance(self, HavePool | HaveNoPool)
 
     @property
+    def settles(self) -> bool:
+        """Whether a finding is settled by it, so that a look is due to see whether it is gone."""
+        if isinstance(self, HaveErrand | HaveNoErrand):
+            return isinstance(self.errand, PutAside | PutBack)
+        adopts = isinstance(self, HaveReplica) and self.may_create and self.spec.adopts is not None
+        return adopts or isinstance(self, HaveMended | HaveLeft)
+
+    @property
     def long(self) -> bool:
         """Whether it may take hours, and may be broken off anywhere without loss."""
         if isinstance(self, HaveReplica):
             return self.copied is not None
-        return isinstance(self, HaveErrand) or (isinstance(self, HavePool) and bool(self.leaving))
+        if isinstance(self, HaveErrand):
+            return not isinstance(self.errand, PutAside | PutBack)
+        return isinstance(self, HavePool) and bool(self.leaving)
 
     @property
     def unready(self) -> bool:
@@ -140,6 +151,26 @@ class HaveKeys(Step, frozen=True, kw_only=True):
     encryption: Encryption
 
 
+class HaveMended(Step, frozen=True, kw_only=True):
+    """The logical volume shall be put right so, if it is as ``seen``."""
+
+    volume: str
+    pool_uid: str
+    spec: ReplicaSpec
+    mend: Mend
+    seen: SeenVolume | None
+
+
+class HaveLeft(Step, frozen=True, kw_only=True):
+    """Nobody shall work on it any more; ``mend`` is what was begun, ``give_back`` all of it."""
+
+    volume: str
+    pool_uid: str
+    spec: ReplicaSpec
+    mend: Mend | None
+    give_back: bool
+
+
 class HaveMerged(Step, frozen=True, kw_only=True):
     """The volume shall be what the snapshot kept of it, and the snapshot used up."""
 
@@ -200,4 +231,5 @@ class HaveErrand(Step, frozen=True, kw_only=True):
 class HaveNoErrand(Step, frozen=True, kw_only=True):
     """Nobody shall work on the errand, and nothing be kept of it."""
 
+    pool_uid: str
     errand: Errand

@@ -20,6 +20,7 @@ from node_workers.ports import (
 from schemas.backups import FromBackup
 from schemas.disk import Wiping
 from schemas.errand import Errand, Found
+from schemas.mending import Mend, SeenVolume
 
 
 class Storage(Protocol):
@@ -126,7 +127,9 @@ class Storage(Protocol):
         """
         ...
 
-    async def ensure_no_errand(self, operation: str, errand: Errand, *, cause: str) -> None:
+    async def ensure_no_errand(
+        self, operation: str, errand: Errand, pool_uid: str, *, cause: str
+    ) -> None:
         """Have nothing left of *errand* on this machine."""
         ...
 
@@ -182,6 +185,41 @@ class Storage(Protocol):
 
     async def is_disk_going(self, spec: VolumeSpec, disk: PoolDisk, *, cause: str) -> bool:
         """Return whether *disk* is here, and freeing it had come so far that the volume is gone."""
+        ...
+
+    async def ensure_mended(
+        self, pool_uid: str, spec: VolumeSpec, mend: Mend, seen: SeenVolume | None, *, cause: str
+    ) -> VolumeState | None:
+        """Have the volume put right in the way of *mend*; None if it is nowhere, and shall be so.
+
+        Its size by hand is kept and filled (``size``); its name and at least its size are as in
+        *spec* (``undo``); it is made anew, empty, if it is nowhere (``recreate``). Raises
+        ``UnsuitableError`` (not-as-seen) if it is not as *seen*, or is somewhere after all, or
+        nowhere: then nothing was changed.
+        """
+        ...
+
+    async def ensure_left(
+        self, pool_uid: str, spec: VolumeSpec, mend: Mend | None, *, cause: str
+    ) -> VolumeState | None:
+        """Have nothing half done of *mend*: what was just made anew is finished, and returned."""
+        ...
+
+    async def ensure_adopted(
+        self, pool_uid: str, spec: VolumeSpec, seen: SeenVolume, *, cause: str
+    ) -> VolumeState:
+        """Have what was *seen* be the volume, under its name, with what is on it untouched.
+
+        Raises ``UnsuitableError`` (not-as-seen) if it is another by now or no volume of ours can
+        be so, ``InUseError`` if somebody has it open, ``RefusedToTouchError`` if its filesystem is
+        of another kind or its name is taken: then nothing was changed.
+        """
+        ...
+
+    async def ensure_given_back(
+        self, pool_uid: str, spec: VolumeSpec, seen: SeenVolume, *, cause: str
+    ) -> None:
+        """Have what was to be adopted be nobody's, called as it was *seen*, with what is on it."""
         ...
 
     async def ensure_snapshot(

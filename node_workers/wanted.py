@@ -24,6 +24,14 @@ from schemas.growing import (
     ThinPoolGrowthWanted,
     ThinPoolKept,
 )
+from schemas.mending import (
+    Mend,
+    ReplicaMended,
+    ReplicaMendLeft,
+    ReplicaMendWanted,
+    ReplicaMendWithdrawn,
+    SeenVolume,
+)
 from schemas.pool import (
     PoolBuildWanted,
     PoolDisksDropped,
@@ -128,6 +136,8 @@ class WantedReplica(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag=
     it. ``spoilt``: its removal had begun, so what was on it may have been wiped. ``merging``: it
     is of a snapshot that shall become its volume. ``rekeying``: other keys shall open it.
     ``wiping`` is how a whole disk is to go.
+    ``mend``: so it shall be put right, if it is as ``seen``; ``leaving``: it shall not after all,
+    ``give_back``: it shall be nobody's again.
     """
 
     volume: str
@@ -139,6 +149,10 @@ class WantedReplica(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag=
     merging: bool = False
     rekeying: bool = False
     wiping: Wiping = Wiping.DISCARD
+    mend: Mend | None = None
+    seen: SeenVolume | None = None
+    leaving: bool = False
+    give_back: bool = False
 
     @property
     def key(self) -> str:
@@ -159,7 +173,7 @@ class WantedAttachment(_Wanted, frozen=True, kw_only=True, omit_defaults=True, t
 
 
 class WantedErrand(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag="errand"):
-    """Work with a backup target, until it is done or given up; its uid is its operation."""
+    """Work that is done once, until it is done or given up; its uid is its operation."""
 
     errand: Errand
 
@@ -203,6 +217,8 @@ ReplicaWish = (
     | ReplicaMergeWanted
     | ReplicaRemovalWithdrawn
     | ReplicaRekeyWanted
+    | ReplicaMendWanted
+    | ReplicaMendWithdrawn
 )
 ReplicaNews = (
     ReplicaCreated
@@ -212,6 +228,8 @@ ReplicaNews = (
     | ReplicaRekeyed
     | ReplicaRemoved
     | ReplicaTroubled
+    | ReplicaMended
+    | ReplicaMendLeft
 )
 AttachmentWish = (
     AttachmentWanted | AttachmentLimitsWanted | AttachmentRemovalWanted | AttachmentRemovalWithdrawn

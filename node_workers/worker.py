@@ -273,7 +273,7 @@ class Worker:
                 await self._state.answered(step, report, traceparent=current_traceparent())
         self._figures.count("steps_total")
         _LOG.info("ensured", key=step.key, cause=cause, report=type(report).__name__)
-        if step.alone:
+        if step.alone or step.settles:
             self._scans.hint()
         return None
 

@@ -12,6 +12,7 @@ from projectors.tables import (
     BACKUPS,
     DISKS,
     DRIFT,
+    DRIFT_PAST,
     GROUPS,
     NODES,
     OPERATIONS,
@@ -49,6 +50,7 @@ _ASKED: dict[str, Table[Row]] = {
     "audit": AUDIT,
     "usage": USAGE,
     "drift": DRIFT,
+    "drift-past": DRIFT_PAST,
     "parked": PARKED,
 }
 _ALONE = {"volume": "name", "operation": "id"}

@@ -28,6 +28,7 @@ from schemas.operation import (
 from schemas.operation_views import OperationRow, OperationState
 from schemas.pool import PoolFormingBegan, PoolGrowthBegan, PoolRemovalBegan, PoolTroubled
 from schemas.replica import ReplicaTroubled
+from schemas.settling import DriftSettlingBegan
 from schemas.shrinking import PoolShrinkBegan
 from schemas.snapshot import SnapshotCreationBegan, SnapshotDeletionBegan, SnapshotRollbackBegan
 from schemas.target import BackupBegan, TargetWorkBegan
@@ -59,6 +60,7 @@ def operations(rows: Rows, seen: Seen, event: Event) -> Changes:
             | VolumeCloneBegan()
             | BackupBegan()
             | TargetWorkBegan()
+            | DriftSettlingBegan()
         ) if rows.get(OPERATIONS, event.operation) is None:
             origin = OriginRow(actor=seen.commit.actor, at=seen.at)
             yield put(ORIGINS, event.operation, origin)

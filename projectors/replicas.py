@@ -6,6 +6,12 @@ from projectors.reading import Seen
 from projectors.rows import Changes, Rows, drop, put
 from projectors.tables import REPLICAS
 from schemas.grammar import Event
+from schemas.mending import (
+    ReplicaMended,
+    ReplicaMendLeft,
+    ReplicaMendWanted,
+    ReplicaMendWithdrawn,
+)
 from schemas.replica import (
     ReplicaCreated,
     ReplicaHeld,
@@ -92,6 +98,12 @@ def _rekeyed(row: ReplicaRow, event: Event) -> ReplicaRow:
             return replace(_asked(row, row.state), keys=known, operation=event.operation)
         case ReplicaRekeyed():
             return replace(_asked(row, row.state), keys=event.keys, operation="")
+        case ReplicaMendWanted() | ReplicaMendWithdrawn():
+            return replace(_asked(row, ReplicaState.MENDING), operation=event.operation)
+        case ReplicaMended():
+            return _present(row, event.size_bytes)
+        case ReplicaMendLeft():
+            return _present(row, row.size_bytes)
         case _:
             return row
 

@@ -17,6 +17,7 @@ from schemas.views import (
     DriftRow,
     NodeRow,
     ParkedRow,
+    PastDriftRow,
     PoolRow,
     ReplicaRow,
     Row,
@@ -74,7 +75,7 @@ class SightingsRow(Row, frozen=True, kw_only=True):
 
 
 class FindingsRow(Row, frozen=True, kw_only=True):
-    """The keys of the open drift rows of a node."""
+    """The keys of the drift rows of a node: the open ones, or those of the past, oldest first."""
 
     keys: tuple[str, ...]
 
@@ -167,6 +168,9 @@ AUDIT = Table(
 )
 USAGE = Table("usage", UsageRow, ("level", "name", "node", "pool"))
 DRIFT = Table("drift", DriftRow, ("node", "drift", "object"))
+DRIFT_PAST = Table(
+    "drift_past", PastDriftRow, ("node", "drift", "object", "by"), kept=False, newest_first=True
+)
 PARKED = Table("parked", ParkedRow, ("stream", "seq"), kept=False)
 
 CLAIMS = Table("claims", ClaimRow)
@@ -193,6 +197,7 @@ TABLES: tuple[Table[Row], ...] = (
     AUDIT,
     USAGE,
     DRIFT,
+    DRIFT_PAST,
     PARKED,
     CLAIMS,
     OWNERS,

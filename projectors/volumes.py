@@ -12,6 +12,7 @@ from schemas.encrypting import VolumeRekeyed, VolumeRekeyingBegan, VolumeRekeyin
 from schemas.filling import VolumeFilled
 from schemas.grammar import Event
 from schemas.keys import header_bytes
+from schemas.mending import ReplicaMended
 from schemas.replica import (
     ReplicaCreated,
     ReplicaKept,
@@ -19,6 +20,7 @@ from schemas.replica import (
     ReplicaResizeWanted,
     ReplicaTroubled,
 )
+from schemas.settling import VolumeSettled, VolumeSettlingBegan, VolumeSettlingFailed
 from schemas.views import VolumeRow, VolumeState
 from schemas.volume import (
     VolumeDeleted,
@@ -77,7 +79,7 @@ def of_leg(rows: Rows, seen: Seen, event: Event) -> Changes:
                 why="",
                 code=None,
             )
-        case ReplicaResized() if event.uid == row.uid:
+        case ReplicaResized() | ReplicaMended() if event.uid == row.uid:
             size_bytes = event.size_bytes - header_bytes(row.key_ref)
             row = replace(row, size_bytes=size_bytes, why="", code=None)
         case ReplicaResizeWanted() | ReplicaKept() if event.uid == row.uid:
@@ -167,6 +169,15 @@ def _rekeyed(row: VolumeRow, event: Event) -> VolumeRow:
         case VolumeRekeyed():
             return replace(_ready(row, row.size_bytes), key_ref=event.key_ref)
         case VolumeRekeyingFailed():
+            return replace(_ready(row, row.size_bytes), why=event.because, code=event.code)
+        case VolumeSettlingBegan():
+            settling = replace(row, state=VolumeState.SETTLING, operation=event.operation)
+            return replace(settling, why="", code=None)
+        case VolumeSettled():
+            same = event.size_bytes == row.size_bytes
+            fill_percent = row.fill_percent if same else 0
+            return replace(_ready(row, event.size_bytes), fill_percent=fill_percent)
+        case VolumeSettlingFailed():
             return replace(_ready(row, row.size_bytes), why=event.because, code=event.code)
         case _:
             return row

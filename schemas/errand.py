@@ -1,4 +1,4 @@
-"""What is said about errands: work with a backup target that a node does once, and what came of it.
+"""What is said about errands: work that a node does once, and what came of it.
 
 What is to be restored is no errand: it is part of a new leg, see ``schemas.replica``.
 """
@@ -7,6 +7,7 @@ import msgspec
 
 from schemas.backups import BackupName, Digest, GraceSeconds, Place
 from schemas.grammar import Event, Report, Request
+from schemas.mending import SeenVolume
 from schemas.refusals import Refusal
 from schemas.units import Bytes, Id, Moment, Name, Rate, SomeBytes, Text
 from schemas.volume import Filesystem, Layout
@@ -88,7 +89,21 @@ class Sweep(
     grace_s: GraceSeconds = 0
 
 
-Errand = Probe | ListAll | Upload | Verify | Sweep
+class PutAside(msgspec.Struct, frozen=True, kw_only=True, tag_field="errand", tag="put-aside"):
+    """Keep everybody from using that volume of nobody's, if it is still as ``seen``."""
+
+    seen: SeenVolume
+    claim: Id
+
+
+class PutBack(msgspec.Struct, frozen=True, kw_only=True, tag_field="errand", tag="put-back"):
+    """Let that volume be used again by whoever made it; it stays inactive."""
+
+    seen: SeenVolume
+    claim: Id
+
+
+Errand = Probe | ListAll | Upload | Verify | Sweep | PutAside | PutBack
 
 
 class Probed(msgspec.Struct, frozen=True, kw_only=True, tag_field="found", tag="probed"):
@@ -168,7 +183,11 @@ class Swept(
     writers: SomeBytes = 0
 
 
-Found = Probed | Listed | Uploaded | Verified | Swept
+class Put(msgspec.Struct, frozen=True, kw_only=True, tag_field="found", tag="put"):
+    """It is where it shall be, or, to be put back, is nowhere any more."""
+
+
+Found = Probed | Listed | Uploaded | Verified | Swept | Put
 
 
 class RunErrand(Request, frozen=True, kw_only=True, tag="errand.run.v1"):

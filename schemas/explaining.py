@@ -20,6 +20,7 @@ _TITLES = {
     "C": "Schedules: snapshots by the clock",
     "B": "Backups",
     "Q": "QoS classes: limits with a name",
+    "F": "Findings: what was changed by hand",
     "O": "Operations",
     "W": "What a node could not do",
 }

@@ -6,6 +6,7 @@ from typing import Annotated
 import msgspec
 
 from schemas.grammar import Event, Report, Request
+from schemas.mending import SeenVolume
 from schemas.units import Id, Moment, Name, Seconds, Text
 
 NODES = "node"
@@ -30,6 +31,7 @@ class Drift(StrEnum):
     VOLUME_RENAMED = "volume-renamed"
     VOLUME_FOREIGN = "volume-foreign"
     VOLUME_DISK_MISSING = "volume-disk-missing"
+    VOLUME_QUARANTINED = "volume-quarantined"
     POOL_MISSING = "pool-missing"
     POOL_DISK_MISSING = "pool-disk-missing"
     ATTACHMENT_MISSING = "attachment-missing"
@@ -39,7 +41,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One difference between what was decided and what is, with both sides.
 
     ``object`` is the address it concerns (``pool/n1/fast``, ``replica/n1/pg``, ``lv/n1/fast/x``);
-    ``settle`` names commands that would end it. Nothing is ever repaired by deleting.
+    ``settle`` names commands that would end it, ``lv`` is the logical volume that was seen, if any
+    was. Nothing is ever repaired by deleting. What is in quarantine is known, and nobody's worry.
     """
 
     drift: Drift
@@ -47,6 +50,12 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     wanted: Text = ""
     observed: Text = ""
     settle: tuple[Text, ...] = ()
+    lv: SeenVolume | None = None
+
+    @property
+    def quiet(self) -> bool:
+        """Whether somebody has seen to it, so that nobody need be told."""
+        return self.drift is Drift.VOLUME_QUARANTINED
 
 
 class AdmitNode(Request, frozen=True, kw_only=True, tag="node.admit.v1"):

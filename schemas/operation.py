@@ -38,6 +38,7 @@ class OperationKind(StrEnum):
     BACKUP_VERIFY = "backup-verify"
     TARGET_PROBE = "target-probe"
     TARGET_SWEEP = "target-sweep"
+    DRIFT_SETTLE = "drift-settle"
 
 
 class Outcome(StrEnum):

@@ -21,6 +21,7 @@ from schemas.views import (
     DriftRow,
     NodeRow,
     ParkedRow,
+    PastDriftRow,
     PoolRow,
     ReplicaRow,
     Row,
@@ -104,6 +105,7 @@ ROWS: dict[str, type[Row]] = {
     "audit": AuditRow,
     "usage": UsageRow,
     "drift": DriftRow,
+    "drift-past": PastDriftRow,
     "parked": ParkedRow,
     "status": StatusRow,
 }
@@ -150,6 +152,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "usage": ("level", "name", "node", "pool"),
     "drift": ("node", "drift", "object"),
+    "drift-past": ("node", "drift", "object", "by"),
     "parked": ("stream", "seq"),
     "status": ("stream",),
 }

@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from schemas.policy_advice import POLICY_ADVICE
 from schemas.refusals_of_backups import OF_BACKUPS
+from schemas.refusals_of_drift import OF_DRIFT
 from schemas.refusals_of_groups import GROUPS_AND_SCHEDULES
 from schemas.refusals_of_keys import OF_KEYS
 from schemas.refusals_of_qos import OF_QOS
@@ -156,6 +157,15 @@ class Refusal(StrEnum):
     NO_NODE_HEARD = "HW-B013"
     KEEP_IS_THIN = "HW-B014"
 
+    UNKNOWN_FINDING = "HW-F001"
+    FINDING_CHANGED = "HW-F002"
+    WRONG_WAY = "HW-F003"
+    FINDING_BUSY = "HW-F004"
+    CANNOT_TAKE_OVER = "HW-F005"
+    NOT_CONFIRMED = "HW-F006"
+    NOT_AS_SEEN = "HW-F007"
+    CUT_OFF = "HW-F008"
+
     UNKNOWN_OPERATION = "HW-O001"
     OPERATION_ENDED = "HW-O002"
     DEADLINE = "HW-O003"
@@ -190,6 +200,7 @@ _EXPLANATIONS: dict[str, tuple[str, str]] = {
     **OF_KEYS,
     **OF_BACKUPS,
     **OF_QOS,
+    **OF_DRIFT,
     Refusal.MALFORMED: (
         "The message is not JSON, or a field is missing, unknown or out of its bounds.",
         "Compare it with the schema: hwbus api asyncapi.",

@@ -8,6 +8,7 @@ from schemas.backups import FromBackup
 from schemas.disk import Wiping
 from schemas.grammar import Event, Report, Request
 from schemas.keys import Encryption, Keys
+from schemas.mending import SeenVolume
 from schemas.refusals import Refusal
 from schemas.units import Bytes, Count, Id, Name, Path, Text
 from schemas.volume import CopyOf, Filesystem, Layout, Stripes
@@ -48,7 +49,8 @@ class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     The leg of a snapshot is named like the snapshot; ``size_bytes`` of a thick one is the room for
     what changes in the volume, that of an encrypted one includes the header. ``together``: it is
     of the same instant as others. With ``disk`` it is that disk, whole: ``pool`` is then a group
-    on that disk alone, by which it is known.
+    on that disk alone, by which it is known. With ``adopts`` it is there already, made by somebody
+    else.
     """
 
     uid: Id
@@ -63,6 +65,7 @@ class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     together: Together | None = None
     from_backup: FromBackup | None = None
     disk: Name | None = None
+    adopts: SeenVolume | None = None
 
 
 class CreateReplica(Request, frozen=True, kw_only=True, tag="replica.create.v1"):

@@ -11,8 +11,10 @@ import msgspec
 
 from schemas.attachment import Limits
 from schemas.disk import Content, DiskClass, Health
+from schemas.mending import SeenVolume
 from schemas.node import Capability, Drift
 from schemas.refusals import Refusal
+from schemas.settling import Verb
 from schemas.units import Moment
 from schemas.volume import Candidate, Filesystem, Layout
 
@@ -159,7 +161,10 @@ class PoolRow(Tracked, frozen=True, kw_only=True):
 
 
 class VolumeState(StrEnum):
-    """What is being done with a volume. ``locked``: something with one of its snapshots."""
+    """What is being done with a volume. ``locked``: something with one of its snapshots.
+
+    ``settling``: what somebody changed of it by hand is being put right.
+    """
 
     PROVISIONING = "provisioning"
     READY = "ready"
@@ -173,6 +178,7 @@ class VolumeState(StrEnum):
     LIMITING = "limiting"
     REKEYING = "rekeying"
     LOCKED = "locked"
+    SETTLING = "settling"
 
 
 class VolumeRow(Tracked, frozen=True, kw_only=True):
@@ -239,6 +245,7 @@ class ReplicaState(StrEnum):
     HELD = "held"
     REMOVING = "removing"
     MERGING = "merging"
+    MENDING = "mending"
 
 
 class ReplicaRow(Tracked, frozen=True, kw_only=True):
@@ -304,7 +311,12 @@ class UsageRow(Row, frozen=True, kw_only=True):
 
 
 class DriftRow(Row, frozen=True, kw_only=True):
-    """One open difference between what was decided and what is, and since when it is known."""
+    """One open difference between what was decided and what is, and since when it is known.
+
+    ``seen`` is the mark of its present state, ``last_seen`` when that was told; it is so for as
+    long as its node is heard. ``quiet``: it is in quarantine. ``operation`` settles it, or has, by
+    ``verb`` and for ``by``; ``why`` and ``code`` tell why that was given up the last time.
+    """
 
     node: str
     drift: Drift
@@ -313,6 +325,31 @@ class DriftRow(Row, frozen=True, kw_only=True):
     observed: str = ""
     settle: tuple[str, ...] = ()
     since: Moment
+    last_seen: Moment | None = None
+    seen: str = ""
+    lv: SeenVolume | None = None
+    quiet: bool = False
+    operation: str = ""
+    verb: Verb | None = None
+    by: str = ""
+    why: str = ""
+    code: Refusal | None = None
+    seq: int
+
+
+class PastDriftRow(Row, frozen=True, kw_only=True):
+    """A difference that is no more. Without ``by`` it went away without a command of ours."""
+
+    node: str
+    drift: Drift
+    object: str
+    wanted: str = ""
+    observed: str = ""
+    since: Moment
+    until: Moment
+    verb: Verb | None = None
+    by: str = ""
+    operation: str = ""
     seq: int
 
 

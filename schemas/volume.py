@@ -9,6 +9,7 @@ from schemas.backups import FromBackup
 from schemas.disk import DiskClass, Wiping
 from schemas.grammar import Event, Report, Request
 from schemas.keys import KeyRef
+from schemas.mending import SeenVolume
 from schemas.refusals import Refusal
 from schemas.units import Bytes, HoldSeconds, Id, Moment, Name, Rate, Seconds, SomeBytes, Text
 
@@ -180,7 +181,8 @@ class VolumeProvisioningBegan(
     """A volume shall be made, in the first of ``candidates`` that keeps its word.
 
     With ``source`` it shall hold what that snapshot holds, with ``backup`` what that does; else it
-    is blank. With ``key_ref`` it is encrypted, and its leg larger than it by the header.
+    is blank. With ``key_ref`` it is encrypted, and its leg larger than it by the header. With
+    ``adopts`` it is there, and only becomes a volume.
     """
 
     volume: Name
@@ -196,6 +198,7 @@ class VolumeProvisioningBegan(
     key_ref: KeyRef | None = None
     backup: FromBackup | None = None
     qos: Name | None = None
+    adopts: SeenVolume | None = None
 
 
 class VolumeProvisioned(
@@ -348,7 +351,7 @@ class VolumeDeletionFailed(Event, frozen=True, kw_only=True, tag="volume.deletio
 
 
 class VolumeGone(Event, frozen=True, kw_only=True, tag="volume.gone.v1"):
-    """The volume is gone after all: its deletion was given up, but the node had done it."""
+    """The volume is gone: the node had deleted it before that was given up, or it was lost."""
 
     volume: Name
     uid: Id

@@ -18,6 +18,7 @@ from schemas.growing import (
     ThinGrowthCommand,
     ThinGrowthEvent,
 )
+from schemas.mending import MendCommand, MendEvent
 from schemas.node import NODES, NodeCommand, NodeEvent
 from schemas.operation import OPERATIONS, OperationCommand, OperationEvent
 from schemas.policy import POLICIES, PolicyCommand, PolicyEvent
@@ -25,6 +26,12 @@ from schemas.pool import POOLS, PoolCommand, PoolEvent
 from schemas.qos import QOS, QosCommand, QosEvent
 from schemas.replica import REPLICAS, ReplicaCommand, ReplicaEvent
 from schemas.schedule import SCHEDULES, ScheduleCommand, ScheduleEvent
+from schemas.settling import (
+    SettlingCommand,
+    SettlingEvent,
+    VolumeSettlingCommand,
+    VolumeSettlingEvent,
+)
 from schemas.shrinking import ShrinkCommand, ShrinkEvent
 from schemas.snapshot import SNAPSHOTS, SnapshotCommand, SnapshotEvent
 from schemas.target import TARGETS, TargetCommand, TargetEvent
@@ -53,6 +60,9 @@ AnyCommand = (
     | TargetCommand
     | ErrandCommand
     | QosCommand
+    | MendCommand
+    | SettlingCommand
+    | VolumeSettlingCommand
 )
 AnyEvent = (
     NodeEvent
@@ -76,17 +86,25 @@ AnyEvent = (
     | TargetEvent
     | ErrandEvent
     | QosEvent
+    | MendEvent
+    | SettlingEvent
+    | VolumeSettlingEvent
 )
 AnyCommit = Commit[AnyEvent]
 
 COMMANDS: dict[str, tuple[type[Request | Report], ...]] = {
-    NODES: get_args(NodeCommand),
+    NODES: get_args(NodeCommand | SettlingCommand),
     DISKS: get_args(DiskCommand),
     POOLS: get_args(PoolCommand | ShrinkCommand | ThinGrowthCommand),
     VOLUMES: get_args(
-        VolumeCommand | AttachingCommand | EncryptingCommand | CopyingCommand | FillingCommand
+        VolumeCommand
+        | AttachingCommand
+        | EncryptingCommand
+        | CopyingCommand
+        | FillingCommand
+        | VolumeSettlingCommand
     ),
-    REPLICAS: get_args(ReplicaCommand),
+    REPLICAS: get_args(ReplicaCommand | MendCommand),
     ATTACHMENTS: get_args(AttachmentCommand),
     OPERATIONS: get_args(OperationCommand),
     SNAPSHOTS: get_args(SnapshotCommand | SnapshotGrowthCommand),
@@ -98,11 +116,18 @@ COMMANDS: dict[str, tuple[type[Request | Report], ...]] = {
     QOS: get_args(QosCommand),
 }
 EVENTS: dict[str, tuple[type[Event], ...]] = {
-    NODES: get_args(NodeEvent),
+    NODES: get_args(NodeEvent | SettlingEvent),
     DISKS: get_args(DiskEvent),
     POOLS: get_args(PoolEvent | ShrinkEvent | ThinGrowthEvent),
-    VOLUMES: get_args(VolumeEvent | AttachingEvent | EncryptingEvent | CopyingEvent | FillingEvent),
-    REPLICAS: get_args(ReplicaEvent),
+    VOLUMES: get_args(
+        VolumeEvent
+        | AttachingEvent
+        | EncryptingEvent
+        | CopyingEvent
+        | FillingEvent
+        | VolumeSettlingEvent
+    ),
+    REPLICAS: get_args(ReplicaEvent | MendEvent),
     ATTACHMENTS: get_args(AttachmentEvent),
     OPERATIONS: get_args(OperationEvent),
     SNAPSHOTS: get_args(SnapshotEvent | SnapshotGrowthEvent),

@@ -8,6 +8,7 @@ from aggregates.processes.process import Due, GivingUp, Process
 from schemas.disk import ClaimDisk
 from schemas.grammar import Event
 from schemas.keys import Encryption, header_bytes
+from schemas.mending import LeaveReplica, ReplicaMendWithdrawn
 from schemas.operation import OperationKind, StepRefused
 from schemas.pool import ReportUnreserved, Reserve, RoomReserved, RoomSettled, RoomUnreserved
 from schemas.replica import (
@@ -89,12 +90,7 @@ class Provision(Process, frozen=True, kw_only=True):
         """Have the leg removed, give the room back, say that there is no volume."""
         if self.wanted and not self.removed:
             if not self.removal_wanted:
-                return Due(
-                    "remove",
-                    RemoveReplica(
-                        volume=self.volume, node=self.here.node, operation=self.operation
-                    ),
-                )
+                return self._undo()
             if not (self.out_of_time or self.stuck):
                 return None
         elif self.reserved and not self.wanted:
@@ -142,7 +138,7 @@ class Provision(Process, frozen=True, kw_only=True):
             case ReplicaTroubled(permanent=True):
                 # Also its removal may be given up: then it is left behind, and named.
                 return replace(self.give_up(event.code, event.because), stuck=self.removal_wanted)
-            case ReplicaRemovalWanted():
+            case ReplicaRemovalWanted() | ReplicaMendWithdrawn():
                 return replace(self, removal_wanted=True)
             case ReplicaRemoved():
                 return replace(self, removed=True)
@@ -189,8 +185,17 @@ class Provision(Process, frozen=True, kw_only=True):
                 copy_of=self.wish.source,
                 encryption=Encryption(keys=(key_ref,)) if key_ref else None,
                 from_backup=self.wish.backup,
+                adopts=self.wish.adopts,
             ),
         )
+
+    def _undo(self) -> Due:
+        """Return what undoes the making; what somebody else had made is given back, whole."""
+        node, operation = self.here.node, self.operation
+        if self.wish.adopts is not None:
+            leave = LeaveReplica(volume=self.volume, node=node, operation=operation)
+            return Due("leave", leave)
+        return Due("remove", RemoveReplica(volume=self.volume, node=node, operation=operation))
 
     def _begin_reading(self, source: CopyOf) -> Due:
         snapshot, uid = source.snapshot, source.uid

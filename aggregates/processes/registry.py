@@ -20,6 +20,7 @@ from aggregates.processes import (
     provision_disk,
     rekey_volume,
     remove,
+    settle_drift,
     shrink_pool,
     snapshot,
     snapshot_group,
@@ -32,6 +33,7 @@ from schemas.grammar import Event
 from schemas.growing import SnapshotGrowthBegan, ThinPoolGrowthBegan
 from schemas.node import NodeRemovalBegan
 from schemas.pool import PoolFormingBegan, PoolGrowthBegan, PoolRemovalBegan
+from schemas.settling import DriftSettlingBegan
 from schemas.shrinking import PoolShrinkBegan
 from schemas.snapshot import SnapshotCreationBegan, SnapshotDeletionBegan, SnapshotRollbackBegan
 from schemas.target import BackupBegan, TargetWorkBegan
@@ -68,6 +70,7 @@ _BEGINNINGS: dict[type[Event], Callable[[Any], Process]] = {
     GroupSnapshotBegan: snapshot_group.begin,
     BackupBegan: back_up.begin,
     TargetWorkBegan: errand.begin,
+    DriftSettlingBegan: settle_drift.begin,
 }
 
 

@@ -14,6 +14,7 @@ from aggregates.volume import VolumePhase
 from schemas.disk import ReportDiskReleased
 from schemas.errand import StopErrand
 from schemas.grammar import Event, Message
+from schemas.mending import ReplicaMended
 from schemas.node import ConcludeNode, DetachPool
 from schemas.pool import (
     ConcludePool,
@@ -24,6 +25,7 @@ from schemas.pool import (
 )
 from schemas.refusals import Refusal
 from schemas.replica import ReplicaCreated, ReplicaRemoved, ReplicaResized
+from schemas.settling import ConcludeSettling, ForeignReleased
 from schemas.snapshot import (
     ConcludeSnapshot,
     DeleteSnapshot,
@@ -47,7 +49,7 @@ def follows(events: Sequence[Event], world: World) -> tuple[Message, ...]:
 
 def _follows(event: Event) -> Iterator[Message]:
     match event:
-        case ReplicaCreated() | ReplicaResized() if event.disk is None:
+        case ReplicaCreated(disk=None) | ReplicaResized(disk=None) | ReplicaMended():
             yield ReportSettled(
                 pool=event.pool,
                 node=event.node,
@@ -55,6 +57,8 @@ def _follows(event: Event) -> Iterator[Message]:
                 size_bytes=event.size_bytes,
                 thin=event.thin,
             )
+        case ForeignReleased():
+            yield ReportReleased(pool=event.pool, node=event.node, claim=event.claim)
         case ReplicaRemoved():
             if event.disk is None:
                 yield ReportReleased(pool=event.pool, node=event.node, claim=event.uid)
@@ -91,6 +95,7 @@ def owed(world: World) -> tuple[Message, ...]:
         *_owed_to_volumes(world),
         *_owed_to_snapshots(world),
         *_held_for_nobody(world),
+        *_settled_by_nobody(world),
         *_outlived(world),
         *together.owed(world),
     )
@@ -100,6 +105,9 @@ def _owed_to_ledgers(world: World) -> Iterator[Message]:
     present = {r.spec.uid: (key, r) for key, r in world.replicas.items() if r.spec is not None}
     waiting = {v.uid for v in world.volumes.values() if v.operation}
     waiting |= {s.uid for s in world.snapshots.values() if s.operation}
+    # What is in quarantine, or on its way there or to become a volume, has a claim, and no leg.
+    waiting |= {q.claim for node in world.nodes.values() for q in node.quarantined}
+    waiting |= {s.uid for node in world.nodes.values() for s in node.settling}
     for (node, name), pool in world.pools.items():
         for claim in sorted(pool.ledger.settled.keys() | pool.ledger.reserved.keys()):
             if claim not in present and claim not in waiting:
@@ -221,3 +229,16 @@ def _held_for_nobody(world: World) -> Iterator[Message]:
     for name, member in world.nodes.items():
         if member.operation in ended:
             yield ConcludeNode(node=name, operation=member.operation, removed=False)
+
+
+def _settled_by_nobody(world: World) -> Iterator[Message]:
+    for name, member in world.nodes.items():
+        for settling in member.settling:
+            operation = world.operations.get(settling.operation)
+            if operation is not None and operation.outcome is not None:
+                yield ConcludeSettling(
+                    node=name,
+                    operation=settling.operation,
+                    code=Refusal.DEADLINE,
+                    because="its operation ended without a word",
+                )

@@ -8,16 +8,24 @@ from hwbus.cli.exits import Exit, FailureError, for_refusal
 from hwbus.cli.options import OPTIONS, Options
 from hwbus.cli.output import print_cells, print_data, print_fields
 from hwbus.cli.world import world
+from schemas.node import Drift
 from schemas.refusals import Refusal
+from schemas.settling import EXPLAINED, WAYS
 
 
 def explain(
-    code: Annotated[str | None, Parameter(help="A code such as HW-P003; without one, all.")] = None,
+    code: Annotated[
+        str | None,
+        Parameter(help="A code such as HW-P003, or a finding such as volume-missing."),
+    ] = None,
     /,
     *,
     options: Options = OPTIONS,
 ) -> int:
-    """Say what a refusal code means and what to do about it."""
+    """Say what a refusal code, or a kind of finding, means and what to do about it."""
+    kind = (code or "").lower().partition("/")[0]
+    if kind in set(Drift):
+        return _finding(Drift(kind), options)
     codes = [_known(code)] if code else list(Refusal)
     items = [
         {
@@ -37,6 +45,19 @@ def explain(
         print_fields(items[0])
     else:
         print_cells(("CODE", "MEANING"), [(str(i["code"]), str(i["meaning"])) for i in items])
+    return Exit.OK
+
+
+def _finding(kind: Drift, options: Options) -> int:
+    meaning, advice = EXPLAINED[kind]
+    ways = [f"hwbus drift {verb.value}" for verb in WAYS.get(kind, ())]
+    item = {"finding": kind.value, "meaning": meaning, "fix": advice, "settle": ways}
+    if options.output in {"json", "yaml"}:
+        print_data("Findings", [item], options.output)
+    elif options.output == "name":
+        world().out.write(f"{kind.value}\n")
+    else:
+        print_fields(item)
     return Exit.OK
 
 

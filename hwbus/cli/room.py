@@ -1,4 +1,4 @@
-"""Usage and drift: how much room there is, and where what is differs from what was decided."""
+"""Usage: how much room there is, and who has it."""
 
 from typing import Annotated, Literal
 
@@ -21,8 +21,3 @@ def usage(
     """Show capacity, what is committed and allocated of it, and what is free."""
     where = {"level": None if level == "all" else level, "node": node, "pool": pool}
     return listing("usage", where, options)
-
-
-def drift(*, node: AtNode = None, options: Options = OPTIONS) -> int:
-    """Show where nodes differ from what was decided, and what would settle it."""
-    return listing("drift", {"node": node}, options)

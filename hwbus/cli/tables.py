@@ -318,10 +318,28 @@ TABLES: dict[str, Table] = {
             text("wanted"),
             text("observed"),
             age_of("since", "SINCE"),
+            text("seen", wide=True),
+            text("operation", wide=True),
             text("settle", "SETTLE BY"),
         ),
         name=lambda row: f"{row.get('drift')}/{row.get('object')}",
         none="no drift: every node is as was decided",
+    ),
+    "drift-past": Table(
+        columns=(
+            text("node"),
+            text("drift"),
+            text("object"),
+            text("wanted", wide=True),
+            text("observed"),
+            age_of("since", "SINCE"),
+            age_of("until", "UNTIL"),
+            text("verb", "SETTLED"),
+            text("by"),
+            text("operation", wide=True),
+        ),
+        name=lambda row: f"{row.get('drift')}/{row.get('object')}",
+        none="nothing ever drifted",
     ),
     "status": Table(
         columns=(

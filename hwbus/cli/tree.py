@@ -21,7 +21,7 @@ COMMANDS = (
     ("backup", "backups:app", "Volumes kept where this cluster is not.", _OBJECTS),
     ("op", "operations:app", "Work that is going on, or has ended.", _OBJECTS),
     ("usage", "room:usage", "Capacity, what is committed of it, and what is free.", _RECORD),
-    ("drift", "room:drift", "Where nodes differ from what was decided.", _RECORD),
+    ("drift", "drift:app", "Where nodes differ from what was decided.", _RECORD),
     ("audit", "audit:audit", "Who did, asked or ran what, and what became of it.", _RECORD),
     ("events", "events:app", "What happened, in the order in which it happened.", _RECORD),
     ("explain", "explain:explain", "What a refusal code means and what to do.", _RECORD),

@@ -96,7 +96,7 @@ class Figures(Collector):
         drift = _gauge("hwbus_drift_findings", "Open drift findings.", ("node",))
         silent = _gauge("hwbus_node_silent", "1 while nothing is heard of the node.", ("node",))
         for name, node in self._world.nodes.items():
-            drift.add_metric((name,), len(node.findings))
+            drift.add_metric((name,), sum(not f.quiet for f in node.findings))
             silent.add_metric((name,), int(node.silent))
         yield from (running, overdue, drift, silent)
 

@@ -265,6 +265,7 @@ class LvmTools:
 
     def _lvchange(self, argv: Sequence[str]) -> str:
         valued = frozenset({"--activate", "--errorwhenfull", "--poll", "--addtag", "--deltag"})
+        valued |= {"--setactivationskip"}
         given = read_arguments(argv, valued=valued, flags=frozenset())
         for target in given.words:
             vg, lv = self._lv(target)
@@ -273,6 +274,9 @@ class LvmTools:
                     sentence = f"  Error when full is already set for {target}.\n"
                     raise ToolRefusal(_FAILED, sentence)
                 lv.when_full = "error"
+                continue
+            if given.all("--setactivationskip"):
+                lv.skipped = given.one("--setactivationskip") == "y"
                 continue
             if not given.all("--activate"):
                 left = {*lv.tags, *given.all("--addtag")} - {*given.all("--deltag")}

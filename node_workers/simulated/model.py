@@ -87,7 +87,8 @@ class Lv(msgspec.Struct, kw_only=True):
     """A logical volume; ``kind`` is linear, striped, thin-pool, thin or snapshot (a thick one).
 
     ``origin`` is what it is a snapshot of, ``fill_percent`` how full a thick snapshot is,
-    ``metadata_percent`` the metadata of a thin pool. LVM shows one that is ``merging`` no more.
+    ``metadata_percent`` the metadata of a thin pool. LVM shows one that is ``merging`` no more, and
+    activates none that is ``skipped``, unless it is told so twice.
     """
 
     uuid: str
@@ -107,6 +108,7 @@ class Lv(msgspec.Struct, kw_only=True):
     fill_percent: float = 0.0
     metadata_percent: float = 10.4
     merging: bool = False
+    skipped: bool = False
 
 
 class Vg(msgspec.Struct, kw_only=True):

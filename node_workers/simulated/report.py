@@ -83,7 +83,10 @@ def _lv(state: State, vg: Vg, lv: Lv) -> dict[str, str]:
     thin = f"{_thin_percent(state, vg, lv):.2f}" if "thin" in lv.kind and lv.active else ""
     thin = f"{lv.fill_percent:.2f}" if lv.kind == "snapshot" and lv.active else thin
     row = {"lv_name": lv.name, "lv_uuid": lv.uuid, "lv_tags": ",".join(lv.tags)}
-    row |= {"lv_size": str(lv.extents * EXTENT_BYTES), "lv_attr": f"{attributes}----"}
+    row |= {
+        "lv_size": str(lv.extents * EXTENT_BYTES),
+        "lv_attr": f"{attributes}---{'k' if lv.skipped else '-'}",
+    }
     row |= {"lv_layout": layout, "pool_lv": lv.thin_pool, "data_percent": thin}
     row |= {"metadata_percent": f"{lv.metadata_percent:.2f}" if pool and lv.active else ""}
     row |= {"lv_active": "active" if lv.active else "", "lv_path": _path(vg, lv)}

@@ -17,6 +17,7 @@ class SnapshotTools:
         self.commands: Mapping[str, Callable[[Sequence[str]], str]] = {
             "lvconvert": self._lvconvert,
             "lvpoll": self._lvpoll,
+            "lvrename": self._lvrename,
         }
 
     def taken(self, vg: Vg, name: str, origin: str) -> Lv:
@@ -44,6 +45,8 @@ class SnapshotTools:
         """Activate a volume and its thick snapshots, and merge what waits, if that is polled."""
         if lv.kind == "snapshot":
             self._refuse_alone(vg, lv)
+        if lv.skipped:
+            return  # not said twice; LVM calls that a success
         lv.active = True
         for snapshot in vg.snapshots(lv):
             snapshot.active = True
@@ -96,6 +99,18 @@ class SnapshotTools:
             return f"  {vg.name}/{origin.name}: Interrupted: No longer active.\n"
         self._merge(vg, merging, origin)
         return f"  Merge of snapshot into logical volume {vg.name}/{origin.name} has finished.\n"
+
+    def _lvrename(self, argv: Sequence[str]) -> str:
+        """Rename a volume; its snapshots go on being its own."""
+        group, old, new = read_arguments(argv, flags=frozenset()).words
+        vg, lv = self._find(f"{group}/{old}")
+        if vg.lv(new):
+            sentence = f'  Logical Volume "{new}" already exists in volume group "{group}"\n'
+            raise ToolRefusal(_FAILED, sentence)
+        for other in vg.lvs:
+            other.origin = new if other.origin == old else other.origin
+        lv.name = new
+        return f'  Renamed "{old}" to "{new}" in volume group "{group}"\n'
 
     def _merge(self, vg: Vg, snapshot: Lv, origin: Lv) -> None:
         self._copy(snapshot, origin)

@@ -14,6 +14,7 @@ from tests.support.encryption_contract import EncryptionContract
 from tests.support.growth_contract import GrowthContract
 from tests.support.hold_contract import HoldContract
 from tests.support.instant_contract import InstantContract
+from tests.support.mending_contract import HandsOffContract, MendingContract
 from tests.support.pool_contract import PoolContract
 from tests.support.raw_disk_contract import RawDiskContract
 from tests.support.snapshot_contract import SnapshotContract
@@ -113,6 +114,8 @@ class TestStorageOnASimulatedMachine(
     CopyContract,
     GrowthContract,
     RawDiskContract,
+    MendingContract,
+    HandsOffContract,
 ):
     @pytest.fixture
     def play(self) -> Play:

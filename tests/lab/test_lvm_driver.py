@@ -26,6 +26,7 @@ from tests.support.growth_contract import GrowthContract
 from tests.support.hold_contract import HoldContract
 from tests.support.instant_contract import InstantContract
 from tests.support.keys import HeldKeys
+from tests.support.mending_contract import MendingContract
 from tests.support.pool_contract import PoolContract
 from tests.support.raw_disk_contract import RawDiskContract
 from tests.support.snapshot_contract import SnapshotContract, snapshot
@@ -226,6 +227,7 @@ class TestStorageOnARealKernel(
     CopyContract,
     GrowthContract,
     RawDiskContract,
+    MendingContract,
 ):
     @pytest.fixture
     def play(self, bench: LabBench) -> Play:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from random import Random
 
 import pytest
+from msgspec.structs import replace
 
 from aggregates.attaching import behind
 from aggregates.ledger import room_bytes
@@ -22,6 +23,8 @@ from schemas.copying import CloneVolume, RestoreBackup, RestoreVolume
 from schemas.disk import Wiping
 from schemas.encrypting import RekeyVolume
 from schemas.grammar import Event, Request
+from schemas.mending import SeenVolume
+from schemas.node import Drift, Finding, ReportDrift
 from schemas.operation import CancelOperation, OperationEnded, OperationStarted
 from schemas.pool import GrowPool, PoolFormingBegan, RemovePool
 from schemas.qos import ChangeQosClass, CreateQosClass, DeleteQosClass
@@ -29,6 +32,7 @@ from schemas.refusals import Refusal
 from schemas.replica import ReplicaWanted
 from schemas.rhythm import Keep, Rhythm
 from schemas.schedule import CreateSchedule, RemoveSchedule
+from schemas.settling import SettleDrift, Verb, mark
 from schemas.shrinking import ShrinkPool
 from schemas.snapshot import CreateSnapshot, DeleteSnapshot, RollBackSnapshot
 from schemas.target import BackUpVolume, SweepTarget, VerifyBackup
@@ -62,6 +66,7 @@ MARGIN_S = 3.0
 HOLDS_END_WITHIN_S = 3 * DEADLINE_S + 3 * AGAIN_AFTER_S
 FOLLOWED_WITHIN_S = 1200
 NODES = ("n1", "n2", "n3")
+STRANGERS = ("f0", "f1")
 
 
 class Day:
@@ -75,6 +80,7 @@ class Day:
             for name in NODES
         ]
         self.operations: list[str] = []
+        self.looks = {name: asyncio.Lock() for name in NODES}
         self.over = asyncio.Event()
         self.calm = False
 
@@ -120,7 +126,8 @@ class Day:
 
     async def _user(self, number: int) -> None:
         for step in range(12):
-            wish = self._wish(step)
+            by_hand = step > 2 and self.chance.random() < 0.12
+            wish = await self._look_and_settle() if by_hand else self._wish(step)
             id_ = f"user{number}.{step}"
             answers = [await self.stage.say(wish, id_=id_)]
             if self.chance.random() < 0.2:
@@ -232,6 +239,52 @@ class Day:
                 snapshot = f"t{self.chance.randrange(4)}"
                 return SnapshotGroup(group=group, snapshot=snapshot, deadline_s=DEADLINE_S)
 
+    async def _look_and_settle(self) -> Request:
+        """Have a node say what was changed by hand there, and decide about one of it."""
+        node = self.chance.choice(self.nodes)
+        mine, verb = self._finding(node)
+        # What a node says comes in order: one look is told before the next one is.
+        async with self.looks[node.name]:
+            aside = {one.seen.name: one for one in node.aside.values()}
+            found = [mine]
+            for name in STRANGERS:
+                lv = SeenVolume(pool="fast", name=name, lv=name, size_bytes=GIB)
+                kind = Drift.VOLUME_FOREIGN
+                if name in aside:
+                    lv, kind = replace(lv, claim=aside[name].claim), Drift.VOLUME_QUARANTINED
+                found.append(Finding(drift=kind, object=f"lv/{node.name}/fast/{name}", lv=lv))
+            if verb in {Verb.ADOPT, Verb.QUARANTINE, Verb.RELEASE}:
+                mine = self.chance.choice(found[1:])
+                verb = Verb.RELEASE if mine.drift is Drift.VOLUME_QUARANTINED else verb
+            await self.stage.say(ReportDrift(node=node.name, findings=tuple(found)))
+        return SettleDrift(
+            node=node.name,
+            drift=mine.drift,
+            object=mine.object,
+            verb=verb,
+            seen=mark(mine),
+            volume=f"v{self.chance.randrange(8)}",
+            deadline_s=DEADLINE_S,
+        )
+
+    def _finding(self, node: ScriptedNode) -> tuple[Finding, Verb]:
+        """Return something that may be wrong with a volume; what is missing is there after all."""
+        name = self.chance.choice(sorted(node.volumes) or ["v0"])
+        spec = node.volumes.get(name)
+        size_bytes = GIB if spec is None else taken_bytes(spec)
+        lv = SeenVolume(pool="fast", name=name, lv=name, size_bytes=size_bytes)
+        larger = replace(lv, size_bytes=size_bytes + self.chance.randrange(1, 4) * GIB)
+        leg = f"replica/{node.name}/{name}"
+        return self.chance.choice(
+            (
+                (Finding(drift=Drift.VOLUME_RESIZED, object=leg, lv=larger), Verb.ACCEPT),
+                (Finding(drift=Drift.VOLUME_RENAMED, object=leg, lv=lv), Verb.UNDO),
+                (Finding(drift=Drift.VOLUME_MISSING, object=leg), Verb.ACCEPT),
+                (Finding(drift=Drift.VOLUME_MISSING, object=leg), Verb.ADOPT),
+                (Finding(drift=Drift.VOLUME_MISSING, object=leg), Verb.QUARANTINE),
+            )
+        )
+
     def _backup_wish(self) -> Request:
         volume, backup = f"v{self.chance.randrange(8)}", f"b{self.chance.randrange(3)}"
         match self.chance.randrange(8):
@@ -293,6 +346,7 @@ class Day:
             }
             in_pools = (spec for spec in node.volumes.values() if spec.disk is None)
             there = {spec.uid: taken_bytes(spec) for spec in in_pools}
+            there |= {one.claim: one.seen.size_bytes for one in node.aside.values()}
             if booked != there or set(pools) != set(node.pools):
                 return False
             attached = {
@@ -375,6 +429,8 @@ def nothing_is_in_work_for(world: World, operation: str) -> bool:
         held |= {snapshot.operation, *snapshot.readers}
     for target in world.targets.values():
         held |= set(target.running)
+    for node in world.nodes.values():
+        held |= {one.operation for one in node.settling}
     return operation not in held
 
 

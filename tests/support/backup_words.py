@@ -6,11 +6,15 @@ from typing import Any
 from schemas.backups import Place
 from schemas.errand import (
     BadChunk,
+    Errand,
     Found,
     ListAll,
     Listed,
     Probe,
     Probed,
+    Put,
+    PutAside,
+    PutBack,
     Stored,
     Sweep,
     Swept,
@@ -98,7 +102,7 @@ def work_began(work: Work, **more: Any) -> TargetWorkBegan:
     return TargetWorkBegan(**{**about, "work": work, "deadline": NOON, **more})
 
 
-def found(errand: Probe | ListAll | Upload | Verify | Sweep) -> Found:
+def found(errand: Errand) -> Found:
     """Return what comes of an errand on a good day."""
     match errand:
         case Probe():
@@ -111,3 +115,5 @@ def found(errand: Probe | ListAll | Upload | Verify | Sweep) -> Found:
             return Verified(chunks=256)
         case Sweep():
             return SWEPT
+        case PutAside() | PutBack():
+            return Put()

@@ -27,6 +27,8 @@ from schemas.disk import Content, DiskClass, ReportDiskSeen, Sighting
 from schemas.errand import (
     ErrandStopWanted,
     ErrandWanted,
+    PutAside,
+    PutBack,
     ReportErrandDone,
     ReportErrandStopped,
     ReportErrandTrouble,
@@ -34,6 +36,7 @@ from schemas.errand import (
 from schemas.grammar import Event, Message, kind_and_verb
 from schemas.growing import ThinPoolGrowthAbandoned, ThinPoolGrowthWanted
 from schemas.keys import Encryption
+from schemas.mending import Mend, ReplicaMendWanted, ReplicaMendWithdrawn, ReportReplicaLeft
 from schemas.node import Capability, ReportNodeJoined
 from schemas.place import place_of
 from schemas.pool import (
@@ -211,6 +214,9 @@ class ScriptedNode:
         self.volumes: dict[str, ReplicaSpec] = {}
         self.attachments = ScriptedAttachments(name)
         self.merged: set[str] = set()
+        self.lost: dict[str, ReplicaSpec] = {}
+        self.anew: set[str] = set()
+        self.aside: dict[str, PutAside] = {}
         self.slow_s = 0.01
         self._stage = stage
         self._chance = chance
@@ -316,10 +322,36 @@ class ScriptedNode:
             case ReplicaHoldWanted() | ReplicaRemovalWithdrawn():
                 held = isinstance(event, ReplicaHoldWanted)
                 return self._said(event.volume, event.uid, trouble if held else None, held=held)
-            case ErrandWanted() | ErrandStopWanted():
+            case ErrandWanted() | ErrandStopWanted() | ReplicaMendWanted() | ReplicaMendWithdrawn():
                 return self._errand(event, trouble)
             case _:
                 return self.attachments.do(event, trouble)
+
+    def lose(self, volume: str) -> None:
+        """Have somebody remove a volume by hand."""
+        self.lost[volume] = self.volumes.pop(volume)
+
+    def _mend(
+        self, event: ReplicaMendWanted | ReplicaMendWithdrawn, trouble: Refusal | None
+    ) -> Message:
+        name, uid = event.volume, event.uid
+        if isinstance(event, ReplicaMendWithdrawn):
+            if event.give_back:
+                self.volumes.pop(name, None)
+            if uid in self.anew:
+                return self._said(name, uid, None)
+            return ReportReplicaLeft(volume=name, node=self.name, uid=uid)
+        there = name in self.volumes
+        if trouble is not None or there is not (event.mend in {Mend.SIZE, Mend.UNDO}):
+            return self._said(name, uid, trouble or Refusal.NOT_AS_SEEN)
+        if event.mend is Mend.RECREATE:
+            self.volumes[name] = self.lost.pop(name)
+            self.anew.add(uid)
+        if event.mend is Mend.SIZE and event.seen is not None:
+            self.volumes[name] = msgspec.structs.replace(
+                self.volumes[name], size_bytes=event.seen.size_bytes
+            )
+        return self._said(name, uid, None)
 
     def _gone(
         self, event: ReplicaRemovalWanted | ReplicaMergeWanted, trouble: Refusal | None
@@ -339,9 +371,16 @@ class ScriptedNode:
             volume=event.volume, node=self.name, uid=event.uid, generation=now.generation
         )
 
-    def _errand(self, event: ErrandWanted | ErrandStopWanted, trouble: Refusal | None) -> Message:
+    def _errand(
+        self,
+        event: ErrandWanted | ErrandStopWanted | ReplicaMendWanted | ReplicaMendWithdrawn,
+        trouble: Refusal | None,
+    ) -> Message:
+        if isinstance(event, ReplicaMendWanted | ReplicaMendWithdrawn):
+            return self._mend(event, trouble)
         about = {"operation": event.operation, "node": self.name}
         if isinstance(event, ErrandStopWanted):
+            self.aside = {k: v for k, v in self.aside.items() if k != event.operation}
             return ReportErrandStopped(**about)
         if trouble is not None:
             return ReportErrandTrouble(
@@ -351,6 +390,11 @@ class ScriptedNode:
                 because="as the script has it",
                 permanent=True,
             )
+        if isinstance(event.errand, PutAside):
+            self.aside[event.operation] = event.errand
+        if isinstance(event.errand, PutBack):
+            claim = event.errand.claim
+            self.aside = {k: v for k, v in self.aside.items() if v.claim != claim}
         return ReportErrandDone(
             operation=event.operation, node=self.name, found=found(event.errand)
         )
@@ -411,6 +455,7 @@ def _at_rest(world: World) -> bool:
     )
     begun = any(getattr(thing, "operation", "") for thing in objects)
     begun = begun or any(target.running for target in world.targets.values())
+    begun = begun or any(node.settling for node in world.nodes.values())
     lasting = not world.errands and not any(
         one.readers or one.of_operation for one in world.snapshots.values()
     )

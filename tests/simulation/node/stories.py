@@ -9,6 +9,8 @@ from msgspec.structs import replace
 
 from aggregates.raw_disks import given_bytes, group_of
 from node_workers import backup_format
+from node_workers.observation import as_seen
+from node_workers.simulated.runner import SimulatedRunner
 from schemas.attachment import (
     AttachmentLimitsWanted,
     AttachmentRemovalWanted,
@@ -23,6 +25,7 @@ from schemas.errand import ErrandWanted
 from schemas.grammar import type_name
 from schemas.growing import ThinPoolGrowthAbandoned, ThinPoolGrowthBegan, ThinPoolGrowthWanted
 from schemas.keys import Encryption
+from schemas.mending import Mend, ReplicaMendWanted, ReplicaMendWithdrawn, SeenVolume
 from schemas.node import NodeJoined
 from schemas.pool import (
     PoolBuildWanted,
@@ -414,6 +417,55 @@ def keep_attached(name: str = "pg") -> Wish:
     return wish
 
 
+def by_hand(*argv: str) -> Wish:
+    """Have somebody run a tool on the machine."""
+
+    async def wish(node: Node) -> None:
+        runner = SimulatedRunner(node.machine, lambda: NOON)
+        execution = await runner.run(argv, cause="a person", timeout_s=60)
+        assert execution.exit_status == 0, execution
+
+    return wish
+
+
+async def look(node: Node, name: str) -> SeenVolume | None:
+    """Return what a look shows of a volume, if it is there."""
+    volumes = (await node.look()).volumes
+    return next((as_seen(one, volumes) for one in volumes if one.name == name), None)
+
+
+def mend(how: Mend, seen: str = "", name: str = "pg") -> Wish:
+    """Wish that a volume be put right, which somebody saw under the name *seen*."""
+
+    async def wish(node: Node) -> None:
+        about: dict[str, Any] = {"volume": name, "node": node.name, "uid": uid(name)}
+        found = await look(node, seen) if seen else None
+        await node.desk.happen(
+            ReplicaMendWanted(**about, operation=OP, mend=how, seen=found), operation=OP
+        )
+
+    return wish
+
+
+def leave(name: str = "pg", *, give_back: bool = False) -> Wish:
+    async def wish(node: Node) -> None:
+        about: dict[str, Any] = {"volume": name, "node": node.name, "uid": uid(name)}
+        await node.desk.happen(
+            ReplicaMendWithdrawn(**about, operation=OP, give_back=give_back), operation=OP
+        )
+
+    return wish
+
+
+def adopt(theirs: str, name: str = "pg", mib: int = 32) -> Wish:
+    """Wish that what somebody made become a volume."""
+
+    async def wish(node: Node) -> None:
+        await provision(name, mib, adopts=await look(node, theirs))(node)
+
+    return wish
+
+
 def rekey(*keys: str, dropped: tuple[str, ...] = (), generation: int, name: str = "pg") -> Wish:
     async def wish(node: Node) -> None:
         now = Encryption(keys=keys, dropped=dropped, generation=generation)
@@ -447,6 +499,7 @@ THIN_GROWN, THIN_KEPT = "pool.thin-grown.v1", "pool.thin-kept.v1"
 DISKS_KEPT = "pool.disks-kept.v1"
 POOL_GONE, GONE, HELD = "pool.removed.v1", "replica.removed.v1", "replica.held.v1"
 REKEYED = "replica.rekeyed.v1"
+MENDED, LEFT = "replica.mended.v1", "replica.mend-left.v1"
 MADE, FREE = "attachment.made.v1", "attachment.removed.v1"
 MOUNTED: dict[str, Any] = {"filesystem": Filesystem.EXT4, "mount_point": "/mnt/pg"}
 EXT4: dict[str, Any] = {"filesystem": Filesystem.EXT4}

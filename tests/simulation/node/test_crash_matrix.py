@@ -10,6 +10,7 @@ import pytest
 
 from schemas.attachment import Limits
 from schemas.grammar import type_name
+from schemas.mending import Mend
 from tests.simulation.node.lives import Fate, Node
 from tests.simulation.node.stories import (
     CREATED,
@@ -22,6 +23,7 @@ from tests.simulation.node.stories import (
     KEPT,
     LOCKED,
     MADE,
+    MENDED,
     POOL,
     POOL_GONE,
     REKEYED,
@@ -34,6 +36,7 @@ from tests.simulation.node.stories import (
     Wish,
     attached,
     backed_up,
+    by_hand,
     copied,
     delete,
     detach,
@@ -45,6 +48,7 @@ from tests.simulation.node.stories import (
     hold,
     keep,
     limit,
+    mend,
     provisioned,
     rekey,
     remove_pool,
@@ -213,6 +217,27 @@ CASES: dict[str, tuple[tuple[Done, ...], Done]] = {
     "free a disk": (
         (formed(), provisioned("kept", **EXT4), whole_disk(**EXT4)),
         (delete(), "replica", "pg", GONE),
+    ),
+    "give a volume its name back": (
+        (
+            *(formed(), provisioned("kept"), provisioned(**EXT4), written("now")),
+            (by_hand("lvrename", POOL, "pg", "taken"), "replica", "pg", CREATED),
+        ),
+        (mend(Mend.UNDO, "taken"), "replica", "pg", MENDED),
+    ),
+    "take a size by hand over": (
+        (
+            *(formed(), provisioned(**EXT4), attached(), written("now")),
+            (by_hand("lvextend", "--extents", "90", f"{POOL}/pg"), "replica", "pg", CREATED),
+        ),
+        (mend(Mend.SIZE, "pg"), "replica", "pg", MENDED),
+    ),
+    "make a lost volume anew": (
+        (
+            *(formed(), provisioned("kept"), provisioned(**EXT4), written("now")),
+            (by_hand("lvremove", "--yes", f"{POOL}/pg"), "replica", "pg", CREATED),
+        ),
+        (mend(Mend.RECREATE), "replica", "pg", MENDED),
     ),
     "remove a pool": ((formed(thin_bytes=GIB),), (remove_pool, "pool", POOL, POOL_GONE)),
 }

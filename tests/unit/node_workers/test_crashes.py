@@ -30,8 +30,11 @@ from node_workers.simulated.machine import SimulatedMachine
 from node_workers.simulated.runner import SimulatedRunner
 from schemas.backups import FromBackup
 from schemas.disk import Wiping
-from schemas.errand import Uploaded
+from schemas.errand import PutAside, PutBack, Uploaded
+from schemas.mending import Mend
+from tests.support import by_hand
 from tests.support.backup_words import PLACE
+from tests.support.by_hand import GROWN, LOST, RENAMED, THEIRS, ByHand, adopted, given_back, mended
 from tests.support.clock import ManualClock
 from tests.support.errands import TestersSecrets, upload
 from tests.support.keys import HeldKeys, secret
@@ -210,7 +213,7 @@ LOCKED_IN_USE = use("v1", **MOUNTED, **EXT4, **LOCKED)
 IN_USE = use("v1", **MOUNTED, **EXT4, limits=Limits(read_iops=100))
 
 # What was there before, what is done; every case keeps the data of the volume "kept", if any.
-CASES: dict[str, tuple[list[Step | Write], Step]] = {
+CASES: dict[str, tuple[list[Step | Write | ByHand], Step]] = {
     "form a pool": ([], pool(2)),
     "extend a pool": ([pool(1), KEPT], wider_pool),
     "remove a pool": ([pool(2), thin_pool(100)], no_pool),
@@ -367,6 +370,22 @@ CASES: dict[str, tuple[list[Step | Write], Step]] = {
         [pool(2), KEPT, made(volume("v1", **EXT4)), taken(), backed_up],
         restored(volume("v2", 400, **EXT4)),
     ),
+    "give a volume its name back": (
+        [pool(2), KEPT, made(volume("v1", **EXT4)), Write("now"), RENAMED],
+        mended(volume("v1", **EXT4), Mend.UNDO, "taken"),
+    ),
+    "take a size by hand over": (
+        [pool(2), KEPT, made(volume("v1", **EXT4)), Write("now"), GROWN],
+        mended(volume("v1", **EXT4), Mend.SIZE, "v1", 360),
+    ),
+    "make a lost volume anew": (
+        [pool(2), KEPT, made(volume("v1", **EXT4)), Write("now"), LOST],
+        mended(volume("v1", **EXT4), Mend.RECREATE),
+    ),
+    "adopt a volume": ([pool(2), KEPT, THEIRS], adopted),
+    "give an adopted volume back": ([pool(2), KEPT, THEIRS, adopted], given_back),
+    "put a volume aside": ([pool(2), KEPT, THEIRS], by_hand.put(PutAside)),
+    "put a volume back": ([pool(2), KEPT, THEIRS, by_hand.put(PutAside)], by_hand.put(PutBack)),
     "activate": ([pool(2), KEPT, made(volume("v1"))], active),
     "make a whole disk": ([pool(2), KEPT], whole_disk(raw())),
     "make a whole disk with xfs": ([pool(2), KEPT], whole_disk(raw(**XFS))),
@@ -387,12 +406,22 @@ class Run:
             if isinstance(step, Write):
                 self.machine.write("fast/v1", step.data)
                 continue
+            if isinstance(step, ByHand):
+                self._by_hand(step)
+                continue
             asyncio.run(self._do(step, self.fresh()))
         if KEPT in self.before:
             self.machine.write("fast/kept", "precious")
         if name == "activate" or "reboot" in name:
             self.machine.reboot()
             self.machine.add_cgroup("web", "io")
+
+    def _by_hand(self, step: ByHand) -> None:
+        asyncio.run(self.fresh().run(step.argv, cause="a person", timeout_s=60))
+        for vg in self.machine.state.vgs:
+            by_hand.LVS.update({lv.name: lv.uuid for lv in vg.lvs})
+        if step is THEIRS:
+            self.machine.write(f"{POOL}/theirs", "precious, too")
 
     def fresh(self, faults: Faults | None = None) -> SimulatedRunner:
         faults = faults or Faults(seed=0)
@@ -423,12 +452,13 @@ class Run:
             (one.name, one.uid, one.size_bytes, one.layout, one.stripes, one.active, one.open)
             for one in seen.volumes
         ]
+        aside = [(one.name, one.claim) for one in seen.volumes if one.claim]
         state = self.machine.state
         in_use = (state.mounts, state.mapped, state.links, state.cgroups)
         slots = sorted((key, one.slots) for key, one in state.contents.items() if one.slots)
         written = msgspec.json.encode(state)
         assert not any(secret(name)[:20] in written for name in BOTH)
-        return slots, disks, pools, volumes, data, filesystems, in_use
+        return slots, disks, pools, volumes, aside, data, filesystems, in_use
 
     async def _disks(self) -> list[PoolDisk]:
         seen = await observe(self.fresh(), self.machine, node=NODE, cause=CAUSE)

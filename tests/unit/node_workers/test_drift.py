@@ -8,7 +8,8 @@ import pytest
 from node_workers.drift import FINDINGS_MAX, drift, merge
 from node_workers.observation import Observation
 from node_workers.wanted import Origin
-from schemas.node import Drift, Finding
+from schemas.node import Drift, Finding, ReportDrift
+from schemas.settling import mark
 from schemas.units import Text
 from tests.unit.node_workers.test_plan import a_pool, a_replica, all_of, seen
 
@@ -40,17 +41,18 @@ def test_a_missing_volume_is_found() -> None:
     assert found.wanted == "fast/pg, 40 bytes"
 
 
-@pytest.mark.parametrize(("held", "way_out"), [(False, "delete"), (True, "purge")])
-def test_what_is_missing_is_given_up_by_a_word_that_is_not_refused(
-    held: bool, way_out: str
-) -> None:
-    leg = msgspec.structs.replace(LEG, held=held)
-    (found,) = drift("n1", all_of(POOL, leg), without_volumes())
-    assert found.settle[-1] == f"hwbus volume {way_out} pg"
+def test_what_is_missing_is_given_up_by_a_word_that_is_not_refused() -> None:
+    (found,) = drift("n1", EVERYTHING, without_volumes())
+    assert found.settle[1:] == (
+        f"hwbus drift accept replica/n1/pg --seen {mark(found)}",
+        f"hwbus drift recreate replica/n1/pg --volume pg --seen {mark(found)}",
+    )
+    (found,) = drift("n1", all_of(POOL, msgspec.structs.replace(LEG, held=True)), without_volumes())
+    assert found.settle[-1] == "hwbus volume purge pg"
 
 
 @pytest.mark.parametrize(
-    ("size_bytes", "way_out"), [(44, "hwbus volume grow pg 44"), (36, "lvextend")]
+    ("size_bytes", "way_out"), [(44, "hwbus drift accept"), (36, "hwbus drift undo")]
 )
 def test_a_resized_volume_is_found_with_a_way_out_that_loses_nothing(
     size_bytes: int, way_out: str
@@ -71,7 +73,7 @@ def _sized(size_bytes: int) -> Observation:
 def test_a_renamed_volume_is_found_under_its_tag() -> None:
     (found,) = drift("n1", EVERYTHING, seen(name="mine"))
     assert kinds(found) == [(Drift.VOLUME_RENAMED, "replica/n1/pg")]
-    assert found.settle == ("on n1: lvrename fast mine pg",)
+    assert found.settle == (f"hwbus drift undo replica/n1/pg --seen {mark(found)}",)
 
 
 def test_a_volume_that_nobody_asked_for_is_foreign_and_the_one_it_hides_is_missing() -> None:
@@ -126,8 +128,9 @@ def test_there_are_never_more_findings_than_a_report_takes_and_ours_come_first()
         msgspec.structs.replace(volume, uid="", name=f"x{number}") for number in range(500)
     )
     found = drift("n1", EVERYTHING, msgspec.structs.replace(seen(), volumes=strangers))
-    assert len(found) == FINDINGS_MAX
+    assert 50 < len(found) <= FINDINGS_MAX
     assert found[0].drift is Drift.VOLUME_MISSING
+    assert len(msgspec.json.encode(ReportDrift(node="n1", findings=found))) < 60_000
 
 
 def test_every_sentence_fits_its_field() -> None:
@@ -135,3 +138,42 @@ def test_every_sentence_fits_its_field() -> None:
     (found,) = drift("n1", all_of(pool), Observation(disks=(), pools=(), volumes=()))
     for text in (found.object, found.wanted, found.observed, *found.settle):
         msgspec.convert(text, Text)
+
+
+@pytest.mark.parametrize(
+    ("more", "verbs"),
+    [
+        ({}, ["adopt", "quarantine"]),
+        ({"layouts": ("raid", "raid1"), "stripes": 2}, ["quarantine"]),
+        ({"origin": "pg"}, ["quarantine"]),
+        ({"unfinished": True}, ["quarantine"]),
+        ({"layouts": ("cache",)}, []),
+        ({"claim": "c" * 26}, ["release"]),
+    ],
+)
+def test_what_is_nobodys_can_be_settled_as_far_as_it_is_of_our_kind(
+    more: dict[str, Any], verbs: list[str]
+) -> None:
+    looked = seen(uid="", **more)
+    found = next(f for f in drift("n1", EVERYTHING, looked) if f.object == "lv/n1/fast/pg")
+    said = [line.split()[2] for line in found.settle if line.startswith("hwbus drift")]
+    assert said == verbs
+    assert found.quiet is ("claim" in more)
+    assert all(line.endswith(mark(found)) for line in found.settle if line.startswith("hwbus"))
+    assert found.settle
+
+
+def test_a_mark_tells_each_state_of_a_finding_from_every_other() -> None:
+    one = seen(uid="")
+    (volume,) = one.volumes
+    others: list[dict[str, Any]] = [
+        {"size_bytes": 44},
+        {"lv_uuid": "other"},
+        {"layouts": ("thin", "sparse")},
+    ]
+    looks = [one] + [
+        msgspec.structs.replace(one, volumes=(msgspec.structs.replace(volume, **other),))
+        for other in others
+    ]
+    found = [f for look in looks for f in drift("n1", all_of(POOL), look)]
+    assert len({mark(one) for one in found}) == len(looks)

@@ -212,7 +212,7 @@ def test_without_credentials_nothing_is_tried() -> None:
             await node.done(Probe(place=PLACE))
         trouble = trouble_of(error.value)
         assert (trouble.code, trouble.permanent) == (Refusal.NO_CREDENTIALS, True)
-        await node.storage.ensure_no_errand("op", UPLOAD, cause=CAUSE)
+        await node.storage.ensure_no_errand("op", UPLOAD, UID, cause=CAUSE)
 
     on_a_node(story)
 
@@ -222,7 +222,7 @@ def test_what_is_given_up_leaves_nothing_behind() -> None:
         found = await node.storage.do_errand("op", UPLOAD, UID, cause=CAUSE)
         assert isinstance(found, Going)
         assert node.machine.state.copied
-        await node.storage.ensure_no_errand("op", UPLOAD, cause=CAUSE)
+        await node.storage.ensure_no_errand("op", UPLOAD, UID, cause=CAUSE)
         assert not node.machine.state.copied
         assert any("withdraw" in argv for argv, _ in node.runner.given)
 
