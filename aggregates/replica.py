@@ -147,6 +147,10 @@ def _want(
             if replica.phase in _OUT_OF_USE:
                 out = f"{command.volume} is being removed, or held"
                 return refuse(Refusal.REPLICA_BUSY, out)
+            if replica.phase is ReplicaPhase.STAYING:
+                # It may be gone: were it wanted larger, the node could not say so any more.
+                unsure = f"{command.node} has not said whether {command.volume} is still there"
+                return refuse(Refusal.REPLICA_BUSY, unsure)
             if spec.size_bytes == command.size_bytes:
                 return ()
             return (
