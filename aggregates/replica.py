@@ -152,20 +152,7 @@ def _want(
         case RekeyReplica():
             return _rekey(replica, spec, command)
         case ResizeReplica():
-            if replica.phase in _OUT_OF_USE:
-                out = f"{command.volume} is being removed, or held"
-                return refuse(Refusal.REPLICA_BUSY, out)
-            if spec.size_bytes == command.size_bytes:
-                return ()
-            return (
-                ReplicaResizeWanted(
-                    volume=command.volume,
-                    node=command.node,
-                    operation=command.operation,
-                    uid=spec.uid,
-                    size_bytes=command.size_bytes,
-                ),
-            )
+            return _resize(replica, spec, command)
         case RemoveReplica() | HoldReplica() | KeepReplica():
             if replica.phase is ReplicaPhase.MERGING and not isinstance(command, KeepReplica):
                 return refuse(Refusal.REPLICA_BUSY, f"{command.volume} is being merged")
@@ -178,6 +165,26 @@ def _want(
             return (word(**about, operation=command.operation, uid=spec.uid),)
         case _:
             assert_never(command)
+
+
+def _resize(replica: Replica, spec: ReplicaSpec, command: ResizeReplica) -> Decision[ReplicaEvent]:
+    if replica.phase in _OUT_OF_USE:
+        return refuse(Refusal.REPLICA_BUSY, f"{command.volume} is being removed, or held")
+    if replica.phase is ReplicaPhase.STAYING:
+        # It may be gone: were it wanted larger, the node could not say so any more.
+        unsure = f"{command.node} has not said whether {command.volume} is still there"
+        return refuse(Refusal.REPLICA_BUSY, unsure)
+    if spec.size_bytes == command.size_bytes:
+        return ()
+    return (
+        ReplicaResizeWanted(
+            volume=command.volume,
+            node=command.node,
+            operation=command.operation,
+            uid=spec.uid,
+            size_bytes=command.size_bytes,
+        ),
+    )
 
 
 def _other_wish(

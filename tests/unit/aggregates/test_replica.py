@@ -114,6 +114,16 @@ def test_a_leg_that_is_going_does_not_grow() -> None:
     given(WANTED, CREATED, GOING).when(resize).refused(Refusal.REPLICA_BUSY)
 
 
+def test_a_leg_does_not_grow_before_its_node_has_said_that_it_is_still_there() -> None:
+    resize = ResizeReplica(**HERE, operation=OPERATION, size_bytes=2 * GIB)
+    unsure = (WANTED, CREATED, GOING, STAYING)
+    given(*unsure).when(resize).refused(Refusal.REPLICA_BUSY, "still there")
+    absent = ReportReplicaAbsent(**HERE, uid=UID)
+    given(*unsure).when(absent).then(REMOVED)
+    kept = ReplicaKept(**HERE, uid=UID, size_bytes=GIB)
+    given(*unsure, kept).when(resize).then(BIGGER)
+
+
 def test_the_same_passing_trouble_is_news_once() -> None:
     trouble = ReportReplicaTrouble(**HERE, uid=UID, code=Refusal.TOOL_FAILED, because="lvcreate: 5")
     noted = ReplicaTroubled(**HERE, uid=UID, code=Refusal.TOOL_FAILED, because="lvcreate: 5")
