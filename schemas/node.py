@@ -12,7 +12,10 @@ NODES = "node"
 
 
 class Capability(StrEnum):
-    """What a node's kernel and tools can do."""
+    """What a node's kernel, tools and worker can do.
+
+    ``lending``: it lets other nodes read its snapshots, and can read theirs.
+    """
 
     LVM = "lvm"
     THIN = "thin"
@@ -20,6 +23,7 @@ class Capability(StrEnum):
     XFS = "xfs"
     ENCRYPTION = "encryption"
     SIMULATED = "simulated"
+    LENDING = "lending"
 
 
 class Drift(StrEnum):

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from node_workers.copier import CHUNK_BYTES
 from schemas.copying import CloneVolume, RestoreVolume
 from schemas.operation import CancelOperation, OperationKind
 from schemas.refusals import Refusal
@@ -121,6 +123,76 @@ async def _a_thin_clone_is_there_at_once(source: Source) -> None:
     await source.clear()
 
 
+class Far(Source):
+    """A volume on one node, and room for copies of it on another one."""
+
+    def __init__(self, house: House, node: str, there: str, unique: Unique) -> None:
+        super().__init__(house, node, unique)
+        self.far_pool, self.there = unique("pool"), there
+        self.far_disk: Plugged | None = None
+
+    async def make_room(self) -> None:
+        self.far_disk = await self.house.plug(self.there, "1G")
+        await self.house.form(self.far_pool, [self.far_disk])
+
+    async def afar(self, script: str) -> str:
+        names = f"c=/dev/{self.far_pool}/{self.copy} there=/mnt/{self.copy}"
+        return (await self.house.sh(self.there, f"{names}\n{script}")).strip()
+
+    async def copied_chunks(self) -> int:
+        """Wait until a copier is at work; return how many chunks its journal has by now."""
+        copier = f"ps -eo args | grep -m1 'node_workers[.]copier .*{self.copy}'"
+        look = f"{copier} | grep -o '[^ ]*/copy-[^ ]*'"
+
+        async def at_work() -> bool:
+            return bool(await self.afar(f"{look} || true"))
+
+        await self.house.until(at_work, what=f"{self.copy} is being filled")
+        return int(await self.afar(f"wc -l <$({look})")) - 1
+
+    async def clear_all(self) -> None:
+        assert self.far_disk is not None
+        await self.house.clear(self.far_pool, self.there, self.far_disk)
+        await self.clear()
+
+
+async def _a_clone_on_another_node_survives_both_workers(far: Far) -> None:
+    house, lab = far.house, far.house.lab
+    await asyncio.gather(far.make(filesystem=Filesystem.EXT4), far.make_room())
+    await far.sh("mkdir -p $at; mount $v $at")
+    then = await far.sh("head -c 72M /dev/urandom >$at/file; sha256sum <$at/file")
+    wish = far.clone(node=far.there, size_bytes=160 * MIB, rate_bytes_per_s=RATE)
+    operation = await far.begin(replace(wish, reserve_bytes=64 * MIB))
+    before = await far.half_way(operation)
+    await lab.service_kill("worker", far.node)
+
+    async def told() -> bool:
+        why = (await house.row("operations", id=operation))["why"]
+        return str(why).startswith((Refusal.SOURCE_UNREACHABLE, Refusal.SOURCE_SILENT))
+
+    await house.until(told, what="it is told that the source is silent")
+    await far.sh("head -c 12M /dev/urandom >$at/file; sync")
+    await lab.service_start("worker", far.node)
+    chunks = await far.copied_chunks()
+    assert chunks >= before["copied_bytes"] // CHUNK_BYTES > 0
+    await lab.service_kill("worker", far.there)
+    await lab.service_start("worker", far.there)
+    assert await far.copied_chunks() >= chunks, "it began anew"
+    assert (await house.end(operation))["outcome"] == "completed"
+    row = await house.row("operations", id=operation)
+    assert (row["of_bytes"], row["leftovers"]) == (96 * MIB, [])
+    assert before["bytes_per_s"] < 1.1 * RATE
+    volume = await house.row("volumes", name=far.copy)
+    assert (volume["node"], volume["pool"]) == (far.there, far.far_pool)
+    assert await far.afar("mkdir -p $there; mount $c $there; sha256sum <$there/file") == then
+    assert int(await far.afar("df --output=size -BM $there | tail -1 | tr -d ' M'")) > 120
+    await far.afar("umount $there; e2fsck -fn $c >/dev/null 2>&1")
+    await far.sh("umount $at")
+    assert await house.rows("snapshots", pool=far.pool) == []
+    await asyncio.gather(house.settled(far.pool, far.node), house.settled(far.far_pool, far.there))
+    await far.clear_all()
+
+
 async def _a_clone_that_cannot_be_is_nothing(source: Source) -> None:
     house = source.house
     await source.make()
@@ -145,6 +217,7 @@ def test_copies_hold_what_was_there_or_are_not_there(play: Play, unique: Unique)
             _a_clone_under_load_survives_its_worker(Source(house, "n1", unique)),
             _a_thin_clone_is_there_at_once(Source(house, "n2", unique)),
             _a_clone_that_cannot_be_is_nothing(Source(house, "n3", unique)),
+            _a_clone_on_another_node_survives_both_workers(Far(house, "n3", "n2", unique)),
         )
 
     play(scene)
