@@ -42,7 +42,8 @@ class Source:
         return (await self.house.sh(self.node, f"{names} {mounts}\n{script}")).strip()
 
     def clone(self, **more: Any) -> CloneVolume:
-        return CloneVolume(volume=self.copy, source=self.volume, **more)
+        wanted = {"volume": self.copy, "source": self.volume, "pool": self.pool} | more
+        return CloneVolume(**wanted)
 
     async def begin(self, word: CloneVolume | RestoreVolume) -> str:
         return (await self.house.say(word)).operation
@@ -109,10 +110,10 @@ async def _a_thin_clone_is_there_at_once(source: Source) -> None:
     assert await source.sh("mount $c $there; sha256sum <$there/file; umount $there") == then
     kept = f"{source.copy}-kept"
     await house.done(CreateSnapshot(snapshot=kept, volume=source.copy))
-    larger = f"{source.copy}-2"
-    await house.done(RestoreVolume(volume=larger, snapshot=kept, size_bytes=400 * MIB))
+    larger, pool = f"{source.copy}-2", source.pool
+    await house.done(RestoreVolume(volume=larger, snapshot=kept, size_bytes=400 * MIB, pool=pool))
     thick = f"{source.copy}-3"
-    await house.done(RestoreVolume(volume=thick, snapshot=kept, layout=Layout.LINEAR))
+    await house.done(RestoreVolume(volume=thick, snapshot=kept, layout=Layout.LINEAR, pool=pool))
     look = "mount /dev/{0}/{1} $there; sha256sum <$there/file; umount $there"
     for name in (larger, thick):
         assert await source.sh(look.format(source.pool, name)) == then
@@ -131,7 +132,11 @@ class Far(Source):
         self.far_pool, self.there = unique("pool"), there
         self.far_disk: Plugged | None = None
 
-    async def make_room(self) -> None:
+    async def prepare(self) -> None:
+        await asyncio.gather(self.make(filesystem=Filesystem.EXT4), self._make_room())
+        await self.sh("mkdir -p $at; mount $v $at; head -c 80M /dev/urandom >$at/file")
+
+    async def _make_room(self) -> None:
         self.far_disk = await self.house.plug(self.there, "1G")
         await self.house.form(self.far_pool, [self.far_disk])
 
@@ -139,16 +144,19 @@ class Far(Source):
         names = f"c=/dev/{self.far_pool}/{self.copy} there=/mnt/{self.copy}"
         return (await self.house.sh(self.there, f"{names}\n{script}")).strip()
 
-    async def copied_chunks(self) -> int:
+    async def copied_chunks(self, at_least: int = 0) -> int:
         """Wait until a copier is at work; return how many chunks its journal has by now."""
-        copier = f"ps -eo args | grep -m1 'node_workers[.]copier .*{self.copy}'"
-        look = f"{copier} | grep -o '[^ ]*/copy-[^ ]*'"
+        argv = f"ps -eo args | grep -m1 'node_workers[.]copier .*/{self.copy} '"
+        journal = f"$({argv} | sed 's/.*--journal //; s/ .*//')"
+        lines: list[str] = []
 
         async def at_work() -> bool:
-            return bool(await self.afar(f"{look} || true"))
+            said = await self.afar(f'j={journal}; [ ! -s "$j" ] || wc -l <"$j"')
+            lines[:] = said.split()
+            return bool(lines) and int(lines[0]) > at_least
 
         await self.house.until(at_work, what=f"{self.copy} is being filled")
-        return int(await self.afar(f"wc -l <$({look})")) - 1
+        return int(lines[0]) - 1
 
     async def clear_all(self) -> None:
         assert self.far_disk is not None
@@ -158,12 +166,10 @@ class Far(Source):
 
 async def _a_clone_on_another_node_survives_both_workers(far: Far) -> None:
     house, lab = far.house, far.house.lab
-    await asyncio.gather(far.make(filesystem=Filesystem.EXT4), far.make_room())
-    await far.sh("mkdir -p $at; mount $v $at")
-    then = await far.sh("head -c 72M /dev/urandom >$at/file; sha256sum <$at/file")
-    wish = far.clone(node=far.there, size_bytes=160 * MIB, rate_bytes_per_s=RATE)
-    operation = await far.begin(replace(wish, reserve_bytes=64 * MIB))
-    before = await far.half_way(operation)
+    then = await far.sh("sha256sum <$at/file")
+    wish = far.clone(node=far.there, pool=far.far_pool, size_bytes=160 * MIB)
+    operation = await far.begin(replace(wish, rate_bytes_per_s=RATE, reserve_bytes=64 * MIB))
+    await far.copied_chunks(at_least=1)
     await lab.service_kill("worker", far.node)
 
     async def told() -> bool:
@@ -173,6 +179,7 @@ async def _a_clone_on_another_node_survives_both_workers(far: Far) -> None:
     await house.until(told, what="it is told that the source is silent")
     await far.sh("head -c 12M /dev/urandom >$at/file; sync")
     await lab.service_start("worker", far.node)
+    before = await far.half_way(operation)
     chunks = await far.copied_chunks()
     assert chunks >= before["copied_bytes"] // CHUNK_BYTES > 0
     await lab.service_kill("worker", far.there)
@@ -214,10 +221,16 @@ async def _a_clone_that_cannot_be_is_nothing(source: Source) -> None:
 def test_copies_hold_what_was_there_or_are_not_there(play: Play, unique: Unique) -> None:
     async def scene(house: House) -> None:
         await asyncio.gather(
-            _a_clone_under_load_survives_its_worker(Source(house, "n1", unique)),
+            _a_clone_under_load_survives_its_worker(Source(house, "n1", unique)), others(house)
+        )
+
+    async def others(house: House) -> None:
+        far = Far(house, "n3", "n2", unique)
+        await asyncio.gather(
             _a_thin_clone_is_there_at_once(Source(house, "n2", unique)),
             _a_clone_that_cannot_be_is_nothing(Source(house, "n3", unique)),
-            _a_clone_on_another_node_survives_both_workers(Far(house, "n3", "n2", unique)),
+            far.prepare(),
         )
+        await _a_clone_on_another_node_survives_both_workers(far)
 
     play(scene)
