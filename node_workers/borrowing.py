@@ -33,7 +33,7 @@ PATIENCE_S = 60.0
 _AHEAD = 4
 
 
-class CutOffError(Exception):
+class CutOffError(ConnectionError):
     """The lender cannot be reached, has gone, or is not whom the ticket is from."""
 
 
@@ -119,12 +119,12 @@ class Borrowed:
             raise OSError(said[1:].decode(errors="replace"))
         if kind != DATA or size != len(piece):
             raise CutOffError(f"the lender said {kind!r} and {size} bytes for {len(piece)}")
-        piece[:] = said[1:]
+        piece[:] = memoryview(said)[1:]
         return True
 
     def _ask(self) -> None:
         size = min(self._piece_bytes, self._of_bytes - self._next)
-        self._send(self._sealer.frame(ASK.pack(self._next, size)))
+        self._send(b"".join(self._sealer.frame(ASK.pack(self._next, size))))
         self._asked.append((self._next, size))
         self._next += size
 

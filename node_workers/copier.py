@@ -32,10 +32,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Protocol, Self
 
-import msgspec
-
-from node_workers.borrowing import Access, Borrowed, CutOffError
-
 CHUNK_BYTES = 16 << 20
 DONE, FAILED, TIME_OVER, DIFFERS, TAKEN, CUT_OFF = 0, 1, 3, 4, 5, 6
 PROGRAM = ("-m", "node_workers.copier")
@@ -206,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DiffersError as error:
         sys.stderr.write(f"{error}\n")
         return DIFFERS
-    except CutOffError as error:
+    except ConnectionError as error:  # no device raises it, and a borrowed one nothing else
         sys.stderr.write(f"{given.source}: {error}\n")
         return CUT_OFF
     except OSError as error:
@@ -240,6 +236,11 @@ def _copy(given: argparse.Namespace, journal: Journal) -> int:
 def _source(given: argparse.Namespace) -> Source:
     if not given.far:
         return Device(given.source, os.O_RDONLY)
+    # Late: most copies have no need of ciphers, and each turn of one is a process.
+    import msgspec  # noqa: PLC0415
+
+    from node_workers.borrowing import Access, Borrowed  # noqa: PLC0415
+
     access = msgspec.json.decode(sys.stdin.buffer.read(), type=Access)
     # Nothing is asked for before its time where there is a limit: that would be over it.
     ahead = {"ahead": 1} if given.rate else {}

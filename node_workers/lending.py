@@ -181,12 +181,12 @@ class Lender:
         async with asyncio.timeout(LOAN_S):
             with _Device(loan, sealer) as device:
                 while True:
-                    writer.write(await self._read(device, question))
+                    writer.writelines(await self._read(device, question))
                     async with asyncio.timeout(self._idle_s):
                         await writer.drain()
                         question = opener.open(await _frame(reader))
 
-    async def _read(self, device: "_Device", question: bytes) -> bytes:
+    async def _read(self, device: "_Device", question: bytes) -> tuple[bytes, bytes]:
         """Have a thread read; whoever is cancelled waits for it, since it uses the device."""
         loop = asyncio.get_running_loop()
         reading = loop.run_in_executor(self._threads, device.answer, question)
@@ -214,7 +214,7 @@ class _Device:
         os.close(self._file)
         self._buffer.close()
 
-    def answer(self, question: bytes) -> bytes:
+    def answer(self, question: bytes) -> tuple[bytes, bytes]:
         """Return the sealed answer to a question. Raises ``NotGenuineError`` for no question."""
         return self._sealer.frame(self._answer(question))
 
@@ -231,7 +231,7 @@ class _Device:
                 return BROKEN + f"{self._loan.path}: {error}".encode()
             if got != size:
                 return BROKEN + f"{self._loan.path} ends before {start + size}".encode()
-            return ZEROS if piece == _ZEROS[:size] else DATA + bytes(piece)
+            return ZEROS if piece == _ZEROS[:size] else b"".join((DATA, piece))
 
 
 def _peer(writer: asyncio.StreamWriter) -> str:

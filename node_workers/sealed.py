@@ -49,10 +49,10 @@ class Sealer:
             self._state, key
         )
 
-    def frame(self, said: bytes) -> bytes:
-        """Return *said* as it goes over the wire, its length first."""
+    def frame(self, said: bytes) -> tuple[bytes, bytes]:
+        """Return *said* as it goes over the wire: its length first."""
         sealed: bytes = bindings.crypto_secretstream_xchacha20poly1305_push(self._state, said)
-        return LENGTH.pack(len(sealed)) + sealed
+        return LENGTH.pack(len(sealed)), sealed
 
 
 class Opener:
@@ -65,10 +65,11 @@ class Opener:
     def open(self, sealed: bytes) -> bytes:
         """Return what was said. Raises ``NotGenuineError``."""
         try:
+            said: bytes
             said, _tag = bindings.crypto_secretstream_xchacha20poly1305_pull(self._state, sealed)
         except (CryptoError, ValueError) as error:
             raise NotGenuineError("a frame was not sealed by the other side") from error
-        return bytes(said)
+        return said
 
 
 def length_of(prefix: bytes) -> int:
