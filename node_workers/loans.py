@@ -228,10 +228,9 @@ class LoanDesk:
             said = self._contents(path)
             return Lent(ticket=b"", host="", port=0, key=wish.key, simulated=said)
         keys = new_keys()
-        opens, seals = lender_keys(keys, wish.key)
-        ticket = await self._lender.lend(
-            Loan(wish.uid, path, wish.size_bytes, opens, seals), self._host()
-        )
+        loan = Loan(wish.uid, path, wish.size_bytes, *lender_keys(keys, wish.key))
+        # In a thread: to know its own address the node may have to look a name up.
+        ticket = await self._lender.lend(loan, await asyncio.to_thread(self._host))
         if (no := self._unknown(wish)) is not None:
             # It is to go since a moment ago, and nobody would call this loan in.
             await self._lender.call_in(wish.uid)
