@@ -30,7 +30,9 @@ ASK = struct.Struct(">QI")
 DATA, ZEROS, BROKEN = b"D", b"Z", b"E"
 CONNECT_S = 10.0
 PATIENCE_S = 60.0
-_AHEAD = 4
+# Small enough for what is allocated anew for each to come from memory that is there already.
+PIECE_BYTES = 256 << 10
+_AHEAD = 8
 
 
 class CutOffError(ConnectionError):
@@ -64,7 +66,12 @@ class Borrowed:
     """
 
     def __init__(
-        self, access: Access, of_bytes: int, *, piece_bytes: int, ahead: int = _AHEAD
+        self,
+        access: Access,
+        of_bytes: int,
+        *,
+        piece_bytes: int = PIECE_BYTES,
+        ahead: int = _AHEAD,
     ) -> None:
         self._of_bytes, self._piece_bytes, self._ahead = of_bytes, piece_bytes, ahead
         self._asked: deque[tuple[int, int]] = deque()
@@ -96,11 +103,16 @@ class Borrowed:
         """Hang up."""
         self._socket.close()
 
-    def read(self, piece: memoryview, position: int) -> bool:
-        """Read what is at *position* into *piece*; return whether it had to travel.
+    def read(self, piece: memoryview, position: int) -> int:
+        """Read what is at *position* into *piece*; return how many bytes had to travel.
 
         Raises ``CutOffError``, and ``OSError`` if the lender cannot read its snapshot.
         """
+        size = self._piece_bytes
+        starts = range(0, len(piece), size)
+        return sum(self._read(piece[at : at + size], position + at) for at in starts)
+
+    def _read(self, piece: memoryview, position: int) -> int:
         wanted = (position, len(piece))
         if self._asked and self._asked[0] != wanted:
             self._drain()
@@ -114,13 +126,13 @@ class Borrowed:
         kind, size = said[:1], len(said) - 1
         if kind == ZEROS:
             piece[:] = bytes(len(piece))
-            return False
+            return 0
         if kind == BROKEN:
             raise OSError(said[1:].decode(errors="replace"))
         if kind != DATA or size != len(piece):
             raise CutOffError(f"the lender said {kind!r} and {size} bytes for {len(piece)}")
         piece[:] = memoryview(said)[1:]
-        return True
+        return size
 
     def _ask(self) -> None:
         size = min(self._piece_bytes, self._of_bytes - self._next)

@@ -99,8 +99,8 @@ class Pace:
 class Source(Protocol):
     """What is copied, wherever it is."""
 
-    def read(self, piece: memoryview, position: int) -> bool:
-        """Fill *piece* with what is at *position*; return whether that counts for the pace."""
+    def read(self, piece: memoryview, position: int) -> int:
+        """Fill *piece* with what is at *position*; return how many bytes count for the pace."""
         ...
 
     def close(self) -> None:
@@ -109,7 +109,7 @@ class Source(Protocol):
 
 
 class _Write(Protocol):
-    def __call__(self, piece: memoryview, position: int, *, counts: bool) -> None: ...
+    def __call__(self, piece: memoryview, position: int, *, counts: int) -> None: ...
 
 
 class Device:
@@ -122,11 +122,11 @@ class Device:
         """Let it go."""
         os.close(self.file)
 
-    def read(self, piece: memoryview, position: int) -> bool:
+    def read(self, piece: memoryview, position: int) -> int:
         """Read, as a ``Source`` does. Raises ``OSError``."""
         if os.preadv(self.file, [piece], position) != len(piece):
             raise OSError(f"the device ends before {position + len(piece)}")
-        return True
+        return len(piece)
 
 
 class Copy:
@@ -159,9 +159,9 @@ class Copy:
                 return written
         raise DiffersError(f"what was written at {start} to {end} reads back otherwise")
 
-    def _write(self, piece: memoryview, position: int, *, counts: bool) -> None:
+    def _write(self, piece: memoryview, position: int, *, counts: int) -> None:
         if counts:
-            self._pace.wait(len(piece))
+            self._pace.wait(counts)
         if self._sparse and piece == _ZEROS[: len(piece)]:
             return  # a new thin volume reads as zeros where nothing was written
         written = os.pwrite(self._target.file, piece, position)
@@ -244,7 +244,7 @@ def _source(given: argparse.Namespace) -> Source:
     access = msgspec.json.decode(sys.stdin.buffer.read(), type=Access)
     # Nothing is asked for before its time where there is a limit: that would be over it.
     ahead = {"ahead": 1} if given.rate else {}
-    return Borrowed(access, given.bytes, piece_bytes=_PIECE_BYTES, **ahead)
+    return Borrowed(access, given.bytes, **ahead)
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

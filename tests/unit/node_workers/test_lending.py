@@ -56,10 +56,10 @@ async def lent(device: Path, of_bytes: int = SIZE, **how: Any) -> AsyncIterator[
 
 
 def borrowed(access: Access, *, ahead: int = 4, size: int = SIZE) -> Borrowed:
-    return Borrowed(access, size, piece_bytes=MIB, ahead=ahead)
+    return Borrowed(access, size, ahead=ahead)
 
 
-def read(source: Borrowed, position: int, size: int = MIB) -> tuple[bytes, bool]:
+def read(source: Borrowed, position: int, size: int = MIB) -> tuple[bytes, int]:
     piece = bytearray(size)
     return bytes(piece), source.read(memoryview(piece), position)
 
@@ -127,7 +127,7 @@ def test_zeros_do_not_travel(device: Path) -> None:
     with device.open("r+b") as file:
         file.write(bytes(MIB))
 
-    def borrow(access: Access) -> list[bool]:
+    def borrow(access: Access) -> list[int]:
         with borrowed(access) as source:
             piece = bytearray(b"x" * MIB)
             counted = [source.read(memoryview(piece), 0)]
@@ -136,7 +136,7 @@ def test_zeros_do_not_travel(device: Path) -> None:
 
     async def story() -> None:
         async with lent(device) as (_, access):
-            assert await asyncio.to_thread(borrow, access) == [False, True]
+            assert await asyncio.to_thread(borrow, access) == [0, MIB]
 
     play(story)
 
