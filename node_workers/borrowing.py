@@ -22,6 +22,7 @@ from node_workers.sealed import (
     NotGenuineError,
     Opener,
     Sealer,
+    keep_memory,
     length_of,
 )
 
@@ -30,7 +31,6 @@ ASK = struct.Struct(">QI")
 DATA, ZEROS, BROKEN = b"D", b"Z", b"E"
 CONNECT_S = 10.0
 PATIENCE_S = 60.0
-# Small enough for what is allocated anew for each to come from memory that is there already.
 PIECE_BYTES = 256 << 10
 _AHEAD = 8
 
@@ -77,6 +77,7 @@ class Borrowed:
         self._asked: deque[tuple[int, int]] = deque()
         self._next = 0
         self._sealer = Sealer(access.seals)
+        keep_memory()
         at = (access.host, access.port)
         try:
             self._socket = socket.create_connection(at, timeout=CONNECT_S)

@@ -25,6 +25,7 @@ from node_workers.sealed import (
     NotGenuineError,
     Opener,
     Sealer,
+    keep_memory,
     length_of,
 )
 
@@ -75,6 +76,7 @@ class Lender:
         self._strangers: set[asyncio.Task[None]] = set()
         self._listener: asyncio.Server | None = None
         self._listening = asyncio.Lock()
+        keep_memory()
         self._threads = ThreadPoolExecutor(LOANS_MAX, thread_name_prefix="lend")
 
     @property

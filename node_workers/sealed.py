@@ -18,6 +18,7 @@ HEADER_BYTES = bindings.crypto_secretstream_xchacha20poly1305_HEADERBYTES
 KEY_BYTES = bindings.crypto_kx_PUBLIC_KEY_BYTES
 FRAME_BYTES_MAX = PIECE_BYTES_MAX + 1 + bindings.crypto_secretstream_xchacha20poly1305_ABYTES
 LENGTH = struct.Struct(">I")
+_KEPT_BYTES = 2 << 20
 
 
 class NotGenuineError(Exception):
@@ -38,6 +39,15 @@ class Keys(NamedTuple):
 def new_keys() -> Keys:
     """Return a pair that nobody has had before."""
     return Keys(*bindings.crypto_kx_keypair())
+
+
+def keep_memory() -> None:
+    """Have pieces made of memory that is there, instead of the kernel's finding some for each.
+
+    glibc gives back at once what is larger than the largest block that was freed so far, and all
+    above twice that (``M_MMAP_THRESHOLD`` in mallopt(3)); elsewhere this does nothing.
+    """
+    del bytearray(_KEPT_BYTES)[:]
 
 
 class Sealer:
