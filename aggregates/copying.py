@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from aggregates.decision import Decision, Facts
-from aggregates.placement import nowhere, rank
+from aggregates.placement import Near, cannot_reach, nowhere, rank
 from aggregates.raw_disks import no_whole_disk
 from aggregates.restoring import restore
 from aggregates.snapshot import Snapshot, unreadable
@@ -61,7 +61,7 @@ def _restore(command: RestoreVolume, facts: Facts) -> Decision[Happened]:
     no = unreadable(snapshot, command.snapshot)
     if no is not None or snapshot is None:
         return no or refuse(Refusal.UNKNOWN_SNAPSHOT, f"there is no snapshot {command.snapshot}")
-    no = _unsuitable(command, command.snapshot, snapshot.size_bytes, snapshot.node)
+    no = _too_small(command, command.snapshot, snapshot.size_bytes)
     no = no or _unopened(command.snapshot, encrypted=bool(snapshot.header_bytes))
     if no is not None:
         return no
@@ -69,7 +69,9 @@ def _restore(command: RestoreVolume, facts: Facts) -> Decision[Happened]:
     odd = bad_layout(wish.layout, wish.stripes)
     if odd is not None:
         return odd
-    candidates = rank(wish, facts.world, facts.uid)
+    shared = snapshot.pool if wish.layout is Layout.THIN is snapshot.layout else ""
+    source = Near(snapshot.node, shared)
+    candidates = rank(wish, facts.world, facts.uid, source)
     return nowhere(wish, candidates) or (
         VolumeProvisioningBegan(
             volume=command.volume,
@@ -90,6 +92,7 @@ def _restore(command: RestoreVolume, facts: Facts) -> Decision[Happened]:
                 size_bytes=snapshot.size_bytes,
                 thin=snapshot.layout is Layout.THIN,
                 rate_bytes_per_s=command.rate_bytes_per_s,
+                node=snapshot.node,
             ),
         ),
     )
@@ -98,7 +101,6 @@ def _restore(command: RestoreVolume, facts: Facts) -> Decision[Happened]:
 def _wish(command: RestoreVolume, snapshot: Snapshot, facts: Facts) -> ProvisionVolume:
     """Return what is asked for, with what was left open taken from the snapshot."""
     layout = command.layout or _like(snapshot.layout, command.stripes)
-    both_thin = layout is Layout.THIN is snapshot.layout
     volume = facts.world.volumes.get(snapshot.volume)
     known = volume is not None and volume.uid == snapshot.volume_uid
     return ProvisionVolume(
@@ -107,8 +109,8 @@ def _wish(command: RestoreVolume, snapshot: Snapshot, facts: Facts) -> Provision
         layout=layout,
         stripes=command.stripes,
         filesystem=volume.filesystem if volume is not None and known else Filesystem.NONE,
-        pool=command.pool or (snapshot.pool if both_thin else None),
-        node=snapshot.node,
+        pool=command.pool,
+        node=command.node,
     )
 
 
@@ -123,8 +125,11 @@ def _clone(source: Volume | None, command: CloneVolume, facts: Facts) -> Decisio
     if source.layout is Layout.THIN and command.reserve_bytes is not None:
         return refuse(Refusal.NO_RESERVE, f"{command.source} is thin")
     no = no_whole_disk(source.layout, command.source, "be cloned")
-    no = no or _unsuitable(command, command.source, source.size_bytes, source.node)
+    no = no or _too_small(command, command.source, source.size_bytes)
     no = no or _unopened(command.source, encrypted=bool(source.key_ref))
+    if command.node is not None:
+        # Said now, and not when the snapshot has been taken for nothing.
+        no = no or cannot_reach(Near(source.node, ""), facts.world, command.node)
     if no is not None:
         return no
     layout = command.layout or _like(source.layout, command.stripes)
@@ -142,6 +147,7 @@ def _clone(source: Volume | None, command: CloneVolume, facts: Facts) -> Decisio
             pool=command.pool,
             reserve_bytes=command.reserve_bytes,
             rate_bytes_per_s=command.rate_bytes_per_s,
+            node=command.node,
         ),
     )
 
@@ -158,13 +164,11 @@ def _unopened(source: str, *, encrypted: bool) -> Refused | None:
     return refuse(Refusal.ENCRYPTED_SOURCE, f"{source} is encrypted") if encrypted else None
 
 
-def _unsuitable(
-    command: RestoreVolume | CloneVolume, source: str, size_bytes: int, node: str
+def _too_small(
+    command: RestoreVolume | CloneVolume, source: str, size_bytes: int
 ) -> Refused | None:
-    if command.size_bytes is not None and command.size_bytes < size_bytes:
-        has, asked = readable(size_bytes), readable(command.size_bytes)
-        less = f"{source} has {has}, {asked} are asked for"
-        return refuse(Refusal.SMALLER_THAN_SOURCE, less)
-    if command.node not in {None, node}:
-        return refuse(Refusal.SOURCE_ELSEWHERE, f"{source} is on {node}, not on {command.node}")
-    return None
+    if command.size_bytes is None or command.size_bytes >= size_bytes:
+        return None
+    has, asked = readable(size_bytes), readable(command.size_bytes)
+    less = f"{source} has {has}, {asked} are asked for"
+    return refuse(Refusal.SMALLER_THAN_SOURCE, less)

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+import msgspec
+
 from aggregates.decision import World
 from aggregates.health import ailing
 from aggregates.ledger import room_bytes, rounded_bytes, short_of, thin_room_bytes
@@ -19,18 +21,33 @@ CANDIDATES_MAX = 64
 
 _ROOM_POINTS = 1000
 _CROWD_POINTS = 1
+_NEAR_POINTS = 1_000_000
+_SHARED_POINTS = 1_000_000
 
 
-def rank(request: ProvisionVolume, world: World, uid: str) -> tuple[Candidate, ...]:
+class Near(msgspec.Struct, frozen=True):
+    """Where a copy would rather be: on the ``node`` of its source, and in the ``pool`` of it.
+
+    ``pool`` is empty where nothing could be shared with the source there.
+    """
+
+    node: str
+    pool: str
+
+
+def rank(
+    request: ProvisionVolume, world: World, uid: str, near: Near | None = None
+) -> tuple[Candidate, ...]:
     """Return the pools in the order in which they are to be tried; those that cannot come last.
 
     A pool scores up to 1000 points for the share of it that stays free, and loses one for each
     volume it holds. Room that volumes on their way have not reserved yet counts as used for the
-    score, but not against the pool: only the ledger may refuse.
+    score, but not against the pool: only the ledger may refuse. ``near`` counts for more than
+    all else, and nodes that cannot reach it cannot take the volume.
     """
     underway = _underway(world)
     looked_at = [
-        _candidate(request, world, key, pool, underway.get(key, 0), uid)
+        _candidate(request, world, key, pool, underway.get(key, 0), uid, near)
         for key, pool in world.pools.items()
         if pool.phase is not PoolPhase.ABSENT and _asked_for(request, key)
     ]
@@ -64,10 +81,12 @@ def _candidate(
     pool: Pool,
     underway_bytes: int,
     uid: str,
+    near: Near | None,
 ) -> Candidate:
     node, name = key
     no = unfit(world.nodes.get(node), node) or ailing(node, name, pool.staying, world)
-    no = no or _cannot_encrypt(request, world, node) or _cannot(request, pool, key, uid)
+    no = no or _cannot_encrypt(request, world, node) or cannot_reach(near, world, node)
+    no = no or _cannot(request, pool, key, uid)
     room = _room(request, pool)
     usable = pool.usable
     if no is not None or usable is None:
@@ -80,7 +99,7 @@ def _candidate(
     parts = {
         "room": _ROOM_POINTS * left // max(1, whole),
         "crowd": -_CROWD_POINTS * pool.ledger.claims,
-    }
+    } | _nearness(near, key)
     return Candidate(node=node, pool=name, room_bytes=room, score=sum(parts.values()), parts=parts)
 
 
@@ -89,6 +108,25 @@ def _cannot_encrypt(request: ProvisionVolume, world: World, name: str) -> Refuse
     if request.key_ref is None or node is None or Capability.ENCRYPTION in node.capabilities:
         return None
     return refuse(Refusal.CANNOT_ENCRYPT, f"{name} has no cryptsetup, or no dm-crypt")
+
+
+def cannot_reach(near: Near | None, world: World, name: str) -> Refused | None:
+    """Return why the source cannot be read from that node, if it is another one."""
+    if near is None or near.node == name:
+        return None
+    for one in (name, near.node):
+        node = world.nodes.get(one)
+        if node is None or Capability.LENDING not in node.capabilities:
+            between = f"from {near.node} to {name}"
+            return refuse(Refusal.SOURCE_ELSEWHERE, f"{one} cannot copy {between}")
+    return None
+
+
+def _nearness(near: Near | None, key: tuple[str, str]) -> dict[str, int]:
+    node, pool = key
+    if near is None or near.node != node:
+        return {}
+    return {"near": _NEAR_POINTS} | ({"shared": _SHARED_POINTS} if near.pool == pool else {})
 
 
 def _cannot(request: ProvisionVolume, pool: Pool, key: tuple[str, str], uid: str) -> Refused | None:

@@ -344,7 +344,7 @@ class MemoryBus:
         if task is None:
             raise NobodyThereError(f"nobody answers on {subject}")
         done, _ = await asyncio.wait({task}, timeout=timeout_s)
-        if not done:
+        if not done or task.cancelled():
             raise OutcomeUnknownError(f"no answer from {subject} in {timeout_s:g} s")
         try:
             return task.result()

@@ -95,6 +95,11 @@ def query(view: str) -> str:
     return f"{ROOT}.q.{token(view)}"
 
 
+def lend(node: str) -> str:
+    """Return where a node is asked to let another one read what it has."""
+    return f"{ROOT}.lend.{token(node)}"
+
+
 def live(*words: str) -> str:
     """Return a subject for what is shown and not kept."""
     return ".".join((ROOT, "live", *map(token, words)))

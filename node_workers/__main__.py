@@ -3,10 +3,12 @@
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import SystemRandom
+from urllib.parse import urlsplit
 
 import structlog
 from msgspec.structs import replace
@@ -33,6 +35,7 @@ from schemas.keys import KeySourceKind
 
 STORE_FILE = "worker.sqlite"
 _NOT_OURS = 2
+_NATS_PORT = 4222
 _LOG = structlog.get_logger("node_workers")
 
 
@@ -106,6 +109,8 @@ def _place(settings: Settings, clock: SystemClock) -> Place:
             sysfs=RealSysfs(),
             copies_folder=str(settings.state / "copies"),
             keys=_keys(settings),
+            lend_at=lambda: _lend_at(settings),
+            lend_port=settings.lend_port,
         )
     # Late: on a real node nobody needs to pay for a machine made of rules.
     from node_workers.simulated.machine import SimulatedMachine  # noqa: PLC0415
@@ -122,7 +127,23 @@ def _place(settings: Settings, clock: SystemClock) -> Place:
         sysfs=machine,
         capabilities=SIMULATED,
         keys=_keys(settings),
+        contents=machine.lent,
     )
+
+
+def _lend_at(settings: Settings) -> str:
+    """Return where other nodes reach this one. Raises ``OSError`` while that cannot be known."""
+    told = settings.lend_host or settings.address
+    if told:
+        return told
+    bus = urlsplit(settings.nats_url.partition(",")[0])
+    # Nothing is sent by this: the kernel says which address it would send from.
+    [(family, _, _, _, there), *_] = socket.getaddrinfo(
+        bus.hostname, bus.port or _NATS_PORT, type=socket.SOCK_DGRAM
+    )
+    with socket.socket(family, socket.SOCK_DGRAM) as towards:
+        towards.connect(there)
+        return str(towards.getsockname()[0])
 
 
 def _keys(settings: Settings) -> Keyring:

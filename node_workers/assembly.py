@@ -1,5 +1,6 @@
 """A worker put together from finished things: the same one for a node, a laptop and a test."""
 
+from collections.abc import Callable
 from random import Random
 
 import msgspec
@@ -10,6 +11,8 @@ from node_workers.health import Checkups
 from node_workers.inventory import observe
 from node_workers.keeping import KeepingRunner
 from node_workers.keys import KeySource, NoKeys
+from node_workers.lending import Lender
+from node_workers.loans import Borrower, LoanDesk, Loans
 from node_workers.lvm import COPIES_FOLDER, LvmStorage
 from node_workers.observation import Observation
 from node_workers.outbox import Outbox
@@ -27,6 +30,7 @@ SIMULATED = (
     Capability.EXT4,
     Capability.XFS,
     Capability.ENCRYPTION,
+    Capability.LENDING,
     Capability.SIMULATED,
 )
 
@@ -37,7 +41,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     ``capabilities`` None: the machine's tools are asked. How far copies are is kept in
     ``copies_folder``. ``keys`` gives those of encrypted volumes, and the credentials of backup
     targets unless ``credentials`` does. ``earlier`` are tools that ran before there was a worker,
-    to be recorded by it.
+    to be recorded by it. Other nodes read its snapshots at ``lend_at`` and ``lend_port`` (0: any);
+    of a simulated node they are told the ``contents`` of one instead.
     """
 
     node: str
@@ -50,6 +55,9 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     copies_folder: str = COPIES_FOLDER
     keys: KeySource = NoKeys()
     earlier: tuple[Execution, ...] = ()
+    lend_at: Callable[[], str] = lambda: ""
+    lend_port: int = 0
+    contents: Callable[[str], str] | None = None
 
 
 async def assemble(
@@ -66,9 +74,9 @@ async def assemble(
     outbox = await _outbox(place, store, kept, clock=clock, rng=rng, figures=figures)
     state = State(kept, store, outbox, node=place.node, clock=clock, figures=figures)
     runner = await _runner(place, outbox, clock, figures)
-    capabilities = place.capabilities if place.capabilities is not None else await probe(runner)
-
     rhythm = rhythm or Rhythm()
+    borrower = Borrower(place.node)
+    storage = _storage(place, runner, borrower)
 
     async def look(cause: str) -> Observation:
         return await observe(runner, place.sysfs, node=place.node, cause=cause)
@@ -77,16 +85,9 @@ async def assemble(
         node=place.node,
         state=state,
         outbox=outbox,
-        storage=_storage(place, runner),
+        storage=storage,
         observe=look,
-        presence=Presence(
-            node=place.node,
-            address=place.address,
-            zone=place.zone,
-            capabilities=capabilities,
-            state=state,
-            clock=clock,
-        ),
+        presence=await _presence(place, state, runner, clock),
         checkups=Checkups(
             runner,
             state,
@@ -97,6 +98,30 @@ async def assemble(
         rng=rng,
         figures=figures,
         rhythm=rhythm,
+        loans=Loans(borrower, _desk(place, state, storage)),
+    )
+
+
+def _desk(place: Place, state: State, storage: LvmStorage) -> LoanDesk:
+    return LoanDesk(
+        place.node,
+        lambda: state.wanted,
+        storage,
+        Lender(port=place.lend_port),
+        place.lend_at,
+        place.contents,
+    )
+
+
+async def _presence(place: Place, state: State, runner: Runner, clock: Clock) -> Presence:
+    known = place.capabilities
+    return Presence(
+        node=place.node,
+        address=place.address,
+        zone=place.zone,
+        capabilities=await probe(runner) if known is None else known,
+        state=state,
+        clock=clock,
     )
 
 
@@ -107,7 +132,7 @@ async def _runner(place: Place, outbox: Outbox, clock: Clock, figures: Figures) 
     return runner
 
 
-def _storage(place: Place, runner: Runner) -> LvmStorage:
+def _storage(place: Place, runner: Runner, borrower: Borrower) -> LvmStorage:
     return LvmStorage(
         runner,
         place.sysfs,
@@ -115,6 +140,7 @@ def _storage(place: Place, runner: Runner) -> LvmStorage:
         keys=place.keys,
         folder=place.copies_folder,
         credentials=place.credentials,
+        borrower=borrower,
     )
 
 

@@ -2,11 +2,14 @@
 
 Run as a program of its own, so that each stretch of a copy is on the audit like any other tool:
 ``python -m node_workers.copier SOURCE TARGET --bytes N --journal FILE [--rate N] [--for S]
-[--sparse]``. It prints ``{"done_bytes": …, "of_bytes": …, "digest": …}``; the digest, that of the
-digests of all chunks, is there when all is copied.
+[--sparse] [--far]``. It prints ``{"done_bytes": …, "of_bytes": …, "digest": …}``; the
+digest, that of the digests of all chunks, is there when all is copied. With ``--far`` the source is
+on another node, and only a name here: how to read it is secret, and comes by standard input
+(``Access``).
 
 Exit status: 0 all is copied, 3 its time was over before, 4 what was written reads back otherwise
-three times over, 5 another copier works on the same journal, 1 anything else.
+three times over, 5 another copier works on the same journal, 6 the other node cannot be reached or
+was cut off, 1 anything else.
 
 A chunk counts once it was written, flushed, read back past the page cache and found equal; then
 its digest is appended to the journal, which is flushed, too. The journal of another copy, or half
@@ -24,12 +27,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 CHUNK_BYTES = 16 << 20
-DONE, FAILED, TIME_OVER, DIFFERS, TAKEN = 0, 1, 3, 4, 5
+DONE, FAILED, TIME_OVER, DIFFERS, TAKEN, CUT_OFF = 0, 1, 3, 4, 5, 6
 PROGRAM = ("-m", "node_workers.copier")
 
 _PIECE_BYTES = 1 << 20
@@ -92,13 +96,46 @@ class Pace:
             time.sleep(left_s)
 
 
+class Source(Protocol):
+    """What is copied, wherever it is."""
+
+    def read(self, piece: memoryview, position: int) -> int:
+        """Fill *piece* with what is at *position*; return how many bytes count for the pace."""
+        ...
+
+    def close(self) -> None:
+        """Let it go."""
+        ...
+
+
+class _Write(Protocol):
+    def __call__(self, piece: memoryview, position: int, *, counts: int) -> None: ...
+
+
+class Device:
+    """A block device of this machine."""
+
+    def __init__(self, path: str, flags: int) -> None:
+        self.file = open_device(path, flags)
+
+    def close(self) -> None:
+        """Let it go."""
+        os.close(self.file)
+
+    def read(self, piece: memoryview, position: int) -> int:
+        """Read, as a ``Source`` does. Raises ``OSError``."""
+        if os.preadv(self.file, [piece], position) != len(piece):
+            raise OSError(f"the device ends before {position + len(piece)}")
+        return len(piece)
+
+
 class Copy:
     """One source, one target, and a buffer that direct I/O can use."""
 
-    def __init__(self, source: str, target: str, *, sparse: bool, pace: Pace) -> None:
-        self._source = open_device(source, os.O_RDONLY)
+    def __init__(self, source: Source, target: str, *, sparse: bool, pace: Pace) -> None:
+        self._source = source
         # Exclusively: the kernel refuses a block device that is mounted or held by another.
-        self._target = open_device(target, os.O_RDWR | os.O_EXCL)
+        self._target = Device(target, os.O_RDWR | os.O_EXCL)
         self._buffer = mmap.mmap(-1, _PIECE_BYTES)
         self._sparse = sparse
         self._pace = pace
@@ -108,44 +145,44 @@ class Copy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close both devices."""
-        os.close(self._source)
-        os.close(self._target)
+        """Close the target."""
+        self._target.close()
 
     def chunk(self, start: int, end: int) -> bytes:
         """Copy one chunk and return its digest. Raises ``DiffersError``."""
+        target = self._target.file
         for _ in range(_TRIES):
             written = self._digest(self._source, start, end, self._write)
-            os.fsync(self._target)
-            os.posix_fadvise(self._target, start, end - start, os.POSIX_FADV_DONTNEED)
+            os.fsync(target)
+            os.posix_fadvise(target, start, end - start, os.POSIX_FADV_DONTNEED)
             if self._digest(self._target, start, end, None) == written:
                 return written
         raise DiffersError(f"what was written at {start} to {end} reads back otherwise")
 
-    def _write(self, piece: memoryview, position: int) -> None:
-        self._pace.wait(len(piece))
+    def _write(self, piece: memoryview, position: int, *, counts: int) -> None:
+        if counts:
+            self._pace.wait(counts)
         if self._sparse and piece == _ZEROS[: len(piece)]:
             return  # a new thin volume reads as zeros where nothing was written
-        written = os.pwrite(self._target, piece, position)
+        written = os.pwrite(self._target.file, piece, position)
         if written != len(piece):
             raise OSError(f"{written} of {len(piece)} bytes were written at {position}")
 
     def _digest(
         self,
-        device: int,
+        source: Source,
         start: int,
         end: int,
-        use: Callable[[memoryview, int], None] | None,
+        use: "_Write | None",
     ) -> bytes:
         digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
         for position in range(start, end, _PIECE_BYTES):
             size = min(_PIECE_BYTES, end - position)
             with memoryview(self._buffer)[:size] as piece:
-                if os.preadv(device, [piece], position) != size:
-                    raise OSError(f"the device ends before {position + size}")
+                counts = source.read(piece, position)
                 digest.update(piece)
                 if use is not None:
-                    use(piece, position)
+                    use(piece, position, counts=counts)
         return digest.hexdigest().encode()
 
 
@@ -165,6 +202,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DiffersError as error:
         sys.stderr.write(f"{error}\n")
         return DIFFERS
+    except ConnectionError as error:  # no device raises it, and a borrowed one nothing else
+        sys.stderr.write(f"{given.source}: {error}\n")
+        return CUT_OFF
     except OSError as error:
         sys.stderr.write(f"{given.source} to {given.target}: {error}\n")
         return FAILED
@@ -182,12 +222,29 @@ def _copy(given: argparse.Namespace, journal: Journal) -> int:
     if not starts:
         return DONE
     pace = Pace(given.rate)
-    with Copy(given.source, given.target, sparse=given.sparse, pace=pace) as copy:
+    with (
+        closing(_source(given)) as source,
+        Copy(source, given.target, sparse=given.sparse, pace=pace) as copy,
+    ):
         for start in starts:
             journal.add(copy.chunk(start, min(given.bytes, start + CHUNK_BYTES)))
             if time.monotonic() >= stops_s and start != starts[-1]:
                 return TIME_OVER
     return DONE
+
+
+def _source(given: argparse.Namespace) -> Source:
+    if not given.far:
+        return Device(given.source, os.O_RDONLY)
+    # Late: most copies have no need of ciphers, and each turn of one is a process.
+    import msgspec  # noqa: PLC0415
+
+    from node_workers.borrowing import Access, Borrowed  # noqa: PLC0415
+
+    access = msgspec.json.decode(sys.stdin.buffer.read(), type=Access)
+    # Nothing is asked for before its time where there is a limit: that would be over it.
+    ahead = {"ahead": 1} if given.rate else {}
+    return Borrowed(access, given.bytes, **ahead)
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -199,6 +256,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rate", type=int, default=0, help="bytes a second; 0: no limit")
     parser.add_argument("--for", type=float, default=float("inf"), dest="seconds")
     parser.add_argument("--sparse", action="store_true", help="write no zeros")
+    parser.add_argument("--far", action="store_true", help="the source is on another node")
     return parser.parse_args(argv)
 
 

@@ -11,6 +11,7 @@ from hwbus import subjects
 from hwbus.ports import ForbiddenError, NobodyThereError, OutcomeUnknownError
 from node_workers.figures import Figures
 from node_workers.lanes import backoff_s
+from node_workers.loans import Loans
 from node_workers.outbox import Link, Outbox
 from node_workers.presence import Presence
 from node_workers.scans import Scans
@@ -42,6 +43,7 @@ class Feed:
         node: str,
         rng: Random,
         figures: Figures,
+        loans: Loans,
     ) -> None:
         self._state = state
         self._outbox = outbox
@@ -51,6 +53,7 @@ class Feed:
         self._node = node
         self._rng = rng
         self._figures = figures
+        self._loans = loans
         self._link: Link | None = None
         self._caught_up = False
 
@@ -75,7 +78,7 @@ class Feed:
             except* LogTooShortError as errors:
                 self._figures.count("log_too_short_total")
                 _LOG.critical("this is not the log we knew", because=str(_first(errors)))
-            self._link = None
+            self._link = self._loans.borrower.link = None
             self._figures.show("connected", 0)
             attempt = 0 if self._caught_up is not began_caught_up else attempt + 1
             await asyncio.sleep(backoff_s(attempt, self._rng, max_s=_LINK_RETRY_MAX_S))
@@ -96,7 +99,7 @@ class Feed:
         return newest is not None and newest.seq <= self._state.position
 
     async def _attend(self, link: Link) -> None:
-        self._link = link
+        self._link = self._loans.borrower.link = link
         self._figures.show("connected", 1)
         await self._presence.join()
         async with asyncio.TaskGroup() as group:
@@ -104,6 +107,7 @@ class Feed:
             group.create_task(self._follow(link), name="follow")
             group.create_task(self._presence.beat(link, self._presence.join), name="beat")
             group.create_task(self._listen(link), name="listen")
+            group.create_task(self._loans.desk.serve(link, lambda: self._caught_up), name="lend")
 
     async def _listen(self, link: Link) -> None:
         async with link.bus.listen(subjects.live("rescan", self._node)) as calls:

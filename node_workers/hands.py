@@ -1,6 +1,6 @@
 """One step, one report: ensure it, and say what is."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 from msgspec.structs import replace
@@ -61,11 +61,15 @@ from schemas.volume import CopyOf
 
 
 class Hands(msgspec.Struct, frozen=True):
-    """Ensures steps on one machine. ``paths`` tells where each disk was seen last."""
+    """Ensures steps on one machine. ``paths`` tells where each disk was seen last.
+
+    ``call_in`` has no other node read a snapshot any more.
+    """
 
     storage: Storage
     node: str
     paths: Callable[[], Mapping[str, str]]
+    call_in: Callable[[str], Awaitable[None]]
 
     async def ensure(self, step: Step, cause: str) -> Report | None:
         """Have it so, and return the report of what is then there.
@@ -124,6 +128,8 @@ class Hands(msgspec.Struct, frozen=True):
         if isinstance(step, HaveMended | HaveLeft):
             return await self._mended(step, cause)
         of = step.spec.snapshot_of
+        if of is not None:
+            await self.call_in(step.uid)
         if isinstance(step, HaveMerged) and of is not None:
             spec = _snapshot(step.volume, step.spec, of)
             await self.storage.ensure_rolled_back(step.pool_uid, spec, cause=cause)
@@ -269,7 +275,7 @@ class Hands(msgspec.Struct, frozen=True):
     async def _copy(
         self, step: HaveReplica, source: CopyOf | FromBackup, cause: str
     ) -> ReportReplicaPresent | ReportProgressed:
-        copy_of = source if isinstance(source, FromBackup) else _snapshot_source(step, source)
+        copy_of = source if isinstance(source, FromBackup) else self._source(step, source)
         spec = _volume(step.volume, step.spec)
         state = await self.storage.ensure_copied(step.pool_uid, spec, copy_of, cause=cause)
         if state.volume is not None:
@@ -342,6 +348,20 @@ class Hands(msgspec.Struct, frozen=True):
         """Have every attached device take I/O that nobody holds still; return which did not."""
         return await self.storage.ensure_moving(cause=cause)
 
+    def _source(self, step: HaveReplica, source: CopyOf) -> Source:
+        far = source.node is not None and source.node != self.node
+        return Source(
+            snapshot=source.snapshot,
+            uid=source.uid,
+            pool=source.pool,
+            pool_uid="" if far else step.source_pool_uid,
+            size_bytes=source.size_bytes,
+            thin=source.thin,
+            rate_bytes_per_s=source.rate_bytes_per_s or 0,
+            node=(source.node or "") if far else "",
+            operation=step.origin.correlation,
+        )
+
     def _absent(
         self,
         step: HaveReplica | HaveMerged | HaveNoReplica | HaveMended,
@@ -353,18 +373,6 @@ class Hands(msgspec.Struct, frozen=True):
     def _disks(self, disks: tuple[str, ...]) -> list[PoolDisk]:
         paths = self.paths()
         return [PoolDisk(disk=disk, path=paths.get(disk, "")) for disk in disks]
-
-
-def _snapshot_source(step: HaveReplica, source: CopyOf) -> Source:
-    return Source(
-        snapshot=source.snapshot,
-        uid=source.uid,
-        pool=source.pool,
-        pool_uid=step.source_pool_uid,
-        size_bytes=source.size_bytes,
-        thin=source.thin,
-        rate_bytes_per_s=source.rate_bytes_per_s or 0,
-    )
 
 
 def _snapshot(name: str, spec: ReplicaSpec, of: SnapshotOf) -> SnapshotSpec:

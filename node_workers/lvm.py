@@ -9,6 +9,7 @@ from node_workers.attachments import Attachments
 from node_workers.backup_tool import BackupTool
 from node_workers.errands import Errands, Going
 from node_workers.keys import KeySource, NoKeys
+from node_workers.loans import Borrower
 from node_workers.luks import Luks
 from node_workers.lvm_copies import Copies
 from node_workers.lvm_instants import Instants, Wish
@@ -47,7 +48,7 @@ class LvmStorage:
     """The ``Storage`` port on LVM, as described there. One instance a machine.
 
     How far copies are is kept in *folder*, which shall outlive a boot; *secrets* gives the
-    credentials of backup targets.
+    credentials of backup targets, and *borrower* asks other nodes for what is to be copied.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class LvmStorage:
         keys: KeySource | None = None,
         folder: str = COPIES_FOLDER,
         credentials: KeySource | None = None,
+        borrower: Borrower | None = None,
     ) -> None:
         luks = Luks(runner, keys or NoKeys())
         self._pools = Pools(runner, sysfs, node)
@@ -72,7 +74,7 @@ class LvmStorage:
         self._instants = Instants(runner)
         self._snapshots = Snapshots(runner, luks, self._instants)
         tool = BackupTool(runner, credentials or keys or NoKeys(), folder)
-        self._copies = Copies(runner, self._volumes, folder, tool)
+        self._copies = Copies(runner, self._volumes, folder, tool, borrower or Borrower(node))
         self._mending = Mending(runner, self._volumes)
         self._errands = Errands(runner, self._volumes, tool, self._mending)
 
@@ -148,6 +150,13 @@ class LvmStorage:
         """Have more of the copy."""
         async with self._alone(spec.uid):
             return await self._copies.ensure(pool_uid, spec, source, cause=cause)
+
+    async def ensure_snapshot_readable(
+        self, pool_uid: str, pool: str, uid: str, name: str, *, cause: str
+    ) -> str:
+        """Have the snapshot active, and return its device."""
+        async with self._alone(uid):
+            return await self._copies.readable(pool_uid, pool, uid, name, cause=cause)
 
     async def do_errand(
         self, operation: str, errand: Errand, pool_uid: str, *, cause: str

@@ -7,6 +7,7 @@ import msgspec
 from node_workers import backing_up, backup_download, copier
 from node_workers.backup_tool import BackupTool, where
 from node_workers.filesystems import Filesystems
+from node_workers.loans import Borrower
 from node_workers.lvm_pools import our_group
 from node_workers.lvm_report import FILLING_TAG, LogicalVolume, VolumeGroup
 from node_workers.lvm_volumes import Volumes, ours, refuse_reserved
@@ -15,6 +16,7 @@ from node_workers.ports import (
     CopyState,
     Filesystem,
     Layout,
+    LoanError,
     NotThereError,
     Runner,
     UnsuitableError,
@@ -25,7 +27,7 @@ from schemas.backups import FromBackup
 
 _TURN_S = 5.0
 _TURN_TIMEOUT_S = 300.0
-_TOLD = frozenset({copier.DONE, copier.TIME_OVER, copier.DIFFERS})
+_TOLD = frozenset({copier.DONE, copier.TIME_OVER, copier.DIFFERS, copier.CUT_OFF})
 
 
 class _Told(msgspec.Struct, frozen=True):
@@ -40,13 +42,21 @@ class Copies:
     verified, when the filesystem has an identity of its own, and fills the volume.
     """
 
-    def __init__(self, runner: Runner, volumes: Volumes, folder: str, tool: BackupTool) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        volumes: Volumes,
+        folder: str,
+        tool: BackupTool,
+        borrower: Borrower,
+    ) -> None:
         self._runner = runner
         self._tool = tool
         self._tools = Tools(runner)
         self._filesystems = Filesystems(runner)
         self._volumes = volumes
         self._folder = folder
+        self._borrower = borrower
 
     async def ensure(
         self, pool_uid: str, spec: VolumeSpec, source: CopyOf | FromBackup, *, cause: str
@@ -116,27 +126,50 @@ class Copies:
         told = msgspec.json.decode(printed, type=backup_download.Downloaded)
         return None if done else told.done_bytes
 
+    async def readable(self, pool_uid: str, pool: str, uid: str, name: str, *, cause: str) -> str:
+        """Have the snapshot active, as ``Storage.ensure_snapshot_readable`` promises."""
+        group = await our_group(self._runner, pool_uid, pool, cause=cause)
+        await self._volumes.activate(readable_snapshot(group, uid, name), pool, cause=cause)
+        return f"/dev/{pool}/{name}"
+
+    async def _source(
+        self, group: VolumeGroup, spec: VolumeSpec, source: CopyOf, *, cause: str
+    ) -> tuple[str, bytes]:
+        """Return what the copier is told of the source, by its argv and by its input."""
+        path = f"/dev/{source.pool}/{source.snapshot}"
+        if source.node:
+            access = await self._borrower.borrow(
+                source.node, source.operation, source.snapshot, source.uid, source.size_bytes
+            )
+            return f"{source.node}:{path}", msgspec.json.encode(access)
+        if source.pool != spec.pool:
+            group = await our_group(self._runner, source.pool_uid, source.pool, cause=cause)
+        await self._volumes.activate(_source(group, source), source.pool, cause=cause)
+        return path, b""
+
     async def _copy(
         self, group: VolumeGroup, spec: VolumeSpec, source: CopyOf, *, cause: str
     ) -> _Told:
         """Have one more turn of the copy done, of some seconds."""
-        if source.pool != spec.pool:
-            group = await our_group(self._runner, source.pool_uid, source.pool, cause=cause)
-        await self._volumes.activate(_source(group, source), source.pool, cause=cause)
+        named, secret = await self._source(group, spec, source, cause=cause)
         rate = source.rate_bytes_per_s
         execution = await self._tools.must(
             *(sys.executable, *copier.PROGRAM),
-            *(f"/dev/{source.pool}/{source.snapshot}", f"/dev/{spec.pool}/{spec.name}"),
+            *(named, f"/dev/{spec.pool}/{spec.name}"),
             *("--bytes", str(source.size_bytes), "--journal", self._journal(spec)),
             *(("--rate", str(rate)) if rate else ()),
             *("--for", f"{_TURN_S:g}"),
             *(("--sparse",) if spec.layout is Layout.THIN else ()),
+            *(("--far",) if source.node else ()),
             cause=cause,
+            stdin=secret,
             timeout_s=_TURN_TIMEOUT_S,
             accepted=_TOLD,
         )
         if execution.exit_status == copier.DIFFERS:
             raise UnsuitableError("copy-differs", execution.stderr.strip())
+        if execution.exit_status == copier.CUT_OFF:
+            raise LoanError("source-unreachable", execution.stderr.strip())
         return msgspec.json.decode(execution.stdout, type=_Told)
 
     async def _make_own(self, spec: VolumeSpec, *, cause: str) -> None:
@@ -154,7 +187,9 @@ class Copies:
 
 
 def _shares(source: CopyOf, spec: VolumeSpec) -> bool:
-    return source.thin and spec.layout is Layout.THIN and source.pool == spec.pool
+    return (
+        not source.node and source.thin and spec.layout is Layout.THIN and source.pool == spec.pool
+    )
 
 
 def _source(group: VolumeGroup, source: CopyOf) -> LogicalVolume:

@@ -125,6 +125,13 @@ class UnsuitableError(StorageError):
     """
 
 
+class LoanError(StorageError):
+    """What is to be copied from another node cannot be had now; it is worth asking again.
+
+    ``reason`` is source-silent (its worker), source-not-lent, or source-unreachable (its data).
+    """
+
+
 class LimitsError(StorageError):
     """Limits cannot hold: ``reason`` is no-cgroup or no-io-controller."""
 
@@ -177,7 +184,10 @@ class VolumeSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CopyOf(msgspec.Struct, frozen=True, kw_only=True):
-    """The snapshot in a pool of this machine that a new volume is to hold; *rate* in bytes/s."""
+    """The snapshot that a new volume is to hold; *rate* in bytes/s.
+
+    It is in a pool of this machine unless it is on another *node*, which lends it to *operation*.
+    """
 
     snapshot: str
     uid: str
@@ -186,6 +196,8 @@ class CopyOf(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: Bytes
     thin: bool = False
     rate_bytes_per_s: int = 0
+    node: str = ""
+    operation: str = ""
 
 
 class SnapshotSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -86,7 +86,7 @@ def worker_version() -> str:
 
 async def probe(runner: Runner) -> tuple[Capability, ...]:
     """Return what the tools of this machine can do."""
-    found: list[Capability] = []
+    found = [Capability.LENDING]
     segments = await _ask(runner, ("lvm", "segtypes"))
     if segments is not None:
         found.append(Capability.LVM)

@@ -10,6 +10,7 @@ from node_workers.observation import ContentKind, DiskContent, ObservedDisk
 from node_workers.ports import (
     InUseError,
     LimitsError,
+    LoanError,
     NoSpaceError,
     NotThereError,
     PoolState,
@@ -47,6 +48,10 @@ _NOT_THERE = {
     "volume-missing": Refusal.UNKNOWN_REPLICA,
     "snapshot-missing": Refusal.SNAPSHOT_MISSING,
     "header-lost": Refusal.HEADER_LOST,
+}
+_NOT_LENT = {
+    "source-silent": Refusal.SOURCE_SILENT,
+    "source-unreachable": Refusal.SOURCE_UNREACHABLE,
 }
 _NEVER_BACK = frozenset({Refusal.SNAPSHOT_MISSING, Refusal.HEADER_LOST})
 _NO_KEY = {
@@ -151,7 +156,9 @@ def command_id(node: str, *parts: str) -> str:
     return f"{plain[:60]}:{digest}"
 
 
-def trouble_of(error: StorageError, *, unready: bool = False) -> Trouble:
+def trouble_of(  # noqa: C901  (a table of errors)
+    error: StorageError, *, unready: bool = False
+) -> Trouble:
     """Return what *error* means to whoever wants the thing done.
 
     What is *unready* can be held open by nobody but a tool that outlives the worker that started
@@ -170,6 +177,8 @@ def trouble_of(error: StorageError, *, unready: bool = False) -> Trouble:
             code, permanent = Refusal.METADATA if metadata else Refusal.NO_SPACE_ON_NODE, True
         case UnsuitableError():
             code, permanent = _UNSUITABLE.get(error.reason, Refusal.BAD_LAYOUT), True
+        case LoanError():
+            code, permanent = _NOT_LENT.get(error.reason, Refusal.SOURCE_NOT_LENT), False
         case LimitsError():
             bare = error.reason == "no-cgroup"
             code, permanent = Refusal.NO_CGROUP if bare else Refusal.NO_IO_CONTROLLER, True

@@ -18,6 +18,9 @@ _KEYS = Path("/etc/hwbus/keys")
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The command line, checked. ``simulated`` None: the real machine. ``http_port`` 0: none.
 
+    ``lend_host`` empty: other nodes read snapshots at ``address``, or else at the address from
+    which the bus is reached; ``lend_port`` 0: at any port.
+
     ``keys`` is where file: references lead, to keys and to credentials; ``vault`` empty: there is
     no such server.
     """
@@ -38,6 +41,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keys: Path
     vault: str
     vault_token: Path | None
+    lend_host: str
+    lend_port: int
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -53,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--disk-size", type=int, default=_DISK_BYTES, help="their size in bytes")
     add("--latency-ms", type=float, default=0.0, help="how long each simulated tool takes")
     add("--address", default="", help="address of this node in the storage network")
+    add("--lend", default="", help="HOST:PORT where other nodes read snapshots [--address:any]")
     add("--zone", default="", help="what fails together with this node")
     add("--keys", type=Path, default=_KEYS, help=f"directory of keys and credentials [{_KEYS}]")
     add("--vault", default="", help="key server that speaks like Vault, https://HOST:PORT")
@@ -84,6 +90,9 @@ def read(argv: Sequence[str]) -> Settings:
     host, _, port = given.http.rpartition(":")
     if given.http and not port.isdigit():
         parser.error(f"--http takes HOST:PORT, not {given.http!r}")
+    lend_host, _, lend_port = given.lend.rpartition(":")
+    if given.lend and not lend_port.isdigit():
+        parser.error(f"--lend takes HOST:PORT, not {given.lend!r}")
     if bool(given.vault) is (given.vault_token is None):
         parser.error("--vault and --vault-token need one another")
     if given.vault and (odd := odd_address(given.vault)) is not None:
@@ -105,4 +114,6 @@ def read(argv: Sequence[str]) -> Settings:
         keys=given.keys,
         vault=given.vault,
         vault_token=given.vault_token,
+        lend_host=lend_host.strip("[]"),
+        lend_port=int(lend_port) if given.lend else 0,
     )

@@ -51,7 +51,10 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def unready(self) -> bool:
         """Whether nobody was ever told that it is there, so that nobody but us can be at it."""
-        return isinstance(self, HaveReplica) and self.may_create and self.spec.snapshot_of is None
+        if not isinstance(self, HaveReplica):
+            return False
+        others = self.spec.snapshot_of is not None or self.spec.adopts is not None
+        return self.may_create and not others
 
     @property
     def destructive(self) -> bool:

@@ -113,7 +113,17 @@ class Storage(Protocol):
         Each call goes on where the last one ended; it may be cancelled, and nothing of the source
         is changed. A filesystem gets an identity of its own and fills the volume. Raises
         ``NoSpaceError``, ``NotThereError``, and ``UnsuitableError`` if the snapshot overflowed, the
-        backup is not whole, or the volume does not give back what was written to it.
+        backup is not whole, or the volume does not give back what was written to it. ``LoanError``:
+        another node has the snapshot, and it cannot be had from there now.
+        """
+        ...
+
+    async def ensure_snapshot_readable(
+        self, pool_uid: str, pool: str, uid: str, name: str, *, cause: str
+    ) -> str:
+        """Have the snapshot active; return the path of its device.
+
+        Raises ``NotThereError``, and ``UnsuitableError`` if it overflowed.
         """
         ...
 

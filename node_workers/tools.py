@@ -89,12 +89,13 @@ class Tools(msgspec.Struct, frozen=True):
         cause: str,
         timeout_s: float = LVM_TIMEOUT_S,
         accepted: frozenset[int] = frozenset({0}),
+        stdin: bytes = b"",
     ) -> Execution:
         """Run *argv* and return what it left, its exit status being one of *accepted*.
 
         Raises ``StorageError``: of the most telling kind, else ``ToolFailedError``.
         """
-        execution = await self.runner.run(argv, cause=cause, timeout_s=timeout_s)
+        execution = await self.runner.run(argv, cause=cause, timeout_s=timeout_s, stdin=stdin)
         if execution.exit_status not in accepted:
             raise meaning(execution)
         return execution

@@ -15,6 +15,7 @@ from node_workers.hands import Hands
 from node_workers.health import Checkups
 from node_workers.keeping import CORRELATION
 from node_workers.lanes import Gates, Lane, Lanes, backoff_s
+from node_workers.loans import Loans
 from node_workers.observation import Observation
 from node_workers.outbox import Outbox
 from node_workers.plan import (
@@ -63,8 +64,10 @@ class Worker:
         rng: Random,
         figures: Figures,
         rhythm: Rhythm,
+        loans: Loans,
     ) -> None:
         self._node = node
+        self._loans = loans
         self._state = state
         self._outbox = outbox
         self._storage = storage
@@ -75,7 +78,7 @@ class Worker:
         self._lanes = Lanes(self._work, self._fail)
         self._gates = Gates()
         self._scans = self._looking(observe, rhythm)
-        self._hands = Hands(storage, node, self._scans.paths)
+        self._hands = Hands(storage, node, self._scans.paths, loans.desk.call_in)
         self._tending = Tending(state, self._lanes.busy, self._hands, self._scans, figures)
         self._feed = Feed(
             state,
@@ -86,6 +89,7 @@ class Worker:
             node=node,
             rng=rng,
             figures=figures,
+            loans=loans,
         )
         self._told_facts: dict[str, PoolFacts] = {}
         # Instants that are not to be had: who comes second does not hold everything still again.
@@ -149,6 +153,7 @@ class Worker:
             await self._lanes.close(within_s=0.0 if self._failed.done() else FINISH_S)
         finally:
             await self._lanes.close(within_s=0.0)
+            await self._loans.desk.close()
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)

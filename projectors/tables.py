@@ -30,7 +30,7 @@ R_co = TypeVar("R_co", bound=Row, covariant=True)
 
 # Part of what a database is compared with: raise it when a view computes something else from the
 # same events, and every database is made anew from the log.
-FOLD_VERSION = 4
+FOLD_VERSION = 5
 
 
 class ClaimRow(Row, frozen=True, kw_only=True):

@@ -19,7 +19,7 @@ CopySeconds = Annotated[Seconds, msgspec.Meta(description="A week unless it is g
 class RestoreVolume(
     Request, frozen=True, kw_only=True, omit_defaults=True, tag="volume.restore.v1"
 ):
-    """Make a new volume with what ``snapshot`` holds, on the node where that is.
+    """Make a new volume with what ``snapshot`` holds, as near to that as there is room.
 
     Size and layout are those of the snapshot's volume unless they are given. A thin one out of a
     thin snapshot in the same pool is there at once; all else is copied, at most so fast as
@@ -98,6 +98,7 @@ class VolumeCloneBegan(
     pool: Name | None = None
     reserve_bytes: Bytes | None = None
     rate_bytes_per_s: Rate | None = None
+    node: Name | None = None
 
 
 class VolumeCloneFailed(Event, frozen=True, kw_only=True, tag="volume.clone-failed.v1"):

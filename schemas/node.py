@@ -13,7 +13,10 @@ NODES = "node"
 
 
 class Capability(StrEnum):
-    """What a node's kernel and tools can do."""
+    """What a node's kernel, tools and worker can do.
+
+    ``lending``: it lets other nodes read its snapshots, and can read theirs.
+    """
 
     LVM = "lvm"
     THIN = "thin"
@@ -21,6 +24,7 @@ class Capability(StrEnum):
     XFS = "xfs"
     ENCRYPTION = "encryption"
     SIMULATED = "simulated"
+    LENDING = "lending"
 
 
 class Drift(StrEnum):

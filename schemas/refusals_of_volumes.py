@@ -63,8 +63,11 @@ OF_VOLUMES: dict[str, tuple[str, str]] = {
         "Leave the size out, or ask for at least that of the source: hwbus snapshot show NAME.",
     ),
     "HW-V021": (
-        "A copy is made on the node of its source.",
-        "Leave --node out, or name the node that has the source: hwbus volume show NAME.",
+        "Of the two nodes, one cannot copy between nodes: its worker is too old for that.",
+        (
+            "Upgrade that worker (hwbus node show NAME lists what it can do: lending), or copy on "
+            "the node of the source: leave --node out."
+        ),
     ),
     "HW-V023": (
         "An encrypted volume cannot be copied or backed up by hwbus yet.",
@@ -73,6 +76,24 @@ OF_VOLUMES: dict[str, tuple[str, str]] = {
     "HW-V022": (
         "What was written to the new volume is not what is read from it, three times over.",
         "The disks below it cannot be trusted: hwbus disk ls, smartctl and the kernel's log.",
+    ),
+    "HW-V027": (
+        "The worker of the node that has the source does not answer; the copy waits for it.",
+        (
+            "It goes on by itself when that node is back: hwbus node ls. To give up: "
+            "hwbus op cancel OPERATION."
+        ),
+    ),
+    "HW-V028": (
+        "The node that has the source answers on the bus, but its data cannot be reached.",
+        (
+            "Let this node connect to it: see --lend and --address of its worker, firewalls, and "
+            "the storage network. The copy goes on by itself then."
+        ),
+    ),
+    "HW-V029": (
+        "The node that has the source does not lend it just now, and says why.",
+        "The copy goes on by itself when it does; docs/copies.md says more.",
     ),
     "HW-R001": ("There is no such replica.", "hwbus volume show NAME lists them."),
     "HW-R002": (

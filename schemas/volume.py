@@ -55,7 +55,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class CopyOf(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The snapshot that a new volume is to hold the first ``size_bytes`` of.
 
-    ``thin``: it shares its pool, so that in the same pool nothing needs to be copied.
+    ``thin``: it shares its pool, so that in the same pool nothing needs to be copied. ``node`` is
+    the one that has it, where that is another node than that of the volume.
     """
 
     snapshot: Name
@@ -66,6 +67,7 @@ class CopyOf(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     size_bytes: Bytes
     thin: bool = False
     rate_bytes_per_s: Rate | None = None
+    node: Name | None = None
 
 
 class ProvisionVolume(

@@ -40,6 +40,7 @@ class Clone(BySnapshot, frozen=True, kw_only=True):
             layout=self.wish.layout,
             stripes=self.wish.stripes,
             pool=self.wish.pool,
+            node=self.wish.node,
             rate_bytes_per_s=self.wish.rate_bytes_per_s,
             operation=self.operation,
         )

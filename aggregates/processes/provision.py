@@ -182,7 +182,7 @@ class Provision(Process, frozen=True, kw_only=True):
                 layout=self.wish.layout,
                 stripes=self.wish.stripes,
                 filesystem=self.wish.filesystem,
-                copy_of=self.wish.source,
+                copy_of=self._source(),
                 encryption=Encryption(keys=(key_ref,)) if key_ref else None,
                 from_backup=self.wish.backup,
                 adopts=self.wish.adopts,
@@ -196,6 +196,12 @@ class Provision(Process, frozen=True, kw_only=True):
             leave = LeaveReplica(volume=self.volume, node=node, operation=operation)
             return Due("leave", leave)
         return Due("remove", RemoveReplica(volume=self.volume, node=node, operation=operation))
+
+    def _source(self) -> CopyOf | None:
+        """Return what is to be in the leg, with the node that has it if that is another one."""
+        source = self.wish.source
+        near = source is not None and source.node == self.here.node
+        return replace(source, node=None) if source is not None and near else source
 
     def _begin_reading(self, source: CopyOf) -> Due:
         snapshot, uid = source.snapshot, source.uid

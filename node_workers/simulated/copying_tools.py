@@ -2,10 +2,12 @@
 
 import copy
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
+
 from node_workers import copier
+from node_workers.borrowing import Access
 from node_workers.simulated.arguments import ToolRefusal, read_arguments
 from node_workers.simulated.backup_tools import BackupTools
 from node_workers.simulated.devices import Device, Devices
@@ -26,20 +28,21 @@ class CopyingTools:
         self._devices = Devices(state)
         self._backups = BackupTools(state)
         self.commands: Mapping[str, Callable[[Sequence[str]], str]] = {
-            sys.executable: self._python,
             "tune2fs": self._tune2fs,
             "xfs_admin": self._xfs_admin,
         }
 
-    def _python(self, argv: Sequence[str]) -> str:
+    def python(self, argv: Sequence[str], stdin: bytes) -> str:
+        """Run the copier, or another program of ours."""
         if tuple(argv[:2]) != copier.PROGRAM:
             return self._backups.run(argv)
         given = read_arguments(
             argv[2:],
             valued=frozenset({"--bytes", "--journal", "--rate", "--for"}),
-            flags=frozenset({"--sparse"}),
+            flags=frozenset({"--sparse", "--far"}),
         )
-        source, target = (self._open(path) for path in given.words)
+        content = self._content(given.words[0], stdin if "--far" in given.options else None)
+        target = self._open(given.words[1])
         of_bytes, journal = int(given.one("--bytes")), given.one("--journal")
         if self._state.mounts_of(target.use) or target.held:
             raise ToolRefusal(_FAILED, f"{given.words[1]}: Device or resource busy\n")
@@ -50,9 +53,15 @@ class CopyingTools:
         told = {"done_bytes": done_bytes, "of_bytes": of_bytes, "digest": ""}
         if done_bytes < of_bytes:
             raise ToolRefusal(copier.TIME_OVER, "", json.dumps(told))
-        content = self._state.contents.get(source.at, Content())
-        self._state.contents[target.at] = copy.deepcopy(content)
+        self._state.contents[target.at] = content
         return json.dumps(told | {"digest": "0" * 32})
+
+    def _content(self, path: str, secret: bytes | None) -> Content:
+        """Return a copy of what is to be copied, be it here or told by another machine."""
+        if secret is not None:
+            access = msgspec.json.decode(secret, type=Access)
+            return msgspec.json.decode(access.simulated, type=Content)
+        return copy.deepcopy(self._state.contents.get(self._open(path).at, Content()))
 
     def _tune2fs(self, argv: Sequence[str]) -> str:
         given = read_arguments(argv, valued=frozenset({"-U"}), flags=frozenset())

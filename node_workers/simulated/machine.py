@@ -100,6 +100,7 @@ class SimulatedMachine:
             **self._mappings.commands,
             **self._moving.commands,
             **self._copying.commands,
+            sys.executable: lambda argv: self._copying.python(argv, stdin),
             **self._stillness.commands,
         }
         tool, rest = argv[0], argv[1:]
@@ -235,6 +236,13 @@ class SimulatedMachine:
         if vg is not None:
             vg.lvs.remove(lv)
         self.save()
+
+    def lent(self, device: str) -> str:
+        """Return what the device "/dev/group/name" holds, for another machine of this sort."""
+        content = self.state.contents.get(
+            self._content_key(device.removeprefix("/dev/")), Content()
+        )
+        return msgspec.json.encode(content).decode()
 
     def write(self, path: str, data: str) -> None:
         """Leave a mark on a volume "group/name" that only destroying its data removes."""

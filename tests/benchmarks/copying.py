@@ -38,26 +38,40 @@ for _ in range(int(runs)):
 
 
 class Copying:
-    """One volume of *mib* MiB named v999 in a pool, and what is made of it again and again."""
+    """One volume of *mib* MiB named v999 on the first of two *nodes*, and what is made of it."""
 
     def __init__(
-        self, lab: LabClient, wires: Wires, node: str, pool: str, say: Say, ended: Ended
+        self,
+        lab: LabClient,
+        wires: Wires,
+        nodes: tuple[str, str],
+        pool: str,
+        say: Say,
+        ended: Ended,
     ) -> None:
         self._lab, self._wires = lab, wires
-        self._node, self._pool = node, pool
+        (self._node, self._there), self._pool = nodes, pool
         self._say, self._ended = say, ended
         self._number = 0
 
     async def measure(self, *, mib: int, runs: int) -> list[Figure]:
         """Return the rows of snapshots and copies."""
+        # Zeros would not travel to another node.
+        dd = f"dd if=/dev/urandom of=/dev/{self._pool}/v999 bs=1M count={mib} oflag=direct"
+        await self._lab.exec(self._node, *dd.split())
         took = [await self._snapshot(f"s{n}") for n in range(runs)]
-        rates = [await self._copy(f"s{n}", f"c{n}", mib) for n in range(runs)]
+        rates: list[float] = []
+        afar: list[float] = []
+        for n in range(runs):
+            rates.append(await self._copy(f"s{n}", f"c{n}", mib, self._node))
+            afar.append(await self._copy(f"s{n}", f"f{n}", mib, self._there))
         source, target = f"{self._pool}/s0", f"{self._pool}/c0"
         floor = await self._bare(_BARE_SNAPSHOT, f"{self._pool}/v999", str(runs))
         bare = (f"/dev/{source}", f"/dev/{target}", str(mib), str(runs))
         floors = await self._bare(_BARE_COPY, *bare)
         for n in range(runs):
-            await self._done(DeleteVolume(volume=f"c{n}"))
+            for volume in (f"c{n}", f"f{n}"):
+                await self._done(DeleteVolume(volume=volume))
             await self._done(DeleteSnapshot(snapshot=f"s{n}"))
         note = "Every chunk is read back past the page cache and compared; dd does not do that."
         return [
@@ -76,6 +90,13 @@ class Copying:
                 floor_is="dd with direct I/O and fsync between the same two devices",
                 note=note,
             ),
+            figure(
+                "lab: copy to another node, verified",
+                afar,
+                "MiB/s",
+                floor=rates,
+                floor_is="the copy of the same snapshot on the node that has it",
+            ),
         ]
 
     async def _snapshot(self, name: str) -> float:
@@ -84,9 +105,10 @@ class Copying:
         await self._done(wish)
         return (time.perf_counter() - began) * 1e3
 
-    async def _copy(self, snapshot: str, volume: str, mib: int) -> float:
+    async def _copy(self, snapshot: str, volume: str, mib: int, node: str) -> float:
         """Return MiB a second, from when the node was told until it said that all is there."""
-        at = dict(await self._done(RestoreVolume(volume=volume, snapshot=snapshot)))
+        wish = RestoreVolume(volume=volume, snapshot=snapshot, node=node)
+        at = dict(await self._done(wish))
         return mib / ((at["replica.created.v1"] - at["replica.wanted.v1"]) / 1e3)
 
     async def _done(self, word: Message) -> list[tuple[str, float]]:

@@ -32,7 +32,7 @@ from tests.benchmarks.copying import Copying
 from tests.benchmarks.figures import Figure, figure
 from tests.support import s3
 
-NODE, POOL = "n1", "fast"
+NODE, THERE, POOL = "n1", "n2", "fast"
 MIB = 1 << 20
 VOLUME_BYTES = 64 * MIB
 _LVM = frozenset({"lvm", "lvs", "vgs", "pvs", "lvcreate", "vgcreate", "lvchange"})
@@ -153,11 +153,11 @@ async def worker_memory_mib(lab: LabClient) -> tuple[float, float]:
     return int(rss.split()[0]) / 1024, int(found.get("Pss", "0").split()[0]) / 1024
 
 
-async def a_pool(wires: Wires) -> None:
-    """Wait for the node's disks and form a pool of the first."""
+async def a_pool(wires: Wires, node: str) -> None:
+    """Wait for a node's disks and form a pool of the first."""
     async with asyncio.timeout(_WITHIN_S):
         while True:
-            query = msgspec.json.encode({"where": {"node": NODE}})
+            query = msgspec.json.encode({"where": {"node": node}})
             answer = await wires.bus.request("hwbus.q.disks", query, headers={}, timeout_s=10)
             rows = msgspec.json.decode(answer).get("items", [])
             blank = [row["id"] for row in rows if row["content"] == "blank"]
@@ -165,21 +165,21 @@ async def a_pool(wires: Wires) -> None:
                 break
             await asyncio.sleep(0.2)
     head = await wires.log.head()
-    wish = FormPool(pool=POOL, node=NODE, disks=(blank[0],))
-    accepted = await say(wires, wish, "bench-form")
+    wish = FormPool(pool=POOL, node=node, disks=(blank[0],))
+    accepted = await say(wires, wish, f"bench-form-{node}")
     await ended(wires, accepted.operation, head)
 
 
 @asynccontextmanager
 async def a_lab() -> AsyncIterator[LabClient]:
-    """One node with one disk, the control plane and a worker, as ``hwbus lab up`` makes them.
+    """Two nodes with one disk each, the control plane and workers, as ``hwbus lab up`` does it.
 
     An S3 server beside them keeps what is put in a folder that goes afterwards.
     """
     workspace = Workspace()
     try:
         with tempfile.TemporaryDirectory(prefix="hwbus-bench-s3-") as folder:
-            plain = spec(1, 1, "4G")
+            plain = spec(2, 1, "4G")
             ports = (*plain.ports, PortSpec(name="s3", port=s3.LAB_PORT))
             services = (*plain.services, s3.in_lab(Path(folder)))
             whole = msgspec.structs.replace(plain, services=services, ports=ports)
@@ -198,13 +198,14 @@ async def lab(*, rounds: int, quick: bool) -> list[Figure]:
     floors: list[float] = []
     each = 1 if quick else 3
     async with a_lab() as machines, connect(machines.nats_url, name="bench") as wires:
-        await a_pool(wires)
+        for node in (NODE, THERE):
+            await a_pool(wires, node)
         await provision(wires, 999)
         for turn in range(rounds):
             floors += await bare(machines, each)
             stories += [await provision(wires, turn * each + n) for n in range(each)]
         memory = await worker_memory_mib(machines)
-        copying = Copying(machines, wires, NODE, POOL, say, ended)
+        copying = Copying(machines, wires, (NODE, THERE), POOL, say, ended)
         copies = await copying.measure(mib=VOLUME_BYTES // MIB, runs=1 if quick else 3)
         backing_up = BackingUp(machines, wires, NODE, POOL, say, ended)
         copies += await backing_up.measure(mib=VOLUME_BYTES // MIB, runs=1 if quick else 3)
@@ -219,7 +220,8 @@ async def idle_lvm_per_min(wires: Wires) -> float:
     await asyncio.sleep(_IDLE_S)
     ran = await executions(wires, before, await audit.head())
     minutes = (time.monotonic() - began) / 60
-    return sum(one.argv[0].rpartition("/")[2] in _LVM for one in ran) / minutes
+    mine = [one for one in ran if one.node == NODE]
+    return sum(one.argv[0].rpartition("/")[2] in _LVM for one in mine) / minutes
 
 
 def rows(

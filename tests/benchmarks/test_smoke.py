@@ -21,6 +21,7 @@ NAMES = {
         "worker, RSS",
         "snapshot",
         "copy of",
+        "another node",
     ),
 }
 

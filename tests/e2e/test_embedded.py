@@ -66,6 +66,10 @@ def test_down_stops_everything_and_keeps_everything(box: Machine) -> None:
     box.run("up", "--nodes", "2", "--disks", "1", "--disk-size", "4GiB")
     assert [row["name"] for row in box.items("node", "ls")] == ["laptop", "laptop-2"]
     make_volume(box)
+    disks = box.names("disk", "ls", "--free", "--node", "laptop-2")
+    box.run("pool", "create", "fast", "--node", "laptop-2", "--disk", *disks, "--wait")
+    box.run("volume", "clone", "kept", "far", "--node", "laptop-2", "--wait")
+    assert box.items("volume", "show", "far")[0]["node"] == "laptop-2"
     pids = box.pids()
     assert box.run("down").stdout == "stopped\n"
     assert not any(alive(pid) for pid in pids.values())
@@ -73,7 +77,7 @@ def test_down_stops_everything_and_keeps_everything(box: Machine) -> None:
 
     box.run("up")
     assert len(box.items("node", "ls")) == 2
-    assert box.names("volume", "ls") == ["volume/kept"]
+    assert sorted(box.names("volume", "ls")) == ["volume/far", "volume/kept"]
 
 
 def test_purge_deletes_what_is_ours_and_nothing_else(box: Machine) -> None:

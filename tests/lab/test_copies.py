@@ -5,7 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from node_workers.copier import CHUNK_BYTES
 from schemas.copying import CloneVolume, RestoreVolume
 from schemas.operation import CancelOperation, OperationKind
 from schemas.refusals import Refusal
@@ -40,7 +42,8 @@ class Source:
         return (await self.house.sh(self.node, f"{names} {mounts}\n{script}")).strip()
 
     def clone(self, **more: Any) -> CloneVolume:
-        return CloneVolume(volume=self.copy, source=self.volume, **more)
+        wanted = {"volume": self.copy, "source": self.volume, "pool": self.pool} | more
+        return CloneVolume(**wanted)
 
     async def begin(self, word: CloneVolume | RestoreVolume) -> str:
         return (await self.house.say(word)).operation
@@ -107,10 +110,10 @@ async def _a_thin_clone_is_there_at_once(source: Source) -> None:
     assert await source.sh("mount $c $there; sha256sum <$there/file; umount $there") == then
     kept = f"{source.copy}-kept"
     await house.done(CreateSnapshot(snapshot=kept, volume=source.copy))
-    larger = f"{source.copy}-2"
-    await house.done(RestoreVolume(volume=larger, snapshot=kept, size_bytes=400 * MIB))
+    larger, pool = f"{source.copy}-2", source.pool
+    await house.done(RestoreVolume(volume=larger, snapshot=kept, size_bytes=400 * MIB, pool=pool))
     thick = f"{source.copy}-3"
-    await house.done(RestoreVolume(volume=thick, snapshot=kept, layout=Layout.LINEAR))
+    await house.done(RestoreVolume(volume=thick, snapshot=kept, layout=Layout.LINEAR, pool=pool))
     look = "mount /dev/{0}/{1} $there; sha256sum <$there/file; umount $there"
     for name in (larger, thick):
         assert await source.sh(look.format(source.pool, name)) == then
@@ -119,6 +122,84 @@ async def _a_thin_clone_is_there_at_once(source: Source) -> None:
     await source.sh("umount $at")
     await house.settled(source.pool, source.node)
     await source.clear()
+
+
+class Far(Source):
+    """A volume on one node, and room for copies of it on another one."""
+
+    def __init__(self, house: House, node: str, there: str, unique: Unique) -> None:
+        super().__init__(house, node, unique)
+        self.far_pool, self.there = unique("pool"), there
+        self.far_disk: Plugged | None = None
+
+    async def prepare(self) -> None:
+        await asyncio.gather(self.make(filesystem=Filesystem.EXT4), self._make_room())
+        await self.sh("mkdir -p $at; mount $v $at; head -c 80M /dev/urandom >$at/file")
+
+    async def _make_room(self) -> None:
+        self.far_disk = await self.house.plug(self.there, "1G")
+        await self.house.form(self.far_pool, [self.far_disk])
+
+    async def afar(self, script: str) -> str:
+        names = f"c=/dev/{self.far_pool}/{self.copy} there=/mnt/{self.copy}"
+        return (await self.house.sh(self.there, f"{names}\n{script}")).strip()
+
+    async def chunks(self) -> int:
+        """Return how many chunks are noted as copied; -1 before there is a journal, and after."""
+        look = "cat /var/lib/hwbus/worker/copies/copy-* 2>&- | wc -l"
+        return int(await self.afar(look)) - 1
+
+    async def clear_all(self) -> None:
+        assert self.far_disk is not None
+        await self.house.clear(self.far_pool, self.there, self.far_disk)
+        await self.clear()
+
+
+async def _a_clone_on_another_node_survives_both_workers(far: Far) -> None:
+    house, lab = far.house, far.house.lab
+    then = await far.sh("sha256sum <$at/file")
+    wish = far.clone(node=far.there, pool=far.far_pool, size_bytes=160 * MIB)
+    operation = await far.begin(replace(wish, rate_bytes_per_s=RATE, reserve_bytes=64 * MIB))
+
+    async def begun() -> bool:
+        return await far.chunks() > 0
+
+    await house.until(begun, what=f"{far.copy} is being filled")
+    await lab.service_kill("worker", far.node)
+
+    async def told() -> bool:
+        why = (await house.row("operations", id=operation))["why"]
+        return str(why).startswith((Refusal.SOURCE_UNREACHABLE, Refusal.SOURCE_SILENT))
+
+    await house.until(told, what="it is told that the source is silent")
+    await far.sh("head -c 12M /dev/urandom >$at/file; sync")
+    await lab.service_start("worker", far.node)
+    before = await far.half_way(operation)
+    chunks = await far.chunks()
+    assert chunks >= before["copied_bytes"] // CHUNK_BYTES > 0
+    await lab.service_kill("worker", far.there)
+    await lab.service_start("worker", far.there)
+    seen: list[int] = []
+
+    async def further() -> bool:
+        seen.append(await far.chunks())
+        return not chunks >= seen[-1] >= 0
+
+    await house.until(further, what=f"more is copied than {chunks} chunks")
+    assert chunks <= min((one for one in seen if one >= 0), default=chunks), "it began anew"
+    assert (await house.end(operation))["outcome"] == "completed"
+    row = await house.row("operations", id=operation)
+    assert (row["of_bytes"], row["leftovers"]) == (96 * MIB, [])
+    assert before["bytes_per_s"] < 1.1 * RATE
+    volume = await house.row("volumes", name=far.copy)
+    assert (volume["node"], volume["pool"]) == (far.there, far.far_pool)
+    assert await far.afar("mkdir -p $there; mount $c $there; sha256sum <$there/file") == then
+    assert int(await far.afar("df --output=size -BM $there | tail -1 | tr -d ' M'")) > 120
+    await far.afar("umount $there; e2fsck -fn $c >/dev/null 2>&1")
+    await far.sh("umount $at")
+    assert await house.rows("snapshots", pool=far.pool) == []
+    await asyncio.gather(house.settled(far.pool, far.node), house.settled(far.far_pool, far.there))
+    await far.clear_all()
 
 
 async def _a_clone_that_cannot_be_is_nothing(source: Source) -> None:
@@ -142,9 +223,16 @@ async def _a_clone_that_cannot_be_is_nothing(source: Source) -> None:
 def test_copies_hold_what_was_there_or_are_not_there(play: Play, unique: Unique) -> None:
     async def scene(house: House) -> None:
         await asyncio.gather(
-            _a_clone_under_load_survives_its_worker(Source(house, "n1", unique)),
+            _a_clone_under_load_survives_its_worker(Source(house, "n1", unique)), others(house)
+        )
+
+    async def others(house: House) -> None:
+        far = Far(house, "n3", "n2", unique)
+        await asyncio.gather(
             _a_thin_clone_is_there_at_once(Source(house, "n2", unique)),
             _a_clone_that_cannot_be_is_nothing(Source(house, "n3", unique)),
+            far.prepare(),
         )
+        await _a_clone_on_another_node_survives_both_workers(far)
 
     play(scene)

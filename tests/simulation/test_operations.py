@@ -211,13 +211,21 @@ class Day:
             case 0 | 1:
                 return CreateSnapshot(snapshot=snapshot, volume=volume, deadline_s=DEADLINE_S)
             case 2:
-                return RestoreVolume(volume=volume, snapshot=snapshot, deadline_s=DEADLINE_S)
+                return RestoreVolume(
+                    volume=volume, snapshot=snapshot, node=self._node(), deadline_s=DEADLINE_S
+                )
             case 3:
-                return CloneVolume(volume=volume, source=other, deadline_s=DEADLINE_S)
+                return CloneVolume(
+                    volume=volume, source=other, node=self._node(), deadline_s=DEADLINE_S
+                )
             case 4:
                 return DeleteSnapshot(snapshot=snapshot, deadline_s=DEADLINE_S)
             case _:
                 return RollBackSnapshot(snapshot=snapshot, deadline_s=DEADLINE_S)
+
+    def _node(self) -> str | None:
+        """Return where a copy shall be: near its source, or on a node, which may be another one."""
+        return self.chance.choice((None, *NODES))
 
     def _group_wish(self) -> Request:
         group, volumes = f"g{self.chance.randrange(2)}", (f"v{self.chance.randrange(8)}",)

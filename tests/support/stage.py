@@ -226,7 +226,7 @@ class ScriptedNode:
 
     async def join(self, disks: int = 2, size_bytes: int = 20 * GIB) -> None:
         """Join with blank disks."""
-        can = (Capability.LVM, Capability.ENCRYPTION)
+        can = (Capability.LVM, Capability.ENCRYPTION, Capability.LENDING)
         await self._stage.accepted(ReportNodeJoined(node=self.name, capabilities=can))
         seen = Sighting(
             path="/dev/sdb", size_bytes=size_bytes, media=DiskClass.SSD, content=Content.BLANK

@@ -2,10 +2,12 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from random import Random
+from typing import Any, TypeVar
 
 from hwbus import subjects
 from node_workers.assembly import SIMULATED, Place, assemble
@@ -26,6 +28,9 @@ from tests.support.keys import HeldKeys
 from tests.support.nats import until_async
 
 NODE = "n1"
+T = TypeVar("T")
+Tasks = set["asyncio.Task[Any]"]
+_LIFE: ContextVar[Tasks | None] = ContextVar("life", default=None)
 QUICK = Rhythm(every_s=3600.0, settle_s=0.0, apart_s=0.0, health_every_s=0.0)
 
 
@@ -167,6 +172,7 @@ class Node:
                     runner=FatedRunner(self.wrap(runner), fate, self.begun, self.executed),
                     sysfs=self.machine,
                     capabilities=SIMULATED,
+                    contents=self.machine.lent,
                     keys=self.keys,
                     credentials=TestersSecrets(),
                 ),
@@ -176,10 +182,9 @@ class Node:
                 figures=self.figures,
                 rhythm=rhythm,
             )
-            before = asyncio.all_tasks()
             self.stop.clear()
             self.ended = False
-            task = asyncio.create_task(worker.run(self.desk.link, self.stop))
+            task, begun = _living(worker.run(self.desk.link, self.stop))
             task.add_done_callback(self._note_end)
             try:
                 yield worker
@@ -188,7 +193,7 @@ class Node:
             finally:
                 fate.buried = True
                 fate.struck.set()
-                await _bury(asyncio.all_tasks() - before)
+                await _bury(begun)
 
     def _note_end(self, _: "asyncio.Task[None]") -> None:
         self.ended = True
@@ -209,12 +214,35 @@ class Node:
         return await observe(runner, self.machine, node=self.name, cause="test")
 
 
-async def _bury(tasks: set["asyncio.Task[None]"]) -> None:
+def _living(life: Coroutine[Any, Any, None]) -> tuple["asyncio.Task[None]", Tasks]:
+    """Start a life; return it, and the tasks that it is of, and all that they ever start.
+
+    Another worker may live beside it, and shall not die with it.
+    """
+    asyncio.get_running_loop().set_task_factory(_note_parent)  # type: ignore[arg-type]  # it is generic
+    begun: Tasks = set()
+    token = _LIFE.set(begun)
+    try:
+        return asyncio.create_task(life), begun
+    finally:
+        _LIFE.reset(token)
+
+
+def _note_parent(
+    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], **more: Any
+) -> "asyncio.Task[T]":
+    task = asyncio.Task(work, loop=loop, **more)
+    if (begun := _LIFE.get()) is not None:
+        begun.add(task)
+        task.add_done_callback(begun.discard)
+    return task
+
+
+async def _bury(tasks: Tasks) -> None:
     """Cancel *tasks* and whatever they start while they die."""
     for _ in range(20):
-        for task in tasks:
+        for task in tuple(tasks):
             task.cancel()
         if not tasks:
             return
-        await asyncio.wait(tasks, timeout=0.5)
-        tasks = {task for task in tasks if not task.done()}
+        await asyncio.wait(tuple(tasks), timeout=0.5)

@@ -264,7 +264,7 @@ def take(name: str = "s1", of: str = "pg", mib: int = 40, **more: Any) -> Wish:
 
 
 def copied(
-    name: str = "v2", of: str = "s1", mib: int = 320, **more: Any
+    name: str = "v2", of: str = "s1", mib: int = 320, far: str | None = None, **more: Any
 ) -> tuple[Wish, str, str, str]:
     source = CopyOf(
         snapshot=of,
@@ -274,6 +274,7 @@ def copied(
         pool=POOL,
         size_bytes=320 * MIB,
         thin=more.get("layout") is Layout.THIN,
+        node=far,
     )
     return (provision(name, mib, copy_of=source, **more), "replica", name, CREATED)
 

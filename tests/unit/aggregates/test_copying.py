@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from schemas.copying import CloneVolume, RestoreVolume, VolumeCloneBegan, VolumeCloneFailed
 from schemas.grammar import Event, Message
+from schemas.node import Capability, NodeCordoned, NodeJoined
 from schemas.refusals import Refusal
 from schemas.snapshot import (
     CreateSnapshot,
@@ -105,6 +106,7 @@ def test_a_restored_volume_is_like_the_one_the_snapshot_was_taken_of() -> None:
         pool="fast",
         size_bytes=GIB,
         rate_bytes_per_s=50 * MIB,
+        node="n1",
     )
     assert (event.deadline - NOON).days == 7
 
@@ -127,7 +129,7 @@ def test_it_may_be_larger_and_lie_otherwise() -> None:
         (replace(RESTORE, volume="pg"), Refusal.VOLUME_EXISTS, "pg"),
         (replace(RESTORE, volume="s"), Refusal.SNAPSHOT_EXISTS, "s"),
         (replace(RESTORE, size_bytes=GIB - 1), Refusal.SMALLER_THAN_SOURCE, "1 GiB"),
-        (replace(RESTORE, node="n2"), Refusal.SOURCE_ELSEWHERE, "n1"),
+        (replace(RESTORE, node="n2"), Refusal.NO_PLACE, "n2"),
         (replace(RESTORE, layout=Layout.STRIPED), Refusal.BAD_LAYOUT, "1 stripes"),
         (replace(RESTORE, pool="none"), Refusal.NO_PLACE, "none"),
         (replace(RESTORE, size_bytes=100 * GIB), Refusal.CAPACITY, "n1/fast"),
@@ -140,6 +142,53 @@ def test_it_may_be_larger_and_lie_otherwise() -> None:
 def test_what_cannot_be_is_refused(word: Message, code: Refusal, names: str) -> None:
 
     given(*PAST).when(word).refused(code, names)
+
+
+def able(*nodes: str) -> tuple[Event, ...]:
+    can = (Capability.LVM, Capability.LENDING)
+    return tuple(NodeJoined(node=node, capabilities=can) for node in nodes)
+
+
+def places(word: Message, *before: Event) -> list[tuple[str, str, Refusal | None]]:
+    return [(c.node, c.pool, c.code) for c in begun(word, *before).candidates]
+
+
+TWO = (*PAST, *pool_ready("n2"), *able("n1", "n2"))
+
+
+def test_a_copy_goes_to_the_node_that_is_asked_for() -> None:
+    assert places(replace(RESTORE, node="n2"), *TWO) == [("n2", "fast", None)]
+    cloning = given(*TWO).decide(replace(CLONE, node="n2"), uid=NEW_UID)
+    assert cloning == (replace(CLONING, node="n2"),)
+
+
+def test_a_copy_stays_near_its_source_while_there_is_room() -> None:
+    emptier = pool_ready("n2", size_bytes=400 * GIB)
+    past_ = (*PAST, *emptier, *able("n1", "n2"))
+    assert places(RESTORE, *past_) == [("n1", "fast", None), ("n2", "fast", None)]
+    larger = replace(RESTORE, size_bytes=100 * GIB)
+    assert places(larger, *past_)[0] == ("n2", "fast", None)
+
+
+def test_a_thin_copy_stays_where_it_shares_while_there_is_room() -> None:
+    beside = pool_ready("n1", "a-pool", thin_bytes=400 * GIB)
+    afar = pool_ready("n2", thin_bytes=400 * GIB)
+    past_ = (*past(layout=Layout.THIN), *beside, *afar, *able("n1", "n2"))
+    found = [("n1", "fast", None), ("n1", "a-pool", None), ("n2", "fast", None)]
+    assert places(RESTORE, *past_) == found
+
+
+@pytest.mark.parametrize(("new", "old"), [("n1", "n2"), ("n2", "n1")])
+def test_a_worker_that_is_too_old_for_it_copies_to_no_other_node(new: str, old: str) -> None:
+    past_ = (*PAST, *pool_ready("n2"), *able(new), NodeJoined(node=old))
+    for word in (replace(RESTORE, node="n2"), replace(CLONE, node="n2")):
+        given(*past_).when(word).refused(Refusal.SOURCE_ELSEWHERE, f"{old} cannot copy")
+    assert places(RESTORE, *past_)[0] == ("n1", "fast", None)
+
+
+def test_a_copy_leaves_a_node_that_takes_nothing_new() -> None:
+    past_ = (*TWO, NodeCordoned(node="n1"))
+    assert places(RESTORE, *past_)[0] == ("n2", "fast", None)
 
 
 def test_what_is_encrypted_is_not_copied() -> None:

@@ -6,12 +6,13 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from hwbus.jetstream import Login, connect
-from hwbus.ports import ForbiddenError, NobodyThereError
+from hwbus.ports import Call, Endpoint, ForbiddenError, NobodyThereError, OutcomeUnknownError
 from hwbus.server import Broker, BrokerError, ServerSettings, embedded, find_binary, render
 from tests.support.nats import a_broker, a_store, fresh_broker, until, wires_to
 
@@ -243,6 +244,30 @@ def test_only_the_controller_may_write_events(monkeypatch: pytest.MonkeyPatch, s
             await node.outlet.keep("hwbus.audit.executed.node-1", b"lvs", message_id="3")
             with pytest.raises(ForbiddenError):
                 await node.outlet.keep("hwbus.audit.refused", b"forged", message_id="4")
+
+    asyncio.run(story())
+
+
+def test_only_nodes_ask_one_another_for_what_they_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = with_users(monkeypatch)
+
+    async def answer(call: Call) -> bytes:
+        return b"lent"
+
+    async def story() -> None:
+        async with (
+            fresh_broker(settings) as broker,
+            wires_to(broker, login=login("node"), inbox_prefix="_INBOX_node") as lender,
+            wires_to(broker, login=login("node"), inbox_prefix="_INBOX_node") as borrower,
+            wires_to(broker, login=login("operator"), inbox_prefix="_INBOX_operator") as operator,
+        ):
+            endpoint = Endpoint(name="lend", subject="hwbus.lend.n1", metadata={})
+            async with lender.bus.serve("hwbus-loans-n1", "1.0.0", [endpoint], answer):
+                asked: dict[str, Any] = {"headers": {}, "timeout_s": 2}
+                said = await borrower.bus.request("hwbus.lend.n1", b"", **asked)
+                assert said == b"lent"
+                with pytest.raises((ForbiddenError, OutcomeUnknownError)):
+                    await operator.bus.request("hwbus.lend.n1", b"", **asked)
 
     asyncio.run(story())
 

@@ -160,12 +160,15 @@ def test_the_window_shows_life_and_figures_and_nothing_else() -> None:
 def test_the_command_line_is_checked_before_anything_starts() -> None:
     assert read(ARGV).http_port == 0
     assert read([*ARGV, "--http", "192.0.2.1:9100"]).http_host == "192.0.2.1"
+    lend = read([*ARGV, "--lend", "[2001:db8::1]:7420"])
+    assert (lend.lend_host, lend.lend_port) == ("2001:db8::1", 7420)
+    assert (read(ARGV).lend_host, read(ARGV).lend_port) == ("", 0)
     assert (read(ARGV).keys, read(ARGV).vault) == (Path("/etc/hwbus/keys"), "")
     vault = ("--vault", "https://vault.example:8200", "--vault-token", "/run/token")
     assert read([*ARGV, *vault]).vault_token == Path("/run/token")
     open_wire = ["--vault", "http://vault.example", "--vault-token", "/run/token"]
     halves = (["--vault", "https://vault.example"], ["--vault-token", "/run/token"])
-    words = (["--http", "nowhere"], ["--node", "a.b"], ["--disks", "many"])
+    words = (["--http", "nowhere"], ["--lend", "nowhere"], ["--node", "a.b"], ["--disks", "many"])
     for bad in (*words, *halves, open_wire):
         with pytest.raises(SystemExit):
             read([*ARGV, *bad])
