@@ -6,10 +6,10 @@ from typing import Any, assert_never
 import msgspec
 from msgspec.structs import replace
 
+from aggregates import rekeying
 from aggregates.decision import Decision, Facts
 from aggregates.node import unheard
 from schemas.answers import refuse
-from schemas.keys import Encryption
 from schemas.mending import Mend
 from schemas.refusals import Refusal
 from schemas.replica import (
@@ -66,7 +66,6 @@ _MAY_STAY = frozenset(
     {ReplicaPhase.HOLDING, ReplicaPhase.HELD, ReplicaPhase.GOING, ReplicaPhase.MERGING}
 )
 _OUT_OF_USE = _MAY_STAY | {ReplicaPhase.MENDING, ReplicaPhase.LEAVING}
-_KEYS_MAX = 30  # a LUKS2 header has 32 slots
 _MAY_BE_GONE = frozenset({ReplicaPhase.GOING, ReplicaPhase.STAYING, ReplicaPhase.HOLDING})
 
 
@@ -150,7 +149,9 @@ def _want(
         case MergeReplica():
             return _merge(replica, spec, command)
         case RekeyReplica():
-            return _rekey(replica, spec, command)
+            present = replica.phase is ReplicaPhase.PRESENT
+            busy = "" if present else f"{command.volume} on {command.node} is {replica.phase.value}"
+            return rekeying.want(spec, command, busy)
         case ResizeReplica():
             return _resize(replica, spec, command)
         case RemoveReplica() | HoldReplica() | KeepReplica():
@@ -219,50 +220,6 @@ def _merge(replica: Replica, spec: ReplicaSpec, command: MergeReplica) -> Decisi
     )
 
 
-def _rekey(replica: Replica, spec: ReplicaSpec, command: RekeyReplica) -> Decision[ReplicaEvent]:
-    """No reference is forgotten before the node has said that its key opens the leg no more."""
-    now = spec.encryption
-    if now is None:
-        return refuse(Refusal.NOT_ENCRYPTED, f"{command.volume} on {command.node} is not encrypted")
-    if replica.phase is not ReplicaPhase.PRESENT:
-        odd = f"{command.volume} on {command.node} is {replica.phase.value}"
-        return refuse(Refusal.REPLICA_BUSY, odd)
-    dropped = tuple(key for key in now.known if key not in command.keys)
-    if (command.keys, dropped) == (now.keys, now.dropped):
-        return ()
-    if len(command.keys) + len(dropped) > _KEYS_MAX:
-        many = f"{len(now.known)} keys of {command.volume} were wanted and never done with"
-        return refuse(Refusal.NO_KEY_SLOT, many)
-    return (
-        ReplicaRekeyWanted(
-            volume=command.volume,
-            node=command.node,
-            operation=command.operation,
-            uid=spec.uid,
-            encryption=Encryption(
-                keys=command.keys, dropped=dropped, generation=now.generation + 1
-            ),
-        ),
-    )
-
-
-def _note_rekeyed(
-    replica: Replica, spec: ReplicaSpec, report: ReportReplicaRekeyed
-) -> Decision[ReplicaEvent]:
-    now = spec.encryption
-    if now is None or report.generation != now.generation or now.generation == replica.rekeyed:
-        return ()
-    return (
-        ReplicaRekeyed(
-            volume=report.volume,
-            node=report.node,
-            uid=spec.uid,
-            keys=now.keys,
-            generation=now.generation,
-        ),
-    )
-
-
 def _note_trouble(replica: Replica, report: ReportReplicaTrouble) -> Decision[ReplicaEvent]:
     if replica.trouble == (report.code, report.because) and not report.permanent:
         return ()
@@ -295,7 +252,7 @@ def _note(
                 return ()
             return (ReplicaHeld(volume=report.volume, node=report.node, uid=spec.uid),)
         case ReportReplicaRekeyed():
-            return _note_rekeyed(replica, spec, report)
+            return rekeying.note(replica, spec, report)
         case ReportReplicaAbsent():
             merging = replica.phase is ReplicaPhase.MERGING and report.merged
             if not merging and replica.phase not in _MAY_BE_GONE:
@@ -391,24 +348,13 @@ def evolve(replica: Replica, event: ReplicaEvent) -> Replica:
         case ReplicaRemovalWithdrawn():
             return replace(replica, phase=ReplicaPhase.STAYING, trouble=None)
         case ReplicaRekeyWanted() | ReplicaRekeyed():
-            return _rekeyed(replica, event)
+            return rekeying.evolve(replica, event)
         case ReplicaRemoved():
             return Replica()
         case ReplicaTroubled():
             return replace(replica, trouble=(event.code, event.because))
         case _:
             assert_never(event)
-
-
-def _rekeyed(replica: Replica, event: ReplicaRekeyWanted | ReplicaRekeyed) -> Replica:
-    if replica.spec is None or replica.spec.encryption is None:
-        return replica
-    if isinstance(event, ReplicaRekeyWanted):
-        spec = replace(replica.spec, encryption=event.encryption)
-        return replace(replica, spec=spec, trouble=None)
-    now = Encryption(keys=event.keys, generation=event.generation)
-    spec = replace(replica.spec, encryption=now)
-    return replace(replica, spec=spec, rekeyed=event.generation, trouble=None)
 
 
 def _resizing(replica: Replica, size_bytes: int) -> Replica:

@@ -5,21 +5,16 @@ from collections.abc import Awaitable, Callable, Mapping
 import msgspec
 from msgspec.structs import replace
 
+from node_workers.asked import attachment_of, snapshot_spec, volume_spec
 from node_workers.errands import Going
+from node_workers.ports import CopyOf as Source
 from node_workers.ports import (
-    Attachment,
-    Filesystem,
-    Layout,
-    Limits,
     NotThereError,
     PoolDisk,
-    SnapshotSpec,
     SnapshotState,
     ThinPoolState,
-    VolumeSpec,
     VolumeState,
 )
-from node_workers.ports import CopyOf as Source
 from node_workers.reports import pool_facts
 from node_workers.steps import (
     HaveAttachment,
@@ -40,7 +35,7 @@ from node_workers.steps import (
 )
 from node_workers.storage import Storage
 from node_workers.wanted import WantedAttachment
-from schemas.attachment import AttachmentSpec, ReportAttachmentAbsent, ReportAttachmentPresent
+from schemas.attachment import ReportAttachmentAbsent, ReportAttachmentPresent
 from schemas.backups import FromBackup
 from schemas.disk import Wiping
 from schemas.errand import ReportErrandDone, ReportErrandStopped
@@ -50,7 +45,6 @@ from schemas.operation import ReportProgressed
 from schemas.pool import ReportPoolAbsent, ReportPoolBuilt
 from schemas.replica import (
     Consistency,
-    ReplicaSpec,
     ReportReplicaAbsent,
     ReportReplicaHeld,
     ReportReplicaPresent,
@@ -99,7 +93,7 @@ class Hands(msgspec.Struct, frozen=True):
             case HaveAttachment():
                 return await self.attach(step, cause)
             case HaveNoAttachment():
-                wanted = _attachment(step.volume, step.spec, step.keys)
+                wanted = attachment_of(step.volume, step.spec, step.keys)
                 await self.storage.ensure_detached(wanted, cause=cause)
                 return ReportAttachmentAbsent(volume=step.volume, node=self.node, uid=step.uid)
             case _:
@@ -107,7 +101,7 @@ class Hands(msgspec.Struct, frozen=True):
 
     async def attach(self, step: HaveAttachment, cause: str) -> ReportAttachmentPresent:
         """Have the attachment, now or again. Raises ``StorageError``."""
-        wanted = _attachment(step.volume, step.spec, step.keys)
+        wanted = attachment_of(step.volume, step.spec, step.keys)
         device = await self.storage.ensure_attached(step.pool_uid, wanted, cause=cause)
         return ReportAttachmentPresent(
             volume=step.volume,
@@ -119,7 +113,7 @@ class Hands(msgspec.Struct, frozen=True):
 
     async def limits_hold(self, attachment: WantedAttachment, number: str, cause: str) -> bool:
         """Return whether the limits stand for the device of that *number*."""
-        wanted = _attachment(attachment.volume, attachment.spec)
+        wanted = attachment_of(attachment.volume, attachment.spec)
         return await self.storage.limits_hold(wanted, number, cause=cause)
 
     async def _no_more(
@@ -131,14 +125,14 @@ class Hands(msgspec.Struct, frozen=True):
         if of is not None:
             await self.call_in(step.uid)
         if isinstance(step, HaveMerged) and of is not None:
-            spec = _snapshot(step.volume, step.spec, of)
+            spec = snapshot_spec(step.volume, step.spec, of)
             await self.storage.ensure_rolled_back(step.pool_uid, spec, cause=cause)
             return self._absent(step, merged=True)
         if isinstance(step, HaveMerged):
             raise TypeError(f"{step.volume} is of no volume that it could become")
         if step.spec.disk is not None:
             [disk] = self._disks((step.spec.disk,))
-            whole = _volume(step.volume, step.spec)
+            whole = volume_spec(step.volume, step.spec)
             await self.storage.ensure_disk_freed(whole, disk, wiping=step.wiping, cause=cause)
             return self._absent(step)
         await self.storage.ensure_volume_removed(
@@ -149,7 +143,7 @@ class Hands(msgspec.Struct, frozen=True):
     async def _mended(
         self, step: HaveMended | HaveLeft, cause: str
     ) -> ReportReplicaPresent | ReportReplicaAbsent | ReportReplicaLeft:
-        spec, storage = _volume(step.volume, step.spec), self.storage
+        spec, storage = volume_spec(step.volume, step.spec), self.storage
         left = ReportReplicaLeft(volume=step.volume, node=self.node, uid=step.uid)
         if isinstance(step, HaveMended):
             seen = step.seen
@@ -163,7 +157,7 @@ class Hands(msgspec.Struct, frozen=True):
         return left if state is None else _present(step, state, self.node)
 
     async def _keys(self, step: HaveKeys, cause: str) -> ReportReplicaRekeyed:
-        spec = replace(_volume(step.volume, step.spec), keys=step.encryption.keys)
+        spec = replace(volume_spec(step.volume, step.spec), keys=step.encryption.keys)
         await self.storage.ensure_volume_keys(
             step.pool_uid, spec, step.encryption.dropped, cause=cause
         )
@@ -223,7 +217,7 @@ class Hands(msgspec.Struct, frozen=True):
     async def _replica(
         self, step: HaveReplica, cause: str
     ) -> ReportReplicaPresent | ReportReplicaAbsent:
-        spec, seen = _volume(step.volume, step.spec), step.spec.adopts
+        spec, seen = volume_spec(step.volume, step.spec), step.spec.adopts
         if step.withdrawn and await self._has_gone(step, cause):
             return self._absent(step)
         try:
@@ -250,7 +244,7 @@ class Hands(msgspec.Struct, frozen=True):
         if step.spec.disk is None:
             return False
         [disk] = self._disks((step.spec.disk,))
-        spec = _volume(step.volume, step.spec)
+        spec = volume_spec(step.volume, step.spec)
         if not await self.storage.is_disk_going(spec, disk, cause=cause):
             return False
         await self.storage.ensure_disk_freed(spec, disk, wiping=Wiping.DISCARD, cause=cause)
@@ -276,7 +270,7 @@ class Hands(msgspec.Struct, frozen=True):
         self, step: HaveReplica, source: CopyOf | FromBackup, cause: str
     ) -> ReportReplicaPresent | ReportProgressed:
         copy_of = source if isinstance(source, FromBackup) else self._source(step, source)
-        spec = _volume(step.volume, step.spec)
+        spec = volume_spec(step.volume, step.spec)
         state = await self.storage.ensure_copied(step.pool_uid, spec, copy_of, cause=cause)
         if state.volume is not None:
             return _present(step, state.volume, self.node)
@@ -289,7 +283,7 @@ class Hands(msgspec.Struct, frozen=True):
     async def _still_there(
         self, step: HaveReplicaHeld | HaveReplicaAwake, cause: str
     ) -> ReportReplicaHeld | ReportReplicaPresent | ReportReplicaAbsent:
-        spec = _volume(step.volume, step.spec)
+        spec = volume_spec(step.volume, step.spec)
         if await self._has_gone(step, cause):
             return ReportReplicaAbsent(volume=step.volume, node=self.node, uid=step.uid)
         try:
@@ -306,7 +300,7 @@ class Hands(msgspec.Struct, frozen=True):
     async def _snapshot(
         self, step: HaveReplica, of: SnapshotOf, cause: str
     ) -> ReportReplicaPresent | ReportReplicaAbsent:
-        spec = _snapshot(step.volume, step.spec, of)
+        spec = snapshot_spec(step.volume, step.spec, of)
         ensure = self.storage.ensure_snapshot_kept
         try:
             if step.may_create:
@@ -324,7 +318,7 @@ class Hands(msgspec.Struct, frozen=True):
     async def _together(self, step: HaveReplica, cause: str) -> ReportReplicaPresent:
         """Have all the snapshots of one instant, whichever of them comes first; report one."""
         wishes = [
-            (leg.pool_uid, _snapshot(leg.volume, leg.spec, leg.spec.snapshot_of))
+            (leg.pool_uid, snapshot_spec(leg.volume, leg.spec, leg.spec.snapshot_of))
             for leg in step.together
             if leg.spec.snapshot_of is not None
         ]
@@ -375,18 +369,6 @@ class Hands(msgspec.Struct, frozen=True):
         return [PoolDisk(disk=disk, path=paths.get(disk, "")) for disk in disks]
 
 
-def _snapshot(name: str, spec: ReplicaSpec, of: SnapshotOf) -> SnapshotSpec:
-    return SnapshotSpec(
-        uid=spec.uid,
-        name=name,
-        pool=spec.pool,
-        size_bytes=spec.size_bytes,
-        volume=of.volume,
-        volume_uid=of.uid,
-        thin=spec.layout.value == Layout.THIN,
-    )
-
-
 def _present(
     step: HaveReplica | HaveReplicaAwake | HaveMended | HaveLeft, state: VolumeState, node: str
 ) -> ReportReplicaPresent:
@@ -396,36 +378,4 @@ def _present(
         uid=step.uid,
         size_bytes=state.size_bytes,
         device=state.path,
-    )
-
-
-def _volume(name: str, spec: ReplicaSpec) -> VolumeSpec:
-    return VolumeSpec(
-        uid=spec.uid,
-        name=name,
-        pool=spec.pool,
-        size_bytes=spec.size_bytes,
-        layout=Layout.LINEAR if spec.disk is not None else Layout(spec.layout.value),
-        stripes=spec.stripes,
-        filesystem=Filesystem(spec.filesystem.value),
-        keys=spec.encryption.known if spec.encryption is not None else (),
-    )
-
-
-def _attachment(name: str, spec: AttachmentSpec, keys: tuple[str, ...] = ()) -> Attachment:
-    return Attachment(
-        volume=name,
-        volume_uid=spec.volume_uid,
-        pool=spec.pool,
-        filesystem=Filesystem(spec.filesystem.value),
-        mount_point=spec.mount_point or "",
-        read_only=spec.read_only,
-        cgroup=spec.cgroup or "",
-        limits=Limits(
-            read_iops=spec.limits.read_iops,
-            write_iops=spec.limits.write_iops,
-            read_bytes_per_s=spec.limits.read_bytes_per_s,
-            write_bytes_per_s=spec.limits.write_bytes_per_s,
-        ),
-        keys=keys,
     )

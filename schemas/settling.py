@@ -79,6 +79,10 @@ EXPLAINED: dict[Drift, tuple[str, str]] = {
         "A disk of a pool is not there.",
         "Plug it in again. hwbus disk ls shows where it was seen last.",
     ),
+    Drift.VOLUME_DISK_MISSING: (
+        "A disk that a volume lies on is missing or cannot be read.",
+        "Plug it in again, or look at its cables and the kernel log. What is whole stays in use.",
+    ),
     Drift.ATTACHMENT_MISSING: (
         "The device or the mount of an attached volume is not there, and could not be made again.",
         "hwbus volume show NAME tells why; detach it, or settle what is in the way.",

@@ -118,15 +118,9 @@ def create(
     With --disk ID it is that disk, whole; with --class or --layout disk the smallest blank one.
     """
     whole = layout == "disk" or (layout is None and bool(disk or media))
-    if size is None and not whole:
-        raise FailureError(
-            Exit.USAGE,
-            "SIZE is missing: how large shall it be?",
-            fix="hwbus volume create NAME 1GiB",
-        )
     word = ProvisionVolume(
         volume=name,
-        size_bytes=size or 1,
+        size_bytes=1 if whole and size is None else _said(size),
         layout=Layout.DISK if whole else Layout(layout or "linear"),
         stripes=stripes,
         filesystem=Filesystem(fs),
@@ -139,6 +133,16 @@ def create(
         qos=qos,
     )
     return change(word, options, how)
+
+
+def _said(size: int | None) -> int:
+    if size is None:
+        raise FailureError(
+            Exit.USAGE,
+            "SIZE is missing: how large shall it be?",
+            fix="hwbus volume create NAME 1GiB",
+        )
+    return size
 
 
 @app.command
