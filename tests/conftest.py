@@ -2,6 +2,7 @@
 
 import functools
 import os
+import signal
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,6 +38,9 @@ def _why_no_lab() -> str | None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_NOT_RUN] = {}
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell has its jobs in the background ignore it, and what they start; here it matters.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.pluginmanager.register(_Bookkeeping(config), "what-was-not-run")
 
 
