@@ -1,9 +1,11 @@
 """What holds for every test: how many examples, what may be left out, and that it is said."""
 
 import functools
+import math
 import os
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +31,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if IN_CI els
 
 _NOT_RUN = pytest.StashKey[dict[str, list[str]]]()
 _SHOWN_MAX = 10
+_LABS, _UNITS = "lab", Path(__file__).parent / "unit"
+_SLOW_ARE_THROUGH_BY = 0.6
 
 
 @functools.cache
@@ -42,6 +46,27 @@ def pytest_configure(config: pytest.Config) -> None:
         # A shell has its jobs in the background ignore it, and what they start; here it matters.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.pluginmanager.register(_Bookkeeping(config), "what-was-not-run")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have files with labs begun first, but not all side by side.
+
+    They take longest, and mostly wait. Several processes take the files in this order.
+    """
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    slow = [file for file in files if file.parent.name == _LABS]
+    quick = [file for file in files if file.parent.name != _LABS]
+    slow.sort(key=lambda file: -len(files[file]))
+    quick.sort(key=lambda file: (file.is_relative_to(_UNITS), "simulation" not in file.parts))
+    each = math.ceil(len(quick) * _SLOW_ARE_THROUGH_BY / max(1, len(slow)))
+    order: list[Path] = []
+    while slow or quick:
+        order += slow[:1]
+        order += quick[:each]
+        del slow[:1], quick[:each]
+    items[:] = [item for file in order for item in files[file]]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
