@@ -1,12 +1,16 @@
 """What holds for every test: how many examples, what may be left out, and that it is said."""
 
+import contextlib
+import fcntl
 import functools
 import math
 import os
 import signal
-from collections.abc import Sequence
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -33,6 +37,8 @@ _NOT_RUN = pytest.StashKey[dict[str, list[str]]]()
 _SHOWN_MAX = 10
 _LABS, _UNITS = "lab", Path(__file__).parent / "unit"
 _SLOW_ARE_THROUGH_BY = 0.6
+_LABS_AT_ONCE = 2
+_LOOK_S = 0.1
 
 
 @functools.cache
@@ -67,6 +73,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         order += quick[:each]
         del slow[:1], quick[:each]
     items[:] = [item for file in order for item in files[file]]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Have no more tests with labs at work side by side than two cores can bear."""
+    several = hasattr(item.config, "workerinput") and item.get_closest_marker("lab") is not None
+    with _one_of(_LABS_AT_ONCE) if several else contextlib.nullcontext():
+        return (yield)
+
+
+@contextlib.contextmanager
+def _one_of(places: int) -> Iterator[None]:
+    folder = Path(tempfile.gettempdir())
+    names = [folder / f"hwbus-tests-{os.getuid()}-{number}.lock" for number in range(places)]
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(name.open("w")) for name in names]
+        while not any(_is_free(file) for file in files):
+            time.sleep(_LOOK_S)  # the kernel wakes nobody who waits for either of two
+        yield  # closing the files gives the place back
+
+
+def _is_free(place: IO[str]) -> bool:
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

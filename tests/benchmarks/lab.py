@@ -196,7 +196,7 @@ async def lab(*, rounds: int, quick: bool) -> list[Figure]:
         return [figure("lab", [0.0], "", note=f"Not measured: {reason}")]
     stories: list[Story] = []
     floors: list[float] = []
-    each = 1 if quick else 3
+    each, mib = (1, 16) if quick else (3, VOLUME_BYTES // MIB)
     async with a_lab() as machines, connect(machines.nats_url, name="bench") as wires:
         for node in (NODE, THERE):
             await a_pool(wires, node)
@@ -206,9 +206,9 @@ async def lab(*, rounds: int, quick: bool) -> list[Figure]:
             stories += [await provision(wires, turn * each + n) for n in range(each)]
         memory = await worker_memory_mib(machines)
         copying = Copying(machines, wires, (NODE, THERE), POOL, say, ended)
-        copies = await copying.measure(mib=VOLUME_BYTES // MIB, runs=1 if quick else 3)
+        copies = await copying.measure(mib=mib, runs=1 if quick else 3)
         backing_up = BackingUp(machines, wires, NODE, POOL, say, ended)
-        copies += await backing_up.measure(mib=VOLUME_BYTES // MIB, runs=1 if quick else 3)
+        copies += await backing_up.measure(mib=mib, runs=1 if quick else 3)
         idle = [] if quick else [await idle_lvm_per_min(wires)]
     return [*rows(stories, floors, memory, idle), *copies]
 

@@ -86,10 +86,9 @@ rm -rf /dev/hwbus
 for group in $(vgs --noheadings -o vg_name); do
     vgchange -q -an "$group" >/dev/null; vgremove -q -ff -y "$group" >/dev/null
 done
-for disk in $DISKS; do
-    wipefs -qaf "$disk"; blkdiscard -f -z -l 2097152 "$disk"
-    blockdev --rereadpt "$disk"; wipefs -J -n "$disk"
-done
+wipefs -qaf $DISKS
+for disk in $DISKS; do blkdiscard -f -z -l 2097152 "$disk"; blockdev --rereadpt "$disk"; done
+for disk in $DISKS; do wipefs -J -n "$disk"; done
 """
 _HOLDER = "/run/holder.pid"
 _DATA_AT_BYTES = 12 << 20
@@ -149,7 +148,9 @@ class LabBench:
 
     async def write(self, volume: str, data: str) -> None:
         # At a place where a fresh filesystem keeps nothing, within the smallest volume used here.
+        # Without a flush a thin pool may not have noted by the next boot whose blocks these are.
         script = "d = open(f'/dev/{v}', 'r+b', 0); d.seek(at); d.write(w.encode().ljust(512))"
+        script += "; os.fsync(d)"
         await self._python(script, volume, data)
 
     async def read(self, volume: str) -> str:
@@ -173,7 +174,7 @@ class LabBench:
         await self.lab.shell(self.node, f"kill $(cat {_HOLDER}); rm {_HOLDER}; {gone}")
 
     async def _python(self, script: str, volume: str, data: str = "") -> Execution:
-        names = f"v, w, at = {volume!r}, {data!r}, {_DATA_AT_BYTES}; "
+        names = f"import os; v, w, at = {volume!r}, {data!r}, {_DATA_AT_BYTES}; "
         return await self.console("python3", "-c", names + script)
 
     async def mounted_bytes(self, target: str) -> int:
