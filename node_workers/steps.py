@@ -83,6 +83,11 @@ class HavePool(Step, frozen=True, kw_only=True):
     thin_growing: bool = False
     metadata_bytes: int = 0
 
+    @property
+    def unready(self) -> bool:
+        """Whether only LVM itself can be at it: a move that was cut off has still to let go."""
+        return bool(self.leaving)
+
 
 class HaveNoPool(Step, frozen=True, kw_only=True):
     """Nothing of the group shall be left, and its disks shall be blank."""

@@ -22,7 +22,7 @@ IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 
 settings.register_profile("quick", max_examples=25, deadline=None)
 settings.register_profile(
-    "ci", max_examples=300, deadline=None, derandomize=True, print_blob=True, database=None
+    "ci", max_examples=100, deadline=None, derandomize=True, print_blob=True, database=None
 )
 settings.register_profile(
     "night",
