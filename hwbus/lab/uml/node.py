@@ -366,7 +366,7 @@ class Node:
 
 
 def _unfiltered(letter: str) -> str:
-    return f"""sed -i 's# "r|^/dev/ubd{letter}$|",##' /etc/lvm/lvm.conf"""
+    return f"""sed -i 's# "r|[^"]*/dev/ubd{letter}[^"]*",##' /etc/lvm/lvm.conf"""
 
 
 def _table(letter: str, target: str) -> str:
