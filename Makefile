@@ -13,8 +13,8 @@ demo: ## Show the whole story: disks, pools, volumes, a killed worker, the audit
 	@$(PY) -m hwbus.demo
 
 test: ## Run every test that this machine can run, and name those it cannot
-	@scripts/bootstrap --lab
-	@$(PY) -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+	@scripts/bootstrap --lab --promtool
+	@$(PY) -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 
 check: ## Format, lint, types, import rules
 	@scripts/bootstrap
@@ -27,8 +27,8 @@ bench: ## Print the figures, each beside what bare JetStream or bare LVM does in
 	@scripts/bootstrap --lab
 	@$(PY) -m tests.benchmarks
 
-lab-packages: ## Install the Debian packages of the kernel lab (as root)
-	@scripts/bootstrap --lab
+lab-packages: ## Install the Debian packages that the tests need, above all of the kernel lab (as root)
+	@scripts/bootstrap --lab --promtool
 
 derive: ## Write what is derived: samples, AsyncAPI, tables of refusals and decisions
 	@scripts/bootstrap

@@ -7,6 +7,7 @@ import msgspec
 from msgspec.structs import replace
 
 from aggregates.decision import Decision, Facts
+from aggregates.peers import member_on, unwritable
 from schemas.answers import Refused, refuse
 from schemas.attaching import (
     AttachingCommand,
@@ -102,10 +103,12 @@ def frozen(volume: "Volume", name: str) -> Refused | None:
 
 def _attach(volume: "Volume", command: AttachVolume, facts: Facts) -> Decision[AttachingEvent]:
     given = facts.world.qos.get(volume.use.qos)
+    node = command.node or volume.node
+    there = member_on(volume, node)
     wish = AttachmentSpec(
         uid=facts.uid,
         volume_uid=volume.uid,
-        pool=volume.pool,
+        pool=volume.pool if there is None else there.pool,
         consumer=command.consumer,
         filesystem=volume.filesystem,
         mount_point=command.mount_point,
@@ -114,11 +117,14 @@ def _attach(volume: "Volume", command: AttachVolume, facts: Facts) -> Decision[A
         limits=volume.use.limits if given is None else given.limits,
     )
     now = volume.use.attachment
-    if now is not None and replace(now, uid=wish.uid, limits=wish.limits) == wish:
+    same = now is not None and replace(now, uid=wish.uid, limits=wish.limits) == wish
+    if same and node == volume.node:
         return ()
     if now is not None:
         return _held(now, command.volume, f"be attached to {command.consumer} in this way")
     no = no_class(volume.use.qos or None, facts)
+    if node != volume.node:
+        no = no or unwritable(volume, command.volume, node, facts.world)
     if no is not None:
         return no
     if command.mount_point and volume.filesystem is Filesystem.NONE:
@@ -132,7 +138,7 @@ def _attach(volume: "Volume", command: AttachVolume, facts: Facts) -> Decision[A
             volume=command.volume,
             operation=facts.operation,
             deadline=facts.at + timedelta(seconds=command.deadline_s),
-            node=volume.node,
+            node=node,
             attachment=wish,
         ),
     )

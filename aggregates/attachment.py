@@ -110,19 +110,26 @@ def _change(
                 ),
             )
         case RemoveAttachment() | KeepAttachment():
-            if going is isinstance(command, RemoveAttachment):
-                return ()
-            word = AttachmentRemovalWithdrawn if going else AttachmentRemovalWanted
-            return (
-                word(
-                    volume=command.volume,
-                    node=command.node,
-                    operation=command.operation,
-                    uid=spec.uid,
-                ),
-            )
+            return _remove_or_keep(command, spec.uid, going=going)
         case _:
             assert_never(command)
+
+
+def _remove_or_keep(
+    command: RemoveAttachment | KeepAttachment, uid: str, *, going: bool
+) -> Decision[AttachmentEvent]:
+    about = {
+        "volume": command.volume,
+        "node": command.node,
+        "operation": command.operation,
+        "uid": uid,
+    }
+    if isinstance(command, KeepAttachment):
+        return (AttachmentRemovalWithdrawn(**about),) if going else ()
+    # What was on its way out already may still have to be told that nobody is waited for.
+    if going and not command.forced:
+        return ()
+    return (AttachmentRemovalWanted(**about, forced=command.forced),)
 
 
 def _note(

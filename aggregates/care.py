@@ -5,12 +5,12 @@ by name, paused or not. What would be refused is not begun: the deciders themsel
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import assert_never
 
 import msgspec
 
-from aggregates.care_needs import Need, needs
+from aggregates.care_needs import Need, ReplicasNeed, needs
 from aggregates.decision import Facts
 from aggregates.policy import Act, Policy
 from aggregates.world import World
@@ -25,10 +25,12 @@ from schemas.policy import (
     ReportPolicyAnswered,
     ReportPolicyCalm,
     ReportPolicyDue,
+    Selector,
 )
 from schemas.pool import GrowPool
 from schemas.refusals import Refusal
 from schemas.shrinking import ShrinkPool
+from schemas.verifying import VerifyVolume
 from schemas.volume import GrowVolume
 
 Told = ReportPolicyDue | ReportPolicyAlarm | ReportPolicyCalm
@@ -49,6 +51,10 @@ _WAIT = frozenset(
         Refusal.NODE_CORDONED,
     }
 )
+# What is done by the clock and does not come about is told, and why: at once for what is broken,
+# after a while for what is only busy.
+_PATIENCE = timedelta(minutes=15)
+_SKIPPED = frozenset({Refusal.NODE_SILENT, Refusal.VOLUME_BUSY})
 # There is nothing to be done, ever.
 _ENOUGH = frozenset({Refusal.RESERVE_ENOUGH})
 
@@ -131,20 +137,19 @@ def _works_on(wish: PolicyWish, world: World) -> str:
         case GrowSnapshot():
             snapshot = world.snapshots.get(wish.snapshot)
             return "volume/" if snapshot is None else f"volume/{snapshot.volume}"
-        case GrowVolume():
+        case GrowVolume() | VerifyVolume():
             return f"volume/{wish.volume}"
         case _:
             assert_never(wish)
 
 
 def _narrowest_first(policies: list[tuple[str, Policy]]) -> list[tuple[str, Policy]]:
-    def width(one: tuple[str, Policy]) -> tuple[bool, bool, bool, str]:
-        selector = one[1].spec.selector if one[1].spec else None
-        if selector is None:
-            return True, True, True, one[0]
-        return selector.volume is None, selector.pool is None, selector.node is None, one[0]
+    def width(one: tuple[str, Policy]) -> tuple[bool, ...]:
+        chosen = one[1].spec.selector if one[1].spec else Selector()
+        wide = (chosen.volume, chosen.group, chosen.pool, chosen.node)
+        return tuple(each is None for each in wide)
 
-    return sorted(policies, key=width)
+    return sorted(policies, key=lambda one: (width(one), one[0]))
 
 
 def _of_kind(
@@ -155,20 +160,34 @@ def _of_kind(
     seqs: Mapping[str, int],
 ) -> Iterator[Told]:
     wanting: dict[str, set[str]] = {name: set() for name, _ in policies}
+    comparing = _comparing(world)
     for need in needs(kind, world):
         for name, policy in policies:
             if policy.spec is None or not need.is_for(policy.spec):
                 continue
-            if not policy.paused and _wants(need, policy, policy.spec, world):
+            if not policy.paused and _wants(need, policy, policy.spec, world, now):
                 wanting[name].add(need.object)
-                yield from _judged(name, policy, policy.spec, need, world, now, seqs)
+                for report in _judged(name, policy, policy.spec, need, world, now, seqs):
+                    if isinstance(report, ReportPolicyDue) and policy.spec.at_once:
+                        if comparing >= policy.spec.at_once:
+                            continue
+                        comparing += 1
+                    yield report
             break
     for name, policy in policies:
         for object_ in policy.alarms.keys() - wanting[name]:
             yield ReportPolicyCalm(policy=name, uid=policy.uid, object=object_)
 
 
-def _wants(need: Need, policy: Policy, spec: PolicySpec, world: World) -> bool:
+def _comparing(world: World) -> int:
+    """Return how many volumes are compared now, or are about to be, whoever asked for it."""
+    asked = sum(isinstance(one.act.wish, VerifyVolume) for one in pending(world))
+    return asked + sum(one.verifying is not None for one in world.volumes.values())
+
+
+def _wants(need: Need, policy: Policy, spec: PolicySpec, world: World, now: datetime) -> bool:
+    if isinstance(need, ReplicasNeed):
+        return need.due_since(spec, policy.since, now) is not None
     if need.once and not _failed(policy.acts.get(need.object), world):
         return False
     return need.level_percent >= spec.threshold_percent
@@ -188,7 +207,11 @@ def _judged(
     facts = Facts(at=now, operation=_NOBODY, uid=_NOBODY, world=world)
     no = wish if isinstance(wish, Refused) else world.decide(wish, facts)
     alarm = policy.alarms.get(need.object)
-    if isinstance(no, Refused) and no.code in _WAIT:
+    if (
+        isinstance(no, Refused)
+        and no.code in _WAIT
+        and not _is_skipped(no, policy, spec, need, now)
+    ):
         return
     if isinstance(no, Refused) and no.code not in _ENOUGH:
         if alarm is not no.code:
@@ -205,6 +228,14 @@ def _judged(
     if isinstance(wish, Refused) or isinstance(no, Refused) or not policy.cool(need.object, now):
         return
     yield ReportPolicyDue(**about, wish=wish, seq=seqs.get(need.object, 0))
+
+
+def _is_skipped(no: Refused, policy: Policy, spec: PolicySpec, need: Need, now: datetime) -> bool:
+    """Whether it is told that something is only busy, since the clock said that it was its turn."""
+    if not isinstance(need, ReplicasNeed) or no.code not in _SKIPPED:
+        return False
+    due = need.due_since(spec, policy.since, now)
+    return due is not None and (no.code is not Refusal.VOLUME_BUSY or now - due >= _PATIENCE)
 
 
 def _failed(act: Act | None, world: World) -> bool:

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from datetime import datetime
 from typing import assert_never
 
 import msgspec
@@ -20,6 +21,7 @@ from schemas.pool import GrowPool, PoolFacts
 from schemas.refusals import Refusal
 from schemas.shrinking import ShrinkPool
 from schemas.units import readable
+from schemas.verifying import VerifyVolume
 from schemas.volume import GrowVolume
 
 _PERCENT = 100
@@ -141,6 +143,31 @@ class FailingDisk(Need, frozen=True, kw_only=True):
         return ShrinkPool(pool=self.pool, node=self.node, disks=(self.disk,))
 
 
+class ReplicasNeed(Need, frozen=True, kw_only=True):
+    """A replicated volume; ``done_at`` is when its replicas were compared last."""
+
+    groups: frozenset[str] = frozenset()
+    done_at: datetime | None = None
+
+    def is_for(self, spec: PolicySpec) -> bool:
+        """Whether a policy selects it, by its group perhaps."""
+        chosen = spec.selector
+        return super().is_for(spec) and (chosen.group is None or chosen.group in self.groups)
+
+    def due_since(self, spec: PolicySpec, since: datetime | None, now: datetime) -> datetime | None:
+        """Return since when it is due, or None: not before the round after the last."""
+        rhythm, known = spec.rhythm, [one for one in (since, self.done_at) if one is not None]
+        if rhythm is None:
+            return None
+        round_ = rhythm.number(now)
+        fresh = bool(known) and rhythm.number(max(known)) >= round_
+        return None if fresh else rhythm.due(round_)
+
+    def wish(self, spec: PolicySpec) -> VerifyVolume | Refused:
+        """Ask that they be compared."""
+        return VerifyVolume(volume=self.volume, repair=spec.repair)
+
+
 def needs(kind: PolicyKind, world: World) -> Iterator[Need]:
     """Yield all that a policy of that kind could have to act on."""
     match kind:
@@ -154,6 +181,8 @@ def needs(kind: PolicyKind, world: World) -> Iterator[Need]:
             yield from _blank_disks(world)
         case PolicyKind.DRAIN_DISKS:
             yield from _failing_disks(world)
+        case PolicyKind.VERIFY_REPLICAS:
+            yield from _replicated(world)
         case _:
             assert_never(kind)
 
@@ -246,6 +275,27 @@ def _blank_disks(world: World) -> Iterator[BlankDisk]:
 
 def _size_bytes(pool: Pool) -> int:
     return 0 if pool.facts is None else pool.facts.size_bytes
+
+
+def _replicated(world: World) -> Iterator[ReplicasNeed]:
+    """Yield who was compared longest ago first; who is being compared needs nothing."""
+    waiting = [
+        (name, one)
+        for name, one in world.volumes.items()
+        if one.members and one.verifying is None and one.until is None
+    ]
+    # Of those that never were, the first by name; and all of them before the others.
+    known = [one for one in waiting if one[1].verified_at is not None]
+    known.sort(key=lambda one: str(one[1].verified_at))
+    for name, volume in (*(one for one in waiting if one[1].verified_at is None), *known):
+        yield ReplicasNeed(
+            object=f"volume/{name}",
+            node=volume.node,
+            pool=volume.pool,
+            volume=name,
+            groups=frozenset(g for g, one in world.groups.items() if name in one.members),
+            done_at=volume.verified_at,
+        )
 
 
 def _failing_disks(world: World) -> Iterator[FailingDisk]:

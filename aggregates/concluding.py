@@ -3,19 +3,21 @@
 from typing import TYPE_CHECKING
 
 from schemas.copying import VolumeCloneFailed
+from schemas.deleting import (
+    VolumeDeleted,
+    VolumeDeletionFailed,
+    VolumeHeld,
+    VolumeUndeleted,
+    VolumeUndeletionFailed,
+)
 from schemas.refusals import Refusal
 from schemas.volume import (
     ConcludeVolume,
-    VolumeDeleted,
-    VolumeDeletionFailed,
     VolumeEvent,
     VolumeGrown,
     VolumeGrowthFailed,
-    VolumeHeld,
     VolumeProvisioned,
     VolumeProvisioningFailed,
-    VolumeUndeleted,
-    VolumeUndeletionFailed,
     VolumeUnlocked,
 )
 
@@ -87,6 +89,7 @@ def unlocked(volume: "Volume", report: ConcludeVolume) -> VolumeEvent:
         operation=report.operation,
         snapshot=volume.locked_for,
         gone=report.gone,
+        gone_twins=report.gone_twins,
     )
 
 

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from aggregates.decision import Decision, Facts
+from aggregates.labelling import bad_labels
 from aggregates.placement import Near, cannot_reach, nowhere, rank
 from aggregates.raw_disks import no_whole_disk
 from aggregates.restoring import restore
@@ -63,8 +64,11 @@ def _restore(command: RestoreVolume, facts: Facts) -> Decision[Happened]:
         return no or refuse(Refusal.UNKNOWN_SNAPSHOT, f"there is no snapshot {command.snapshot}")
     no = _too_small(command, command.snapshot, snapshot.size_bytes)
     no = no or _unopened(command.snapshot, encrypted=bool(snapshot.header_bytes))
+    labels = _labels(command, _origin(snapshot, facts), snapshot.volume)
     if no is not None:
         return no
+    if isinstance(labels, Refused):
+        return labels
     wish = _wish(command, snapshot, facts)
     odd = bad_layout(wish.layout, wish.stripes)
     if odd is not None:
@@ -83,6 +87,7 @@ def _restore(command: RestoreVolume, facts: Facts) -> Decision[Happened]:
             layout=wish.layout,
             stripes=wish.stripes,
             filesystem=wish.filesystem,
+            labels=labels,
             source=CopyOf(
                 snapshot=command.snapshot,
                 uid=snapshot.uid,
@@ -98,17 +103,22 @@ def _restore(command: RestoreVolume, facts: Facts) -> Decision[Happened]:
     )
 
 
+def _origin(snapshot: Snapshot, facts: Facts) -> Volume | None:
+    """Return the volume that the snapshot is of, unless it is no more."""
+    volume = facts.world.volumes.get(snapshot.volume)
+    return volume if volume is not None and volume.uid == snapshot.volume_uid else None
+
+
 def _wish(command: RestoreVolume, snapshot: Snapshot, facts: Facts) -> ProvisionVolume:
     """Return what is asked for, with what was left open taken from the snapshot."""
     layout = command.layout or _like(snapshot.layout, command.stripes)
-    volume = facts.world.volumes.get(snapshot.volume)
-    known = volume is not None and volume.uid == snapshot.volume_uid
+    volume = _origin(snapshot, facts)
     return ProvisionVolume(
         volume=command.volume,
         size_bytes=command.size_bytes or snapshot.size_bytes,
         layout=layout,
         stripes=command.stripes,
-        filesystem=volume.filesystem if volume is not None and known else Filesystem.NONE,
+        filesystem=volume.filesystem if volume is not None else Filesystem.NONE,
         pool=command.pool,
         node=command.node,
     )
@@ -130,8 +140,11 @@ def _clone(source: Volume | None, command: CloneVolume, facts: Facts) -> Decisio
     if command.node is not None:
         # Said now, and not when the snapshot has been taken for nothing.
         no = no or cannot_reach(Near(source.node, ""), facts.world, command.node)
+    labels = _labels(command, source, command.source)
     if no is not None:
         return no
+    if isinstance(labels, Refused):
+        return labels
     layout = command.layout or _like(source.layout, command.stripes)
     return bad_layout(layout, command.stripes) or (
         VolumeCloneBegan(
@@ -148,8 +161,19 @@ def _clone(source: Volume | None, command: CloneVolume, facts: Facts) -> Decisio
             reserve_bytes=command.reserve_bytes,
             rate_bytes_per_s=command.rate_bytes_per_s,
             node=command.node,
+            labels=labels,
         ),
     )
+
+
+def _labels(
+    command: RestoreVolume | CloneVolume, source: Volume | None, name: str
+) -> dict[str, str] | Refused:
+    """Return the labels of the new volume: those asked for, and of its source only if asked."""
+    if command.keep_labels and source is None:
+        return refuse(Refusal.BAD_LABEL, f"{name} is no more, so its labels are not known")
+    kept = source.labels if command.keep_labels and source is not None else {}
+    return bad_labels(kept | command.labels) or kept | command.labels
 
 
 def _like(layout: Layout, stripes: int) -> Layout:

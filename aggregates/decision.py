@@ -11,12 +11,15 @@ from schemas.grammar import Event
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from aggregates.approval import Approval
     from aggregates.disk import Disk
     from aggregates.errand import Errand
     from aggregates.node import Node
     from aggregates.operation import Operation
+    from aggregates.placement import Weights
     from aggregates.policy import Policy
     from aggregates.pool import Pool
+    from aggregates.protection import Protection
     from aggregates.qos import QosClass
     from aggregates.replica import Replica
     from aggregates.schedule import Schedule
@@ -91,6 +94,16 @@ class World(Protocol):
         ...
 
     @property
+    def protections(self) -> "Mapping[str, Protection]":
+        """All protections by name."""
+        ...
+
+    @property
+    def approvals(self) -> "Mapping[str, Approval]":
+        """All approvals by id."""
+        ...
+
+    @property
     def errands(self) -> "Mapping[tuple[str, str], Errand]":
         """All errands by node and operation."""
         ...
@@ -98,6 +111,11 @@ class World(Protocol):
     @property
     def targets(self) -> "Mapping[str, Target]":
         """All backup targets by name."""
+        ...
+
+    @property
+    def weights(self) -> "Weights":
+        """How places are weighed."""
         ...
 
     @property
@@ -110,10 +128,11 @@ class Facts(msgspec.Struct, frozen=True):
     """What came from outside with one command.
 
     ``at`` is the desk's clock, ``operation`` and ``uid`` are new identities that a decision may
-    use, ``world`` is the rest of the cluster.
+    use, ``world`` is the rest of the cluster, ``actor`` who asks.
     """
 
     at: datetime
     operation: str
     uid: str
     world: World
+    actor: str = ""

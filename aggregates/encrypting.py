@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from aggregates.decision import Decision, Facts
+from aggregates.peers import others, unwritable
 from schemas.answers import Refused, refuse
 from schemas.encrypting import (
     EncryptingEvent,
@@ -33,6 +34,11 @@ def decide(volume: "Volume", command: RekeyVolume, facts: Facts) -> Decision[Enc
         return refuse(Refusal.NOT_ENCRYPTED, f"{command.volume} is not encrypted")
     if command.key_ref == volume.key_ref:
         return refuse(Refusal.SAME_KEY, f"{command.volume} opens by {volume.key_ref} already")
+    for one in volume.members:
+        # One that is behind would keep a header that opens by the old key.
+        no = unwritable(volume, command.volume, one.node, facts.world)
+        if no is not None:
+            return no
     return (
         VolumeRekeyingBegan(
             volume=command.volume,
@@ -42,6 +48,7 @@ def decide(volume: "Volume", command: RekeyVolume, facts: Facts) -> Decision[Enc
             node=volume.node,
             from_key_ref=volume.key_ref,
             key_ref=command.key_ref,
+            others=tuple(leg.node for leg in others(volume)),
         ),
     )
 

@@ -70,6 +70,19 @@ class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
     seen: bool = False
 
 
+class NodeLink(msgspec.Struct, frozen=True, kw_only=True):
+    """A volume that is replicated with the node, and the minor of its device there.
+
+    ``operation`` is the last that asked for it, ``since`` the one that tied the leg.
+    """
+
+    uid: str
+    volume: str
+    minor: int
+    operation: str = ""
+    since: str | None = None
+
+
 class Node(msgspec.Struct, frozen=True, kw_only=True):
     """One node as its events tell it. ``operation`` is the one that is running, if any.
 
@@ -81,6 +94,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     zone: str = ""
     capabilities: tuple[Capability, ...] = ()
     worker_version: str = ""
+    public_key: str = ""
+    links: tuple[NodeLink, ...] = ()
     cordoned: bool = False
     silent: bool = False
     pools: frozenset[str] = frozenset()
@@ -111,6 +126,20 @@ def unheard(node: Node | None, name: str) -> Refused | None:
         return refuse(Refusal.NODE_REMOVED, f"{name} was removed from the cluster")
     if node.silent:
         return refuse(Refusal.NODE_SILENT, f"nothing has been heard of {name} for a while")
+    return None
+
+
+def cannot_replicate(node: Node | None, name: str, members: int) -> Refused | None:
+    """Return why no volume of so many *members* can have one on the node, or None."""
+    if node is None:
+        return refuse(Refusal.UNKNOWN_NODE, f"there is no node {name}")
+    if Capability.REPLICATION not in node.capabilities:
+        return refuse(Refusal.CANNOT_REPLICATE, f"{name} has no DRBD")
+    if members > 2 and Capability.REPLICATION_MANY not in node.capabilities:  # noqa: PLR2004
+        few = f"the DRBD of {name} takes one peer, and {members - 1} are asked for"
+        return refuse(Refusal.CANNOT_REPLICATE, few)
+    if not node.address or not node.public_key:
+        return refuse(Refusal.NO_STORAGE_ADDRESS, f"{name} has told no address for its peers")
     return None
 
 
@@ -171,6 +200,7 @@ def _join(node: Node, report: ReportNodeJoined) -> Decision[NodeEvent]:
         zone=report.zone,
         capabilities=report.capabilities,
         worker_version=report.worker_version,
+        public_key=report.public_key,
     )
     heard = (NodeHeard(node=report.node),) if node.silent else ()
     return heard if node == evolve(node, joined) else (joined, *heard)
@@ -288,6 +318,7 @@ def _joined(node: Node, event: NodeJoined) -> Node:
         zone=event.zone,
         capabilities=event.capabilities,
         worker_version=event.worker_version,
+        public_key=event.public_key,
     )
 
 

@@ -19,10 +19,20 @@ from schemas.volume import Candidate, Layout, ProvisionVolume
 CANDIDATES_MAX = 64
 """How many pools a decision records; beyond that only the best and the first refusals."""
 
-_ROOM_POINTS = 1000
-_CROWD_POINTS = 1
-_NEAR_POINTS = 1_000_000
-_SHARED_POINTS = 1_000_000
+
+class Weights(msgspec.Struct, frozen=True, kw_only=True):
+    """How much counts for or against a pool, in points.
+
+    ``room`` is for the share of it that stays free, ``crowd`` against each volume it holds,
+    ``near`` for the node of the source and ``shared`` for its pool, ``zone`` for another zone than
+    that of the first replica.
+    """
+
+    room: int = 1000
+    crowd: int = 1
+    near: int = 1_000_000
+    shared: int = 1_000_000
+    zone: int = 10_000
 
 
 class Near(msgspec.Struct, frozen=True):
@@ -40,10 +50,10 @@ def rank(
 ) -> tuple[Candidate, ...]:
     """Return the pools in the order in which they are to be tried; those that cannot come last.
 
-    A pool scores up to 1000 points for the share of it that stays free, and loses one for each
-    volume it holds. Room that volumes on their way have not reserved yet counts as used for the
-    score, but not against the pool: only the ledger may refuse. ``near`` counts for more than
-    all else, and nodes that cannot reach it cannot take the volume.
+    A pool scores points for the share of it that stays free, and loses some for each volume it
+    holds, as the weights of the world have it. Room that volumes on their way have not reserved yet
+    counts as used for the score, but not against the pool: only the ledger may refuse. ``near``
+    counts for more than all else, and nodes that cannot reach it cannot take the volume.
     """
     underway = _underway(world)
     looked_at = [
@@ -97,9 +107,9 @@ def _candidate(
     wanted = rounded_bytes(_leg_bytes(request), usable.extent_bytes, request.stripes)
     left = room - wanted - underway_bytes
     parts = {
-        "room": _ROOM_POINTS * left // max(1, whole),
-        "crowd": -_CROWD_POINTS * pool.ledger.claims,
-    } | _nearness(near, key)
+        "room": world.weights.room * left // max(1, whole),
+        "crowd": -world.weights.crowd * pool.ledger.claims,
+    } | _nearness(near, key, world.weights)
     return Candidate(node=node, pool=name, room_bytes=room, score=sum(parts.values()), parts=parts)
 
 
@@ -122,11 +132,11 @@ def cannot_reach(near: Near | None, world: World, name: str) -> Refused | None:
     return None
 
 
-def _nearness(near: Near | None, key: tuple[str, str]) -> dict[str, int]:
+def _nearness(near: Near | None, key: tuple[str, str], weights: Weights) -> dict[str, int]:
     node, pool = key
     if near is None or near.node != node:
         return {}
-    return {"near": _NEAR_POINTS} | ({"shared": _SHARED_POINTS} if near.pool == pool else {})
+    return {"near": weights.near} | ({"shared": weights.shared} if near.pool == pool else {})
 
 
 def _cannot(request: ProvisionVolume, pool: Pool, key: tuple[str, str], uid: str) -> Refused | None:

@@ -38,6 +38,7 @@ from schemas.pool import GrowPool
 from schemas.refusals import Refusal
 from schemas.shrinking import ShrinkPool
 from schemas.units import readable
+from schemas.verifying import VerifyVolume
 from schemas.volume import GrowVolume
 
 STEP_PERCENT_MAX = 1000
@@ -48,6 +49,7 @@ _WISHES: dict[PolicyKind, type[PolicyWish]] = {
     PolicyKind.GROW_SNAPSHOTS: GrowSnapshot,
     PolicyKind.ADD_DISKS: GrowPool,
     PolicyKind.DRAIN_DISKS: ShrinkPool,
+    PolicyKind.VERIFY_REPLICAS: VerifyVolume,
 }
 _OF_DISKS = frozenset({PolicyKind.ADD_DISKS, PolicyKind.DRAIN_DISKS})
 _OF_VOLUMES = frozenset({PolicyKind.GROW_VOLUMES, PolicyKind.GROW_SNAPSHOTS})
@@ -72,10 +74,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """One policy: its last act and its alarm, by the address of the object they were about.
 
     An act is forgotten when it was answered and its object has cooled down; ``acts_made`` counts.
+    What the clock says is due after ``since``.
     """
 
     uid: str = ""
     spec: PolicySpec | None = None
+    since: datetime | None = None
     paused: bool = False
     acts_made: int = 0
     acts: dict[str, Act] = {}
@@ -112,7 +116,13 @@ def _set(policy: Policy, command: SetPolicy, facts: Facts) -> Decision[PolicyEve
         was = policy.spec.kind.value
         return refuse(Refusal.OTHER_KIND, f"{name} is a policy of the kind {was}")
     no = unusable(spec) or _same_selection(spec, name, facts)
-    return no or (PolicyChanged(policy=name, uid=policy.uid or facts.uid, spec=spec),)
+    if no is not None:
+        return no
+    # A change to anything but the rhythm makes nothing due anew, and puts nothing off.
+    rhythm = None if policy.spec is None else policy.spec.rhythm
+    since = policy.since if rhythm == spec.rhythm else facts.at
+    at = None if spec.rhythm is None else since
+    return (PolicyChanged(policy=name, uid=policy.uid or facts.uid, spec=spec, at=at),)
 
 
 def _same_selection(spec: PolicySpec, name: str, facts: Facts) -> Refused | None:
@@ -128,6 +138,11 @@ def _same_selection(spec: PolicySpec, name: str, facts: Facts) -> Refused | None
 
 def unusable(spec: PolicySpec) -> Refused | None:
     """Return why nothing could be done by such a policy, or None."""
+    if spec.kind is PolicyKind.VERIFY_REPLICAS:
+        return _unusable_by_the_clock(spec)
+    if spec.rhythm is not None or spec.at_once or spec.repair or spec.selector.group is not None:
+        what = "a rhythm, a number at once, a repair or a group"
+        return refuse(Refusal.UNFIT_FIELD, f"{spec.kind.value} makes no use of {what}")
     if spec.kind in _OF_DISKS:
         return _unusable_for_disks(spec)
     odd = "a class of disks" if spec.media is not None else ""
@@ -164,6 +179,26 @@ def _unusable_for_disks(spec: PolicySpec) -> Refused | None:
     if adding and (spec.media is None or spec.selector.pool is None):
         lacks = "the pool they join" if spec.media is not None else "the class of the disks"
         return refuse(Refusal.UNFIT_FIELD, f"{spec.kind.value} needs {lacks}")
+    return None
+
+
+def _unusable_by_the_clock(spec: PolicySpec) -> Refused | None:
+    kind, rhythm = spec.kind.value, spec.rhythm
+    unused = {
+        "a threshold": bool(spec.threshold_percent),
+        "a step": bool(spec.step_bytes or spec.step_percent),
+        "a ceiling": bool(spec.ceiling_bytes),
+        "a class of disks": spec.media is not None,
+    }
+    odd = next((what for what, given in unused.items() if given), "")
+    if odd:
+        return refuse(Refusal.UNFIT_FIELD, f"{kind} makes no use of {odd}")
+    if rhythm is None or not spec.at_once:
+        lacks = "a rhythm" if rhythm is None else "how many at once, at least one"
+        return refuse(Refusal.UNFIT_FIELD, f"{kind} needs {lacks}")
+    if rhythm.offset_s >= rhythm.every_s:
+        late = f"an offset of {rhythm.offset_s} s in {rhythm.every_s} s"
+        return refuse(Refusal.UNFIT_FIELD, f"{kind}: {late}")
     return None
 
 
@@ -227,7 +262,7 @@ def evolve(policy: Policy, event: PolicyEvent) -> Policy:
     """Apply what happened. Never refuses: the past cannot be wrong."""
     match event:
         case PolicyChanged():
-            return replace(policy, uid=event.uid, spec=event.spec)
+            return replace(policy, uid=event.uid, spec=event.spec, since=event.at)
         case PolicyPaused() | PolicyResumed():
             return replace(policy, paused=isinstance(event, PolicyPaused))
         case PolicyRemoved():

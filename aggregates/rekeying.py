@@ -31,12 +31,11 @@ def want(spec: ReplicaSpec, command: RekeyReplica, busy: str) -> Decision[Replic
     if busy:
         return refuse(Refusal.REPLICA_BUSY, busy)
     dropped = tuple(key for key in now.known if key not in command.keys)
-    if (command.keys, dropped) == (now.keys, now.dropped):
-        return ()
     if len(command.keys) + len(dropped) > _KEYS_MAX:
         many = f"{len(now.known)} keys of {command.volume} were wanted and never done with"
         return refuse(Refusal.NO_KEY_SLOT, many)
     keys = Encryption(keys=command.keys, dropped=dropped, generation=now.generation + 1)
+    # Said again even if it is so already: whoever asks waits for the node to say that it is.
     return (
         ReplicaRekeyWanted(
             volume=command.volume,
@@ -44,6 +43,7 @@ def want(spec: ReplicaSpec, command: RekeyReplica, busy: str) -> Decision[Replic
             operation=command.operation,
             uid=spec.uid,
             encryption=keys,
+            elsewhere=command.elsewhere,
         ),
     )
 

@@ -6,10 +6,11 @@ from typing import Any, assert_never
 import msgspec
 from msgspec.structs import replace
 
-from aggregates import rekeying
+from aggregates import instants, rekeying
 from aggregates.decision import Decision, Facts
 from aggregates.node import unheard
 from schemas.answers import refuse
+from schemas.instants import InstantSettled, SettleInstant
 from schemas.mending import Mend
 from schemas.refusals import Refusal
 from schemas.replica import (
@@ -43,7 +44,8 @@ from schemas.replica import (
     ReportReplicaTrouble,
     ResizeReplica,
 )
-from schemas.volume import Layout
+from schemas.replication import LegSeen, tie_of
+from schemas.volume import Filesystem, Layout
 
 
 class ReplicaPhase(StrEnum):
@@ -60,6 +62,7 @@ class ReplicaPhase(StrEnum):
     STAYING = "staying"
     MENDING = "mending"
     LEAVING = "leaving"
+    TYING = "tying"
 
 
 _MAY_STAY = frozenset(
@@ -74,6 +77,8 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
 
     ``rekeyed`` is the generation of keys that the node last said it opens by. ``mend`` is how it is
     being put right, to ``mend_bytes`` at least; ``adopting`` the operation that took it over.
+    ``seen`` is how it is tied to its peers, as its node said when it knew the volume to be in the
+    epoch ``seen_in``; ``epoch`` is the newest that the node was told of.
     """
 
     phase: ReplicaPhase = ReplicaPhase.ABSENT
@@ -85,6 +90,9 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     mend: Mend | None = None
     mend_bytes: int = 0
     adopting: str = ""
+    seen: LegSeen | None = None
+    seen_in: int = 0
+    epoch: int = 0
 
 
 def decide(replica: Replica, command: ReplicaCommand, facts: Facts) -> Decision[ReplicaEvent]:
@@ -103,7 +111,8 @@ def decide(replica: Replica, command: ReplicaCommand, facts: Facts) -> Decision[
                 return ()
             return _note(replica, replica.spec, command)
         case (
-            ResizeReplica()
+            SettleInstant()
+            | ResizeReplica()
             | RemoveReplica()
             | MergeReplica()
             | HoldReplica()
@@ -138,7 +147,8 @@ def _create(replica: Replica, command: CreateReplica, facts: Facts) -> Decision[
 def _want(
     replica: Replica,
     spec: ReplicaSpec,
-    command: ResizeReplica
+    command: SettleInstant
+    | ResizeReplica
     | RemoveReplica
     | MergeReplica
     | HoldReplica
@@ -146,6 +156,9 @@ def _want(
     | RekeyReplica,
 ) -> Decision[ReplicaEvent]:
     match command:
+        case SettleInstant():
+            wanted = replica.phase is ReplicaPhase.WANTED
+            return instants.settle(spec, command, wanted=wanted)
         case MergeReplica():
             return _merge(replica, spec, command)
         case RekeyReplica():
@@ -175,7 +188,7 @@ def _resize(replica: Replica, spec: ReplicaSpec, command: ResizeReplica) -> Deci
         # It may be gone: were it wanted larger, the node could not say so any more.
         unsure = f"{command.node} has not said whether {command.volume} is still there"
         return refuse(Refusal.REPLICA_BUSY, unsure)
-    if spec.size_bytes == command.size_bytes:
+    if spec.size_bytes == command.size_bytes and spec.replication is None:
         return ()
     return (
         ReplicaResizeWanted(
@@ -184,6 +197,8 @@ def _resize(replica: Replica, spec: ReplicaSpec, command: ResizeReplica) -> Deci
             operation=command.operation,
             uid=spec.uid,
             size_bytes=command.size_bytes,
+            device_bytes=command.device_bytes,
+            filesystem=command.filesystem,
         ),
     )
 
@@ -274,12 +289,23 @@ def _note(
             assert_never(report)
 
 
+def _is_old_news(replica: Replica, spec: ReplicaSpec, report: ReportReplicaPresent) -> bool:
+    """Return whether it was said before the node knew what is wanted now."""
+    match replica.phase:
+        case ReplicaPhase.STAYING if not report.withdrawn:
+            return True  # its node may be about to remove it still
+        case ReplicaPhase.TYING if report.tie != tie_of(spec.replication, report.node):
+            return True
+        case _:
+            return replica.phase in _OUT_OF_USE or report.size_bytes < spec.size_bytes
+
+
 def _note_presence(
     replica: Replica, spec: ReplicaSpec, report: ReportReplicaPresent
 ) -> Decision[ReplicaEvent]:
     thin = spec.layout is Layout.THIN
-    if replica.phase in _OUT_OF_USE or report.size_bytes < spec.size_bytes:
-        return ()  # said before the node knew what is wanted now
+    if _is_old_news(replica, spec, report):
+        return ()
     if replica.phase is ReplicaPhase.WANTED:
         return (
             ReplicaCreated(
@@ -292,6 +318,8 @@ def _note_presence(
                 thin=thin,
                 consistency=report.consistency,
                 disk=spec.disk,
+                turn=report.turn,
+                followed=report.followed,
             ),
         )
     if replica.phase is ReplicaPhase.STAYING:
@@ -331,8 +359,10 @@ def evolve(replica: Replica, event: ReplicaEvent) -> Replica:
                 created=True,
                 trouble=None,
             )
+        case InstantSettled():
+            return replace(replica, spec=instants.settled(replica.spec, event))
         case ReplicaResizeWanted():
-            return _resizing(replica, event.size_bytes)
+            return _resizing(replica, event)
         case ReplicaResized() | ReplicaKept():
             return replace(
                 replica, phase=ReplicaPhase.PRESENT, size_bytes=event.size_bytes, trouble=None
@@ -357,12 +387,22 @@ def evolve(replica: Replica, event: ReplicaEvent) -> Replica:
             assert_never(event)
 
 
-def _resizing(replica: Replica, size_bytes: int) -> Replica:
+def _resizing(replica: Replica, event: ReplicaResizeWanted) -> Replica:
     if replica.spec is None:
         return replica
+    tied = replica.spec.replication
+    if tied is not None and event.device_bytes:
+        tied = replace(tied, size_bytes=event.device_bytes)
+    kept = event.filesystem is Filesystem.NONE
+    filesystem = replica.spec.filesystem if kept else event.filesystem
     return replace(
         replica,
         phase=ReplicaPhase.RESIZING,
-        spec=replace(replica.spec, size_bytes=size_bytes),
+        spec=replace(
+            replica.spec,
+            size_bytes=event.size_bytes,
+            replication=tied,
+            filesystem=filesystem,
+        ),
         trouble=None,
     )

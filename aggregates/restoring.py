@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from aggregates.decision import Decision, Facts
+from aggregates.labelling import bad_labels
 from aggregates.placement import nowhere, rank
 from aggregates.volume import bad_layout
 from schemas.answers import refuse
@@ -23,7 +24,7 @@ def restore(command: RestoreBackup, facts: Facts) -> Decision[VolumeProvisioning
         has, asked = readable(command.backup_bytes), readable(size_bytes)
         less = f"{command.backup} has {has}, {asked} are asked for"
         return refuse(Refusal.SMALLER_THAN_SOURCE, less)
-    odd = bad_layout(command.layout, command.stripes)
+    odd = bad_layout(command.layout, command.stripes) or bad_labels(command.labels)
     if odd is not None:
         return odd
     wish = ProvisionVolume(
@@ -47,6 +48,7 @@ def restore(command: RestoreBackup, facts: Facts) -> Decision[VolumeProvisioning
             layout=command.layout,
             stripes=command.stripes,
             filesystem=command.filesystem,
+            labels=command.labels,
             backup=FromBackup(
                 place=target.place,
                 target=command.target,

@@ -2,14 +2,16 @@
 
 from datetime import timedelta
 from enum import StrEnum
+from itertools import chain
 from typing import assert_never
 
 import msgspec
+from msgspec.structs import replace
 
-from aggregates import attaching, snapshot_growth
+from aggregates import attaching, snapshot_growth, twins
 from aggregates.decision import Decision, Facts
-from aggregates.ledger import short_of
 from aggregates.node import unheard
+from aggregates.peers import device_bytes, no_leg
 from aggregates.raw_disks import no_whole_disk
 from aggregates.volume import Volume, VolumePhase
 from schemas.answers import Refused, refuse
@@ -26,6 +28,7 @@ from schemas.snapshot import (
     ConcludeSnapshot,
     CreateSnapshot,
     DeleteSnapshot,
+    Part,
     PrepareSnapshot,
     ReadSnapshot,
     ReportSnapshotFill,
@@ -52,8 +55,6 @@ from schemas.snapshot import (
 )
 from schemas.units import readable
 from schemas.volume import Layout
-
-_RESERVE_SHARE = 5
 
 
 class SnapshotPhase(StrEnum):
@@ -90,6 +91,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     readers: frozenset[str] = frozenset()
     of_operation: str = ""
     header_bytes: int = 0
+    head_room_bytes: int = 0
     by: BySchedule | None = None
 
 
@@ -148,6 +150,9 @@ def _create(snapshot: Snapshot, command: CreateSnapshot, facts: Facts) -> Decisi
     thin = volume.layout is Layout.THIN
     if thin and command.reserve_bytes is not None:
         return refuse(Refusal.NO_RESERVE, f"{command.volume} is thin")
+    part = twins.part_of(name, command.volume, volume, command.reserve_bytes)
+    alone = command.single or command.operation is not None
+    several = () if alone else twins.twins_of(part, volume, facts)
     began = SnapshotCreationBegan(
         snapshot=name,
         uid=facts.uid,
@@ -158,13 +163,15 @@ def _create(snapshot: Snapshot, command: CreateSnapshot, facts: Facts) -> Decisi
         node=volume.node,
         pool=volume.pool,
         size_bytes=volume.size_bytes,
-        reserve_bytes=reserve_of(volume, command.reserve_bytes),
+        reserve_bytes=part.reserve_bytes,
         layout=volume.layout,
         of_operation=None if command.keep else command.operation,
         header_bytes=volume.header_bytes,
         by=command.by,
+        head_room_bytes=volume.head_room_bytes,
+        twins=several,
     )
-    return _no_room(began, facts) or (began,)
+    return _hindered(part, several, facts) or (began,)
 
 
 def _prepare(snapshot: Snapshot, command: PrepareSnapshot, facts: Facts) -> Decision[SnapshotEvent]:
@@ -178,22 +185,13 @@ def _prepare(snapshot: Snapshot, command: PrepareSnapshot, facts: Facts) -> Deci
     return (SnapshotPrepared(uid=facts.uid, **about),)
 
 
-def reserve_of(volume: Volume, asked: int | None) -> int:
-    """Return the room for what changes; a thin snapshot shares, and has none."""
-    if volume.layout is Layout.THIN:
-        return 0
-    leg_bytes = volume.size_bytes + volume.header_bytes
-    most = snapshot_growth.most_bytes(leg_bytes)
-    return min(asked or -(-leg_bytes // _RESERVE_SHARE), most)
-
-
-def _no_room(began: SnapshotCreationBegan, facts: Facts) -> Refused | None:
-    pool = facts.world.pools.get((began.node, began.pool))
-    if pool is None or pool.facts is None:
-        return refuse(Refusal.POOL_NOT_READY, f"{began.node}/{began.pool} is not there")
-    return short_of(
-        pool.ledger, pool.facts, pool.thin_ratio_percent, pool.volumes_max, room_for(began)
+def _hindered(part: Part, several: tuple[Part, ...], facts: Facts) -> Refused | None:
+    home = facts.world.volumes[part.volume].node
+    reasons = chain(
+        (twins.taken(twin, facts) for twin in several),
+        (twins.no_room(one, one.node or home, facts) for one in (part, *several)),
     )
+    return next((no for no in reasons if no is not None), None)
 
 
 def room_for(began: SnapshotCreationBegan) -> Reserve:
@@ -276,12 +274,17 @@ def _roll_back(
     volume = facts.world.volumes.get(snapshot.volume)
     if volume is None or volume.uid != snapshot.volume_uid:
         return refuse(Refusal.UNKNOWN_VOLUME, f"there is no volume {snapshot.volume} any more")
-    if volume.size_bytes > snapshot.size_bytes:
+    # A volume that is plain again has what its replication took of the leg: that is no larger.
+    kept_bytes = snapshot.size_bytes + (0 if volume.members else snapshot.head_room_bytes)
+    if volume.size_bytes > kept_bytes:
         now, then = readable(volume.size_bytes), readable(snapshot.size_bytes)
         return refuse(Refusal.GROWN_SINCE, f"{snapshot.volume} has {now}, then it had {then}")
-    return attaching.held(volume, snapshot.volume, "be rolled back") or (
-        _began(SnapshotRollbackBegan, snapshot, command, facts),
-    )
+    no = no_leg(volume, snapshot.volume, snapshot.node, facts.world)
+    no = no or attaching.held(volume, snapshot.volume, "be rolled back")
+    began = _began(SnapshotRollbackBegan, snapshot, command, facts)
+    if no is None and volume.members:
+        return (replace(began, members=volume.members, device_bytes=device_bytes(volume)),)
+    return no or (began,)
 
 
 def _began(

@@ -86,5 +86,6 @@ def _creating(event: SnapshotCreationBegan | SnapshotPrepared) -> Snapshot:
         layout=event.layout,
         of_operation=larger or "",
         header_bytes=event.header_bytes,
+        head_room_bytes=event.head_room_bytes,
         by=event.by,
     )

@@ -5,12 +5,16 @@ from enum import StrEnum
 from typing import assert_never
 
 import msgspec
+from msgspec.structs import replace
 
-from aggregates import attaching, concluding, encrypting, filling, raw_disks
+from aggregates import attaching, concluding, deleting, encrypting, filling, joining, raw_disks
+from aggregates.counting import Counted
 from aggregates.decision import Decision, Facts
 from aggregates.health import ailing
+from aggregates.labelling import bad_labels
 from aggregates.ledger import short_of
 from aggregates.node import unheard
+from aggregates.peers import device_bytes, is_all, others, too_few
 from aggregates.placement import nowhere, rank
 from schemas.answers import Refused, refuse
 from schemas.attaching import (
@@ -22,36 +26,37 @@ from schemas.attaching import (
     LimitVolume,
 )
 from schemas.copying import CopyingEvent
+from schemas.deleting import (
+    DeleteVolume,
+    PurgeVolume,
+    UndeleteVolume,
+)
 from schemas.disk import Wiping
 from schemas.encrypting import EncryptingEvent, RekeyVolume
 from schemas.filling import FillingCommand, FillingEvent, ReportVolumeFill
 from schemas.keys import header_bytes
 from schemas.pool import Reserve
 from schemas.refusals import Refusal
+from schemas.replicating import head_room_bytes
+from schemas.replication import Member
 from schemas.units import readable
 from schemas.volume import (
     Candidate,
     ConcludeVolume,
-    DeleteVolume,
     Filesystem,
     GrowVolume,
     Layout,
     LockVolume,
     ProvisionVolume,
-    PurgeVolume,
     ReportLegRemoved,
     ReportVolumeSnapshotGone,
-    UndeleteVolume,
     VolumeCommand,
-    VolumeDeletionBegan,
     VolumeEvent,
     VolumeGone,
     VolumeGrowthBegan,
-    VolumeHoldBegan,
     VolumeLocked,
     VolumeProvisioningBegan,
     VolumeSnapshotGone,
-    VolumeUndeletionBegan,
 )
 
 STRIPES_MIN = 2
@@ -76,6 +81,20 @@ class VolumePhase(StrEnum):
     LOCKED = "locked"
     REKEYING = "rekeying"
     SETTLING = "settling"
+    ADDING_REPLICA = "adding-replica"
+    REMOVING_REPLICA = "removing-replica"
+    HANDING_OVER = "handing-over"
+    FAILING_OVER = "failing-over"
+    MIGRATING = "migrating"
+    SETTLING_SPLIT = "settling-split"
+    REPAIRING = "repairing"
+
+
+class Verifying(msgspec.Struct, frozen=True, kw_only=True):
+    """The operation that compares the replicas of a volume, and the node that does it."""
+
+    operation: str
+    node: str
 
 
 class Volume(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +106,14 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     ``fill_percent`` is how full its filesystem was when that was last told; 0: not since it has
     grown. ``disk`` is the one that it is, if it is a whole one; ``wiping`` is what is to be done to
     that when the hold is over.
+
+    With several replicas they are ``members``, and ``node`` has the one that may be written to in
+    this ``epoch``; those on the nodes ``outdated`` have missed something, and may not.
+    ``failover``: another goes on by itself when ``node`` is silent. ``migrating`` is the node that
+    one of them is on its way from, ``replicas`` how many there shall be. ``coming`` is the node
+    that one more is to be on, where that is sure; ``joining`` the group that it is being made for.
+    ``verifying`` is who compares them; when they were last, at ``verified_at``, ``differing_bytes``
+    were not the same. ``counted`` is what was written and read on each node.
     """
 
     phase: VolumePhase = VolumePhase.ABSENT
@@ -107,11 +134,29 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     rekeying: str = ""
     disk: str = ""
     wiping: Wiping = Wiping.DISCARD
+    members: tuple[Member, ...] = ()
+    epoch: int = 0
+    outdated: frozenset[str] = frozenset()
+    failover: bool = True
+    migrating: str = ""
+    replicas: int = 1
+    coming: str = ""
+    joining: str = ""
+    verifying: Verifying | None = None
+    verified_at: datetime | None = None
+    differing_bytes: int = 0
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+    counted: dict[str, Counted] = msgspec.field(default_factory=dict)
 
     @property
     def header_bytes(self) -> int:
         """By how much its leg is larger than it."""
         return header_bytes(self.key_ref)
+
+    @property
+    def head_room_bytes(self) -> int:
+        """By how much its legs are larger than the replicated device."""
+        return head_room_bytes(device_bytes(self), len(self.members)) if self.members else 0
 
     fill_percent: int = 0
 
@@ -128,9 +173,9 @@ def decide(
         case GrowVolume():
             return _unready(volume, command, facts) or _grow(volume, command, facts)
         case DeleteVolume():
-            return _unready(volume, command, facts) or _delete(volume, command, facts)
+            return _unready(volume, command, facts) or deleting.delete(volume, command, facts)
         case UndeleteVolume() | PurgeVolume():
-            return _unheld(volume, command, facts) or _end_hold(volume, command, facts)
+            return _unheld(volume, command, facts) or deleting.end_hold(volume, command, facts)
         case AttachVolume() | DetachVolume() | LimitVolume() | FollowQosClass():
             return _unready(volume, command, facts) or attaching.decide(volume, command, facts)
         case RekeyVolume():
@@ -142,7 +187,7 @@ def decide(
             return _conclude(volume, command) if volume.operation == command.operation else ()
         case ReportLegRemoved():
             at_rest = volume.phase in {VolumePhase.READY, VolumePhase.HELD}
-            gone = at_rest and volume.uid == command.uid
+            gone = at_rest and volume.uid == command.uid and is_all(volume, command.node)
             return (VolumeGone(volume=command.volume, uid=command.uid),) if gone else ()
         case ReportVolumeFill():
             return filling.note(volume, command)
@@ -178,26 +223,47 @@ def _provision(volume: Volume, command: ProvisionVolume, facts: Facts) -> Decisi
     whole = command.layout is Layout.DISK
     no = no or raw_disks.unclear(command)
     no = no or (None if whole else bad_layout(command.layout, command.stripes))
-    no = no or attaching.no_class(command.qos, facts)
+    no = no or _one_only(command)
+    no = no or attaching.no_class(command.qos, facts) or bad_labels(command.labels)
     if no is not None:
         return no
     ranked = raw_disks.rank if whole else rank
-    candidates = ranked(command, facts.world, facts.uid)
-    return (raw_disks.nowhere if whole else nowhere)(command, candidates) or (
-        VolumeProvisioningBegan(
-            volume=command.volume,
-            uid=facts.uid,
-            operation=facts.operation,
-            deadline=facts.at + timedelta(seconds=command.deadline_s),
-            size_bytes=command.size_bytes,
-            candidates=candidates,
-            layout=command.layout,
-            stripes=command.stripes,
-            filesystem=command.filesystem,
-            key_ref=command.key_ref,
-            qos=command.qos,
-        ),
+    candidates = joining.placed(command, ranked(command, facts.world, facts.uid), facts)
+    if isinstance(candidates, Refused):
+        return candidates
+    no = (raw_disks.nowhere if whole else nowhere)(command, candidates)
+    return (
+        no
+        or too_few(command, candidates, facts.world)
+        or (
+            VolumeProvisioningBegan(
+                volume=command.volume,
+                uid=facts.uid,
+                operation=facts.operation,
+                deadline=facts.at + timedelta(seconds=command.deadline_s),
+                size_bytes=command.size_bytes,
+                candidates=candidates,
+                layout=command.layout,
+                stripes=command.stripes,
+                filesystem=command.filesystem,
+                key_ref=command.key_ref,
+                qos=command.qos,
+                replicas=command.replicas,
+                failover=command.failover,
+                group=command.group,
+                apart=command.apart,
+                labels=command.labels,
+            ),
+        )
     )
+
+
+def _one_only(command: ProvisionVolume) -> Refused | None:
+    """Return why there can be one replica only of what is asked for, or None."""
+    if command.replicas == 1 or command.layout is not Layout.DISK:
+        return None
+    whole = f"{command.volume} is to be a whole disk, with one replica"
+    return refuse(Refusal.CANNOT_REPLICATE, whole)
 
 
 def _unready(volume: Volume, command: _OfReady, facts: Facts) -> Refused | None:
@@ -238,7 +304,6 @@ def _unfree(
 ) -> Refused | None:
     no = _taken(volume, command.volume)
     return no or unheard(facts.world.nodes.get(volume.node), volume.node)
-    return unheard(facts.world.nodes.get(volume.node), volume.node)
 
 
 def _taken(volume: Volume, name: str) -> Refused | None:
@@ -265,6 +330,7 @@ def _lock(volume: Volume, command: LockVolume) -> Decision[VolumeEvent]:
             uid=command.uid,
             operation=command.operation,
             snapshot=command.snapshot,
+            twins=command.twins,
         ),
     )
 
@@ -290,7 +356,12 @@ def _grow(volume: Volume, command: GrowVolume, facts: Facts) -> Decision[VolumeE
             size_bytes=command.size_bytes,
             layout=volume.layout,
             stripes=volume.stripes,
-            header_bytes=volume.header_bytes,
+            header_bytes=volume.header_bytes + volume.head_room_bytes,
+            others=others(volume),
+            inside_bytes=volume.header_bytes if volume.members else 0,
+            filesystem=volume.filesystem if volume.members else Filesystem.NONE,
+            more_bytes=replace(volume, size_bytes=command.size_bytes).head_room_bytes
+            - volume.head_room_bytes,
         ),
     )
 
@@ -312,68 +383,6 @@ def _no_room_to_grow(volume: Volume, command: GrowVolume, facts: Facts) -> Refus
     )
     return ailing(volume.node, volume.pool, pool.staying, facts.world) or short_of(
         pool.ledger, usable, pool.thin_ratio_percent, pool.volumes_max, wish
-    )
-
-
-def _delete(volume: Volume, command: DeleteVolume, facts: Facts) -> Decision[VolumeEvent]:
-    no = attaching.held(volume, command.volume, "be deleted") or _not_wiped(volume, command)
-    if no is not None:
-        return no
-    if command.hold_s and command.wiping is not Wiping.LOST:
-        return (
-            VolumeHoldBegan(
-                volume=command.volume,
-                uid=volume.uid,
-                operation=facts.operation,
-                deadline=facts.at + timedelta(seconds=command.deadline_s),
-                node=volume.node,
-                pool=volume.pool,
-                until=facts.at + timedelta(seconds=command.hold_s),
-                wiping=command.wiping,
-            ),
-        )
-    return (_deletion(volume, command, facts),)
-
-
-def _not_wiped(volume: Volume, command: DeleteVolume | PurgeVolume) -> Refused | None:
-    if command.wiping is Wiping.DISCARD or volume.layout is Layout.DISK:
-        return None
-    return refuse(Refusal.NOT_RAW_DISK, f"{command.volume} is {volume.layout.value}")
-
-
-def _deletion(
-    volume: Volume, command: DeleteVolume | PurgeVolume, facts: Facts
-) -> VolumeDeletionBegan:
-    asked = command.wiping
-    wiping = volume.wiping if asked is Wiping.DISCARD else asked
-    # Writing all of a disk over takes hours, also when nobody was there to set a time for it.
-    more_s = volume.size_bytes // raw_disks.ZEROED_BYTES_PER_S if wiping is Wiping.ZERO else 0
-    return VolumeDeletionBegan(
-        volume=command.volume,
-        uid=volume.uid,
-        operation=facts.operation,
-        deadline=facts.at + timedelta(seconds=command.deadline_s + more_s),
-        node=volume.node,
-        pool=volume.pool,
-        held=volume.phase is VolumePhase.HELD,
-        wiping=wiping,
-    )
-
-
-def _end_hold(
-    volume: Volume, command: UndeleteVolume | PurgeVolume, facts: Facts
-) -> Decision[VolumeEvent]:
-    if isinstance(command, PurgeVolume):
-        return _not_wiped(volume, command) or (_deletion(volume, command, facts),)
-    return (
-        VolumeUndeletionBegan(
-            volume=command.volume,
-            uid=volume.uid,
-            operation=facts.operation,
-            deadline=facts.at + timedelta(seconds=command.deadline_s),
-            node=volume.node,
-            pool=volume.pool,
-        ),
     )
 
 
@@ -403,7 +412,5 @@ def _conclude(
             return (concluding.unlocked(volume, report),)
         case VolumePhase.REKEYING:
             return (encrypting.rekeyed(volume, report),)
-        case VolumePhase.ABSENT | VolumePhase.READY | VolumePhase.HELD | VolumePhase.SETTLING:
-            return ()
         case _:
-            assert_never(volume.phase)
+            return ()  # nothing runs, or what does concludes otherwise

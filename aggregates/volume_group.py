@@ -11,15 +11,25 @@ from typing import assert_never
 import msgspec
 from msgspec.structs import replace
 
+from aggregates import group_moves, twins
 from aggregates.decision import Decision, Facts
 from aggregates.ledger import short_of
 from aggregates.node import unheard
 from aggregates.raw_disks import no_whole_disk
-from aggregates.snapshot import busy, reserve_of
+from aggregates.snapshot import busy
+from aggregates.twins import part_of
 from aggregates.volume import Volume, VolumePhase
 from schemas.answers import Refused, refuse
+from schemas.group_moves import (
+    AddGroupReplica,
+    GroupMoveBegan,
+    GroupMoveEnded,
+    HandGroupOver,
+    MigrateGroup,
+)
 from schemas.pool import Reserve
 from schemas.refusals import Refusal
+from schemas.snapshot import Part
 from schemas.volume import Layout
 from schemas.volume_group import (
     MEMBERS_MAX,
@@ -35,8 +45,8 @@ from schemas.volume_group import (
     GroupSnapshotTaken,
     GroupVolumesAdded,
     GroupVolumesLeft,
+    JoinGroup,
     Member,
-    Part,
     RemoveGroup,
     ReportVolumeLeft,
     SnapshotGroup,
@@ -44,6 +54,8 @@ from schemas.volume_group import (
 )
 
 _NAME_CHARACTERS_MAX = 63
+_Move = MigrateGroup | HandGroupOver | AddGroupReplica
+_Change = AddToGroup | TakeOutOfGroup | RemoveGroup | SnapshotGroup | _Move
 
 
 class Joined(msgspec.Struct, frozen=True):
@@ -54,7 +66,7 @@ class Joined(msgspec.Struct, frozen=True):
 
 
 class VolumeGroup(msgspec.Struct, frozen=True, kw_only=True):
-    """One group; ``snapshot`` is what the running operation takes."""
+    """One group; ``snapshot`` is what the running operation takes, if it does not move all."""
 
     known: bool = False
     members: dict[str, Joined] = msgspec.field(default_factory=dict)
@@ -68,7 +80,7 @@ def decide(group: VolumeGroup, command: GroupCommand, facts: Facts) -> Decision[
         case CreateGroup():
             if group.known:
                 return refuse(Refusal.GROUP_EXISTS, f"there is a group {command.group}")
-            members = _joining(group, command.group, command.volumes, facts)
+            members = _joining(group, command, facts)
             if isinstance(members, Refused):
                 return members
             return (GroupCreated(group=command.group, at=facts.at, members=members),)
@@ -80,25 +92,35 @@ def decide(group: VolumeGroup, command: GroupCommand, facts: Facts) -> Decision[
                 return ()
             left = (command.volume,)
             return (GroupVolumesLeft(group=command.group, volumes=left, because=command.because),)
-        case AddToGroup() | TakeOutOfGroup() | RemoveGroup() | SnapshotGroup():
-            if not group.known:
-                return refuse(Refusal.UNKNOWN_GROUP, f"there is no group {command.group}")
-            if group.operation:
-                running = f"operation {group.operation} takes {group.snapshot} of {command.group}"
-                return refuse(Refusal.GROUP_BUSY, running)
-            return _change(group, command, facts)
+        case JoinGroup():
+            return _join(group, command, facts)
+        case (
+            AddToGroup()
+            | TakeOutOfGroup()
+            | RemoveGroup()
+            | SnapshotGroup()
+            | MigrateGroup()
+            | HandGroupOver()
+            | AddGroupReplica()
+        ):
+            return _unready(group, command.group) or _change(group, command, facts)
         case _:
             assert_never(command)
 
 
-def _change(
-    group: VolumeGroup,
-    command: AddToGroup | TakeOutOfGroup | RemoveGroup | SnapshotGroup,
-    facts: Facts,
-) -> Decision[GroupEvent]:
+def _unready(group: VolumeGroup, name: str) -> Refused | None:
+    if not group.known:
+        return refuse(Refusal.UNKNOWN_GROUP, f"there is no group {name}")
+    if not group.operation:
+        return None
+    does = f"takes {group.snapshot} of" if group.snapshot else "moves the volumes of"
+    return refuse(Refusal.GROUP_BUSY, f"operation {group.operation} {does} {name}")
+
+
+def _change(group: VolumeGroup, command: _Change, facts: Facts) -> Decision[GroupEvent]:
     match command:
         case AddToGroup():
-            members = _joining(group, command.group, command.volumes, facts)
+            members = _joining(group, command, facts)
             if isinstance(members, Refused):
                 return members
             added = GroupVolumesAdded(group=command.group, at=facts.at, members=members)
@@ -114,15 +136,33 @@ def _change(
             return (GroupRemoved(group=command.group),)
         case SnapshotGroup():
             return _snapshot(group, command, facts)
+        case MigrateGroup() | HandGroupOver() | AddGroupReplica():
+            if not group.members:
+                return refuse(Refusal.GROUP_EMPTY, f"{command.group} has no volumes")
+            no = _one_hindered(group, facts)
+            return no or group_moves.decide(command, facts)
         case _:
             assert_never(command)
 
 
+def _join(group: VolumeGroup, command: JoinGroup, facts: Facts) -> Decision[GroupEvent]:
+    """Say whether a volume that is being made may be in the group; a snapshot does not mind."""
+    name, there = command.group, group.members.get(command.volume)
+    if not group.known or (group.operation and not group.snapshot):
+        return _unready(group, name) or ()
+    if there is not None and there.uid == command.uid:
+        return ()
+    if there is None and len(group.members) >= MEMBERS_MAX:
+        return refuse(Refusal.GROUP_FULL, f"{name} has {len(group.members)} volumes")
+    member = Member(volume=command.volume, uid=command.uid)
+    return (GroupVolumesAdded(group=name, at=facts.at, members=(member,)),)
+
+
 def _joining(
-    group: VolumeGroup, name: str, volumes: Sequence[str], facts: Facts
+    group: VolumeGroup, command: CreateGroup | AddToGroup, facts: Facts
 ) -> tuple[Member, ...] | Refused:
-    """Return those of *volumes* that are not in the group yet, or why one cannot join."""
-    new = sorted(set(volumes) - group.members.keys())
+    """Return those of the volumes that are not in the group yet, or why one cannot join."""
+    name, new = command.group, sorted(set(command.volumes) - group.members.keys())
     if len(group.members) + len(new) > MEMBERS_MAX:
         many = f"{name} would have {len(group.members) + len(new)} volumes"
         return refuse(Refusal.GROUP_FULL, many)
@@ -139,20 +179,8 @@ def _joining(
             joined = other.members.get(volume_name)
             if other_name != name and joined is not None and joined.uid == volume.uid:
                 return refuse(Refusal.IN_OTHER_GROUP, f"{volume_name} is in {other_name}")
-    return tuple(Member(volume=one, uid=facts.world.volumes[one].uid) for one in new)
-
-
-def _part(snapshot: str, name: str, volume: Volume, command: SnapshotGroup) -> Part:
-    return Part(
-        snapshot=snapshot,
-        volume=name,
-        volume_uid=volume.uid,
-        pool=volume.pool,
-        size_bytes=volume.size_bytes,
-        reserve_bytes=reserve_of(volume, command.reserve_bytes),
-        header_bytes=volume.header_bytes,
-        layout=volume.layout,
-    )
+    no = None if command.apart or not new else group_moves.far_apart(name, new, facts)
+    return no or tuple(Member(volume=one, uid=facts.world.volumes[one].uid) for one in new)
 
 
 def _snapshot(group: VolumeGroup, command: SnapshotGroup, facts: Facts) -> Decision[GroupEvent]:
@@ -160,9 +188,7 @@ def _snapshot(group: VolumeGroup, command: SnapshotGroup, facts: Facts) -> Decis
     there = [(name, volume) for name, volume in members if volume is not None]
     if not group.members:
         return refuse(Refusal.GROUP_EMPTY, f"{command.group} has no volumes")
-    no = next(
-        (no for name, one in members if (no := _hindered(group, name, one)) is not None), None
-    )
+    no = _one_hindered(group, facts)
     nodes = sorted({volume.node for _, volume in there})
     if no is None and len(nodes) > 1:
         spread = f"the volumes of {command.group} are on {', '.join(nodes)}"
@@ -173,7 +199,10 @@ def _snapshot(group: VolumeGroup, command: SnapshotGroup, facts: Facts) -> Decis
     if command.reserve_bytes is not None and all(v.layout is Layout.THIN for _, v in there):
         return refuse(Refusal.NO_RESERVE, f"all volumes of {command.group} are thin")
     names = _names(command.snapshot, [name for name, _ in there])
-    parts = tuple(_part(names[name], name, volume, command) for name, volume in there)
+    parts = [part_of(names[name], name, volume, command.reserve_bytes) for name, volume in there]
+    if not command.single:
+        pairs = zip(tuple(parts), (volume for _, volume in there), strict=True)
+        parts += [twin for part, volume in pairs for twin in twins.twins_of(part, volume, facts)]
     return (
         _taken(parts, facts)
         or _no_room(parts, nodes[0], facts)
@@ -184,11 +213,17 @@ def _snapshot(group: VolumeGroup, command: SnapshotGroup, facts: Facts) -> Decis
                 operation=facts.operation,
                 deadline=facts.at + timedelta(seconds=command.deadline_s),
                 node=nodes[0],
-                parts=parts,
+                parts=tuple(parts),
                 by=command.by,
             ),
         )
     )
+
+
+def _one_hindered(group: VolumeGroup, facts: Facts) -> Refused | None:
+    members = ((name, facts.world.volumes.get(name)) for name in sorted(group.members))
+    reasons = (_hindered(group, name, one) for name, one in members)
+    return next((no for no in reasons if no is not None), None)
 
 
 def _hindered(group: VolumeGroup, name: str, volume: Volume | None) -> Refused | None:
@@ -208,23 +243,16 @@ def _names(snapshot: str, volumes: Sequence[str]) -> dict[str, str]:
 
 
 def _taken(parts: Sequence[Part], facts: Facts) -> Refused | None:
-    for part in parts:
-        if part.snapshot in facts.world.snapshots:
-            return refuse(Refusal.SNAPSHOT_EXISTS, f"there is a snapshot {part.snapshot}")
-        if part.snapshot in facts.world.volumes:
-            return refuse(Refusal.VOLUME_EXISTS, f"there is a volume {part.snapshot}")
-        if part.snapshot in facts.world.volumes[part.volume].snapshots:
-            left = f"the node still holds an earlier snapshot {part.snapshot}"
-            return refuse(Refusal.REPLICA_BUSY, left)
-    return None
+    reasons = (twins.taken(part, facts) for part in parts)
+    return next((no for no in reasons if no is not None), None)
 
 
 def _no_room(parts: Sequence[Part], node: str, facts: Facts) -> Refused | None:
     """Return why one of the pools cannot take what is to be made in it, all together."""
     for wish in _needs(parts, node, facts.operation):
-        pool = facts.world.pools.get((node, wish.pool))
+        pool = facts.world.pools.get((wish.node, wish.pool))
         if pool is None or pool.facts is None:
-            return refuse(Refusal.POOL_NOT_READY, f"{node}/{wish.pool} is not there")
+            return refuse(Refusal.POOL_NOT_READY, f"{wish.node}/{wish.pool} is not there")
         no = short_of(pool.ledger, pool.facts, pool.thin_ratio_percent, pool.volumes_max, wish)
         if no is not None:
             return no
@@ -232,12 +260,15 @@ def _no_room(parts: Sequence[Part], node: str, facts: Facts) -> Refused | None:
 
 
 def _needs(parts: Sequence[Part], node: str, operation: str) -> Iterator[Reserve]:
-    for pool, thin in sorted({(part.pool, part.layout is Layout.THIN) for part in parts}):
-        here = [p for p in parts if p.pool == pool and (p.layout is Layout.THIN) is thin]
+    def place(part: Part) -> tuple[str, str, bool]:
+        return part.node or node, part.pool, part.layout is Layout.THIN
+
+    for where, pool, thin in sorted({place(part) for part in parts}):
+        here = [part for part in parts if place(part) == (where, pool, thin)]
         size_bytes = sum(part.room_bytes for part in here)
         yield Reserve(
             pool=pool,
-            node=node,
+            node=where,
             claim=operation,
             size_bytes=size_bytes,
             operation=operation,
@@ -246,6 +277,15 @@ def _needs(parts: Sequence[Part], node: str, operation: str) -> Iterator[Reserve
 
 
 def _conclude(group: VolumeGroup, report: ConcludeGroup) -> Decision[GroupEvent]:
+    if not group.snapshot:
+        return (
+            GroupMoveEnded(
+                group=report.group,
+                operation=report.operation,
+                code=report.code,
+                because=report.because,
+            ),
+        )
     about = {"group": report.group, "snapshot": group.snapshot, "operation": report.operation}
     if report.code is None:
         return (GroupSnapshotTaken(**about),)
@@ -266,7 +306,9 @@ def evolve(group: VolumeGroup, event: GroupEvent) -> VolumeGroup:
             return VolumeGroup()
         case GroupSnapshotBegan():
             return replace(group, operation=event.operation, snapshot=event.snapshot)
-        case GroupSnapshotTaken() | GroupSnapshotFailed():
+        case GroupMoveBegan():
+            return replace(group, operation=event.operation)
+        case GroupSnapshotTaken() | GroupSnapshotFailed() | GroupMoveEnded():
             return replace(group, operation="", snapshot="")
         case _:
             assert_never(event)

@@ -13,6 +13,16 @@ from schemas.attaching import (
     VolumeLimitingBegan,
 )
 from schemas.copying import CopyingEvent, VolumeCloneBegan, VolumeCloneFailed
+from schemas.deleting import (
+    VolumeDeleted,
+    VolumeDeletionBegan,
+    VolumeDeletionFailed,
+    VolumeHeld,
+    VolumeHoldBegan,
+    VolumeUndeleted,
+    VolumeUndeletionBegan,
+    VolumeUndeletionFailed,
+)
 from schemas.disk import Wiping
 from schemas.encrypting import (
     EncryptingEvent,
@@ -23,28 +33,27 @@ from schemas.encrypting import (
 from schemas.filling import FillingEvent, VolumeFilled
 from schemas.settling import VolumeSettlingEvent
 from schemas.volume import (
-    VolumeDeleted,
-    VolumeDeletionBegan,
-    VolumeDeletionFailed,
     VolumeEvent,
     VolumeGone,
     VolumeGrown,
     VolumeGrowthBegan,
     VolumeGrowthFailed,
-    VolumeHeld,
-    VolumeHoldBegan,
     VolumeLocked,
     VolumeProvisioned,
     VolumeProvisioningBegan,
     VolumeProvisioningFailed,
     VolumeSnapshotGone,
-    VolumeUndeleted,
-    VolumeUndeletionBegan,
-    VolumeUndeletionFailed,
     VolumeUnlocked,
 )
 
-_Other = CopyingEvent | FillingEvent | VolumeSettlingEvent
+Happened = (
+    VolumeEvent
+    | AttachingEvent
+    | EncryptingEvent
+    | CopyingEvent
+    | FillingEvent
+    | VolumeSettlingEvent
+)
 _PHASES = {
     VolumeAttachingBegan: VolumePhase.ATTACHING,
     VolumeDetachingBegan: VolumePhase.DETACHING,
@@ -52,10 +61,7 @@ _PHASES = {
 }
 
 
-def evolve(
-    volume: Volume,
-    event: VolumeEvent | AttachingEvent | EncryptingEvent | _Other,
-) -> Volume:
+def evolve(volume: Volume, event: Happened) -> Volume:
     """Apply what happened. Never refuses: the past cannot be wrong."""
     if isinstance(event, VolumeSettlingEvent):
         return volume_settling.evolve(volume, event)
@@ -70,6 +76,7 @@ def evolve(
             return _began(event)
         case VolumeProvisioned():
             there = replace(volume, node=event.node, pool=event.pool, disk=event.disk or "")
+            there = replace(there, joining="")
             return _ready(there, event.size_bytes)
         case VolumeGrowthBegan():
             return replace(volume, phase=VolumePhase.GROWING, operation=event.operation)
@@ -130,6 +137,10 @@ def _began(event: VolumeProvisioningBegan) -> Volume:
         filesystem=event.filesystem,
         candidates=event.candidates,
         key_ref=event.key_ref or "",
+        replicas=event.replicas,
+        failover=event.failover,
+        joining=event.group or "",
+        labels=event.labels,
         use=attaching.Use(qos=event.qos or ""),
     )
 
@@ -158,10 +169,11 @@ def _with_snapshots(
                 phase=VolumePhase.LOCKED,
                 operation=event.operation,
                 locked_for=event.snapshot,
-                snapshots=volume.snapshots | {event.snapshot},
+                snapshots=volume.snapshots | {event.snapshot, *event.twins},
             )
         case VolumeUnlocked():
-            left = volume.snapshots - ({event.snapshot} if event.gone else frozenset())
+            gone = {*event.gone_twins, *((event.snapshot,) if event.gone else ())}
+            left = volume.snapshots - gone
             ready = VolumePhase.READY
             return replace(volume, phase=ready, operation="", locked_for="", snapshots=left)
         case VolumeSnapshotGone():

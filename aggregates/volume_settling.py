@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from aggregates import attaching, copying
 from aggregates.decision import Decision, Facts
+from aggregates.peers import not_yet
 from aggregates.raw_disks import no_whole_disk
 from aggregates.volume import Volume, VolumePhase, name_taken
 from schemas.answers import Refused, refuse
@@ -36,7 +37,7 @@ from schemas.volume import (
     VolumeProvisioningBegan,
 )
 
-_Command = (
+Command = (
     VolumeCommand
     | AttachingCommand
     | RekeyVolume
@@ -44,7 +45,7 @@ _Command = (
     | CopyingCommand
     | VolumeSettlingCommand
 )
-_Event = (
+Happened = (
     VolumeEvent
     | AttachingEvent
     | EncryptingEvent
@@ -60,7 +61,7 @@ _TO_DO = {
 }
 
 
-def decide(volume: Volume, command: _Command, facts: Facts) -> Decision[_Event]:
+def decide(volume: Volume, command: Command, facts: Facts) -> Decision[Happened]:
     """Say what shall happen to a volume that was changed by hand, or as for any other."""
     match command:
         case SettleVolume():
@@ -86,6 +87,7 @@ def unmendable(
     if volume.phase is not VolumePhase.READY:
         return refuse(Refusal.VOLUME_HELD, f"{name} is deleted, and held")
     whole = no_whole_disk(volume.layout, name, _TO_DO[mend])
+    whole = whole or not_yet(volume, name, _TO_DO[mend])
     if whole is not None:
         return whole
     resized = seen is not None and seen.size_bytes != volume.size_bytes + volume.header_bytes
@@ -107,7 +109,7 @@ def _too_small(volume: Volume, name: str, seen: SeenVolume | None) -> Refused | 
     return refuse(Refusal.CUT_OFF, f"{name} had {readable(was)}, and has {readable(now)}")
 
 
-def _settle(volume: Volume, command: SettleVolume) -> Decision[_Event]:
+def _settle(volume: Volume, command: SettleVolume) -> Decision[Happened]:
     if volume.operation == command.operation:
         return ()
     seen = command.seen
@@ -130,7 +132,7 @@ def _settle(volume: Volume, command: SettleVolume) -> Decision[_Event]:
     )
 
 
-def _adopt(volume: Volume, command: AdoptVolume, facts: Facts) -> Decision[_Event]:
+def _adopt(volume: Volume, command: AdoptVolume, facts: Facts) -> Decision[Happened]:
     if volume.operation == command.operation:
         return ()
     no = name_taken(volume, command.volume, facts)
@@ -156,7 +158,7 @@ def _adopt(volume: Volume, command: AdoptVolume, facts: Facts) -> Decision[_Even
     )
 
 
-def _conclude(volume: Volume, report: ConcludeVolume) -> Decision[_Event]:
+def _conclude(volume: Volume, report: ConcludeVolume) -> Decision[Happened]:
     about = {"volume": report.volume, "operation": report.operation}
     if report.code is not None:
         failed = VolumeSettlingFailed(**about, code=report.code, because=report.because)

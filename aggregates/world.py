@@ -1,31 +1,34 @@
 """The whole cluster as one pure fold: every aggregate's state by its kind and key."""
 
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from aggregates import (
+    approval,
     attachment,
     disk,
+    draining,
     errand,
-    mending,
+    forgetting,
+    legs,
+    legs_past,
     node,
     operation,
     policy,
     pool,
-    pool_past,
+    protection,
     qos,
     replica,
     schedule,
-    settling,
     snapshot,
     snapshot_past,
     target,
+    tying,
     volume,
     volume_group,
-    volume_past,
-    volume_settling,
 )
 from aggregates.decision import Facts
+from aggregates.placement import Weights
 from schemas.answers import Refused
 from schemas.grammar import Event, Message
 from schemas.place import CLUSTER, place_of
@@ -39,6 +42,13 @@ from schemas.volume import (
 S = TypeVar("S")
 K = TypeVar("K", bound=Hashable)
 OnNode = tuple[str, str]
+
+
+class Held(NamedTuple):
+    """What the world holds of one aggregate. Without ``state`` it is as if it had never been."""
+
+    state: Any = None
+    provisioning: bool = False
 
 
 class Table(Generic[K, S]):
@@ -56,6 +66,7 @@ class Table(Generic[K, S]):
         evolve: Callable[[S, Any], S],
     ) -> None:
         self.rows = rows
+        self.type = type(initial)
         self._initial = initial
         self._decide = decide
         self._evolve = evolve
@@ -91,15 +102,16 @@ class World:
         self.targets: dict[str, target.Target] = {}
         self.errands: dict[OnNode, errand.Errand] = {}
         self.qos: dict[str, qos.QosClass] = {}
+        self.protections: dict[str, protection.Protection] = {}
+        self.approvals: dict[str, approval.Approval] = {}
         self.provisioning: set[str] = set()
+        self.weights = Weights()
         self._tables: dict[str, Table[Any, Any]] = {
-            "node": Table(self.nodes, node.Node(), settling.decide, settling.evolve),
+            "node": Table(self.nodes, node.Node(), draining.decide, draining.evolve),
             "disk": Table(self.disks, disk.Disk(), disk.decide, disk.evolve),
-            "pool": Table(self.pools, pool.Pool(), pool.decide, pool_past.evolve),
-            "volume": Table(
-                self.volumes, volume.Volume(), volume_settling.decide, volume_past.evolve
-            ),
-            "replica": Table(self.replicas, replica.Replica(), mending.decide, mending.evolve),
+            "pool": Table(self.pools, pool.Pool(), forgetting.decide, forgetting.evolve),
+            "volume": Table(self.volumes, volume.Volume(), legs.decide, legs_past.evolve),
+            "replica": Table(self.replicas, replica.Replica(), tying.decide, tying.evolve),
             "attachment": Table(
                 self.attachments, attachment.Attachment(), attachment.decide, attachment.evolve
             ),
@@ -115,10 +127,34 @@ class World:
             "operation": Table(
                 self.operations, operation.Operation(), operation.decide, operation.evolve
             ),
-            "policy": Table(self.policies, policy.Policy(), policy.decide, policy.evolve),
             "target": Table(self.targets, target.Target(), target.decide, target.evolve),
             "qos": Table(self.qos, qos.QosClass(), qos.decide, qos.evolve),
             "errand": Table(self.errands, errand.Errand(), errand.decide, errand.evolve),
+            **self._rules(),
+        }
+
+    def forked(self) -> "World":
+        """Return a world with the same past, that goes its own way from here on.
+
+        States are never changed, only replaced: so the two may share them.
+        """
+        other = World()
+        for kind, table in self._tables.items():
+            other._tables[kind].rows.update(table.rows)
+        other.provisioning |= self.provisioning
+        other.weights = self.weights
+        return other
+
+    def _rules(self) -> dict[str, Table[Any, Any]]:
+        """Return what people have laid down, and what it asks of them."""
+        return {
+            "policy": Table(self.policies, policy.Policy(), policy.decide, policy.evolve),
+            "protection": Table(
+                self.protections, protection.Protection(), protection.decide, protection.evolve
+            ),
+            "approval": Table(
+                self.approvals, approval.Approval(), approval.decide, approval.evolve
+            ),
         }
 
     def decide(self, command: Message, facts: Facts) -> tuple[Event, ...] | Refused:
@@ -143,10 +179,44 @@ class World:
             case _:
                 pass
 
+    def held(self, kind: str, place: str, id_: str) -> Held:
+        """Return what is held of one aggregate, for ``hold``: states are never changed."""
+        state = self._tables[kind].rows.get(_key(place, id_))
+        return Held(state, kind == VOLUMES and id_ in self.provisioning)
+
+    def hold(self, kind: str, place: str, id_: str, held: Held) -> None:
+        """Let an aggregate be as it was, or as it is elsewhere."""
+        rows, key = self._tables[kind].rows, _key(place, id_)
+        if held.state is None:
+            rows.pop(key, None)
+        else:
+            rows[key] = held.state
+        if kind == VOLUMES:
+            (self.provisioning.add if held.provisioning else self.provisioning.discard)(id_)
+
+    def all_held(self) -> Iterator[tuple[str, str, str, Held]]:
+        """Yield kind, place and id of every aggregate that is not as if it had never been."""
+        for kind, table in self._tables.items():
+            for key in table.rows:
+                place, id_ = key if isinstance(key, tuple) else (CLUSTER, key)
+                yield kind, place, id_, self.held(kind, place, id_)
+
+    def type_of(self, kind: str) -> type[Any] | None:
+        """Return what the states of that kind are, or None: there is no such kind."""
+        table = self._tables.get(kind)
+        return None if table is None else table.type
+
     def is_over(self, kind: str, place: str, id_: str) -> bool:
-        """Return whether an aggregate is as if it had never been, or an operation that ended."""
-        row = self._tables[kind].rows.get(_key(place, id_))
-        return row is None or (isinstance(row, operation.Operation) and row.outcome is not None)
+        """Return whether an aggregate is as if it had never been, or has come to its end."""
+        match self._tables[kind].rows.get(_key(place, id_)):
+            case None:
+                return True
+            case operation.Operation() as row:
+                return row.outcome is not None
+            case approval.Approval() as row:
+                return row.phase not in approval.OPEN
+            case _:
+                return False
 
     def forget(self, kind: str, place: str, id_: str) -> None:
         """Drop an aggregate that is over. Its past is in the log all the same."""

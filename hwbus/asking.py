@@ -20,7 +20,10 @@ _WORD = re.compile(r"[!-~]{1,128}")
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """One command as it came in. ``data`` is its text, not yet read."""
+    """One command as it came in. ``data`` is its text, not yet read.
+
+    ``within``: the control plane says it itself. Nothing that comes over the bus is.
+    """
 
     id: str
     actor: str
@@ -31,6 +34,7 @@ class Asked(msgspec.Struct, frozen=True):
     cause: str = ""
     traceparent: str = ""
     expected_version: int | None = None
+    within: bool = False
 
 
 def asked(call: Call, kind: str, verb: str, fresh_id: str) -> Asked | Refused:

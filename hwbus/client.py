@@ -16,6 +16,7 @@ from schemas.grammar import Message, kind_and_verb
 
 # The one word of long work that the wires must know: after it nothing follows.
 ENDED = "operation.ended.v1"
+FILLED = "replica.replication-changed.v1"
 _OPERATION = "operation"
 _ASK_TIMEOUT_S = 10.0
 _QUERY_SLACK_S = 3.0
@@ -33,7 +34,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 class Page(msgspec.Struct, frozen=True, kw_only=True):
     """Rows of a view as JSON objects, as the view stood after ``seq`` of the log.
 
-    ``behind`` is the sequence that was asked for and not reached in time, or 0.
+    ``behind`` is the sequence that was asked for and not reached in time, or 0. ``at`` is there for
+    a page of the past: the moment that it shows.
     """
 
     kind: str
@@ -42,6 +44,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     next: str | None = None
     api_version: str = "v1"
     behind: int = 0
+    at: datetime | None = None
 
 
 class RefusedQueryError(Exception):
@@ -88,6 +91,7 @@ class _PageOnWire(msgspec.Struct, frozen=True, kw_only=True, tag_field="answer",
     seq: int
     items: tuple[dict[str, Any], ...]
     next: str | None = None
+    at: datetime | None = None
 
 
 class _BehindOnWire(msgspec.Struct, frozen=True, kw_only=True, tag_field="answer", tag="behind"):
@@ -136,10 +140,12 @@ def query_call(
     cursor: str = "",
     min_seq: int = 0,
     wait_ms: int | None = None,
+    at: int | str | None = None,
 ) -> Call:
     """Return the request that asks *view* for the rows whose columns equal *where*."""
     query: dict[str, Any] = {"where": dict(where or {})}
     given = {"limit": limit, "cursor": cursor, "min_seq": min_seq, "wait_ms": wait_ms}
+    query |= {"at": at} if at is not None else {}
     # Nought and nothing are what the view assumes; but not to wait at all has to be said.
     query |= {key: value for key, value in given.items() if value or (key, value) == _NO_WAIT}
     return Call(subject=subjects.query(view), headers={}, data=msgspec.json.encode(query))
@@ -196,14 +202,28 @@ class Client:
 
     Every method raises ``NobodyThereError`` when nothing serves the address,
     ``OutcomeUnknownError`` when no answer came in time and ``ForbiddenError`` when the broker
-    does not let this user ask.
+    does not let this user ask. With *at*, a sequence or an RFC 3339 moment, every view is asked as
+    it was there.
     """
 
-    def __init__(self, bus: Bus, log: EventLog, *, actor: str, mint: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        log: EventLog,
+        *,
+        actor: str,
+        mint: Callable[[], str],
+        at: int | str | None = None,
+    ) -> None:
+        self.at = at
         self.bus = bus
         self.log = log
         self._actor = actor
         self._mint = mint
+
+    def at_point(self, at: int | str) -> "Client":
+        """Return a client over the same connection that asks every view as it was at *at*."""
+        return Client(self.bus, self.log, actor=self._actor, mint=self._mint, at=at)
 
     async def command(
         self,
@@ -249,7 +269,15 @@ class Client:
         If the view has not reached *min_seq* in time, the page is what it has, and says so in
         ``behind``. Raises ``RefusedQueryError`` for a column or cursor the view does not know.
         """
-        call = query_call(view, where, limit=limit, cursor=cursor, min_seq=min_seq, wait_ms=wait_ms)
+        call = query_call(
+            view,
+            where,
+            limit=limit,
+            cursor=cursor,
+            min_seq=min_seq if self.at is None else 0,
+            wait_ms=wait_ms,
+            at=self.at,
+        )
         timeout_s = max(timeout_s, (wait_ms or 0) / 1000 + _QUERY_SLACK_S)
         answer = _PAGE.decode(
             await self.bus.request(call.subject, call.data, headers={}, timeout_s=timeout_s)
@@ -257,19 +285,29 @@ class Client:
         match answer:
             case Refused():
                 raise RefusedQueryError(answer)
+            case _BehindOnWire() if self.at is not None:
+                raise OutcomeUnknownError(
+                    f"the views stand at {answer.seq} and have not reached {answer.min_seq} yet"
+                )
             case _BehindOnWire():
                 late = await self.query(
                     view, where, limit=limit, cursor=cursor, timeout_s=timeout_s
                 )
                 return msgspec.structs.replace(late, behind=min_seq)
             case _PageOnWire():
-                return Page(
-                    kind=answer.kind,
-                    seq=answer.seq,
-                    items=answer.items,
-                    next=answer.next,
-                    api_version=answer.api_version,
-                )
+                return _read_page(answer)
+
+    async def ask(self, call: Call, *, timeout_s: float = _ASK_TIMEOUT_S) -> Page:
+        """Send a question as it is and return the page. Raises ``RefusedQueryError``."""
+        data = await self.bus.request(
+            call.subject, call.data, headers=call.headers, timeout_s=timeout_s
+        )
+        answer = _PAGE.decode(data)
+        if isinstance(answer, Refused):
+            raise RefusedQueryError(answer)
+        if isinstance(answer, _BehindOnWire):
+            raise OutcomeUnknownError(f"the views stand at {answer.seq}")
+        return _read_page(answer)
 
     async def query_all(
         self,
@@ -291,6 +329,16 @@ class Client:
             cursor = further.next
         raise OutcomeUnknownError(f"the view {view!r} has no end")
 
+    async def pages(
+        self, view: str, where: Mapping[str, Any] | None = None, *, min_seq: int = 0
+    ) -> AsyncGenerator[Page, None]:
+        """Yield *view* page after page, so that no more than one is in memory."""
+        page = await self.query(view, where, min_seq=min_seq)
+        yield page
+        while page.next:
+            page = await self.query(view, where, cursor=page.next)
+            yield page
+
     @asynccontextmanager
     async def happenings(
         self, *, after: int, objects: Sequence[str] = ()
@@ -308,7 +356,7 @@ class Client:
     async def follow_operation(
         self, operation: str, *, object_: str = "", after: int = 0
     ) -> AsyncGenerator[Happening, None]:
-        """Yield all that is recorded for *operation*, its end last.
+        """Yield all that is recorded for *operation*, its end last, and how replicas are filled.
 
         To leave off earlier close the generator (``contextlib.aclosing``).
         *object_* is the address it is done to, *after* a sequence before its first commit.
@@ -317,7 +365,8 @@ class Client:
         objects = [f"{_OPERATION}/{operation}", *([object_] if object_ else [])]
         async with self.happenings(after=after, objects=objects) as all_of_it:
             async for happening in all_of_it:
-                if operation in {happening.correlation, happening.object.rpartition("/")[2]}:
+                mine = {happening.correlation, happening.object.rpartition("/")[2]}
+                if operation in mine or fills(happening):
                     yield happening
                     if ends(happening):
                         return
@@ -336,9 +385,32 @@ class Client:
         raise OutcomeUnknownError(f"the log ended before the operation {operation}")
 
 
+def _read_page(answer: _PageOnWire) -> Page:
+    return Page(
+        kind=answer.kind,
+        seq=answer.seq,
+        items=answer.items,
+        next=answer.next,
+        api_version=answer.api_version,
+        at=answer.at,
+    )
+
+
 def ends(happening: Happening) -> bool:
     """Say whether an operation ended with *happening*."""
     return any(event.get("type") == ENDED for event in happening.events)
+
+
+def fills(happening: Happening) -> bool:
+    """Say whether a node told in *happening* how far its replica is filled.
+
+    Nobody asked it, so that belongs to no operation; but one at most runs on a volume.
+    """
+    return any(
+        event.get("type") == FILLED
+        and any(peer.get("sync") == "target" for peer in event.get("seen", {}).get("peers", ()))
+        for event in happening.events
+    )
 
 
 async def _one_by_one(batches: AsyncIterator[list[Stored]]) -> AsyncGenerator[Happening, None]:

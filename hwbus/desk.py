@@ -29,7 +29,7 @@ from hwbus.telemetry import current_traceparent, remote_span
 from schemas.answers import Accepted, Answer, Refused, Undecided, refuse
 from schemas.audit import RefusedRecord
 from schemas.commit import Commit
-from schemas.grammar import Event, Message, type_name
+from schemas.grammar import Event, Message, kind_and_verb, type_name
 from schemas.refusals import Refusal
 
 ATTEMPTS_MAX = 5
@@ -110,6 +110,10 @@ class CommandDesk:
                 self._forget_own()
                 yield seen
 
+    def seq_of(self, address: Address) -> int:
+        """Return the sequence of the last commit about *address* that is known here; 0: none."""
+        return self._records.get(address).seq
+
     async def call(self, call: Call) -> Answer:
         """Decide what came over the bus. Never raises for bad input: it answers."""
         try:
@@ -131,6 +135,9 @@ class CommandDesk:
             command: Message = self._codec_of(word).decode(wish.data)
         except UnreadableError as error:
             return await self._refuse(wish, self._unreadable(error, wish.data), "")
+        no = self._domain.forbids(wish, command)
+        if no is not None:
+            return await self._refuse(wish, no, str(self._domain.address(command)))
         return await self.settle(wish, command)
 
     async def settle(self, wish: Asked, command: Message) -> Answer:
@@ -154,7 +161,9 @@ class CommandDesk:
             known = self._known(wish, record, request)
             if known is not None:
                 return await self._answer(wish, known, str(address))
-            decision = self._domain.decide(command, at=self._clock.now(), mint=self._mint)
+            decision = self._domain.decide(
+                command, actor=wish.actor, at=self._clock.now(), mint=self._mint
+            )
             if isinstance(decision, Refused) or not decision:
                 if await self._has_moved(address, record):
                     continue
@@ -162,6 +171,12 @@ class CommandDesk:
                     return await self._refuse(wish, decision, str(address))
                 self.counters.accepted += 1
                 return Accepted(command=wish.id, seq=record.seq, version=record.version)
+            condition = self._domain.condition(wish, command, request, at=self._clock.now())
+            if condition is not None:
+                no = await self._meet(condition, wish, command, request)
+                if no is not None:
+                    return await self._answer(wish, no, str(address))
+                continue  # Others may have been here meanwhile.
             commit = self._commit(wish, command, request, record, decision)
             try:
                 return await self._append(wish, commit, address, record)
@@ -173,6 +188,28 @@ class CommandDesk:
                 return Undecided(command=wish.id, because=f"the log takes nothing more: {error}")
         beaten = f"{address} changed {ATTEMPTS_MAX} times meanwhile"
         return await self._refuse(wish, refuse(Refusal.CONTENDED, beaten), str(address))
+
+    async def _meet(
+        self, condition: Message, wish: Asked, command: Message, request: bytes
+    ) -> Refused | Undecided | None:
+        """Have *condition* decided; return why *command* may not be decided even then, or None."""
+        kind, verb = kind_and_verb(condition)
+        before = Asked(
+            id=self._mint(),
+            actor=wish.actor,
+            kind=kind,
+            verb=verb,
+            data=b"",
+            correlation=wish.correlation or wish.id,
+            cause=f"command:{wish.id}",
+            traceparent=wish.traceparent,
+            within=True,
+        )
+        answer = await self.settle(before, condition)
+        if not isinstance(answer, Accepted):
+            return msgspec.structs.replace(answer, command=wish.id)
+        left = self._domain.condition(wish, command, request, at=self._clock.now())
+        return None if left is None else self._domain.unmet(left)
 
     def _known(self, wish: Asked, record: Record, request: bytes) -> Answer | None:
         before = record.recent.get(wish.id)

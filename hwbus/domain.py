@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from hwbus.asking import Asked
 from hwbus.subjects import Address
 from schemas.answers import Refused
 from schemas.grammar import Event, Message
@@ -21,9 +22,23 @@ class Domain(Protocol):
         ...
 
     def decide(
-        self, command: Message, *, at: datetime, mint: Callable[[], str]
+        self, command: Message, *, actor: str, at: datetime, mint: Callable[[], str]
     ) -> tuple[Event, ...] | Refused:
         """Decide. Pure but for *mint*, which gives out new identities."""
+        ...
+
+    def forbids(self, wish: Asked, command: Message) -> Refused | None:
+        """Return why nobody like whoever said *wish* may say *command*, or None."""
+        ...
+
+    def condition(
+        self, wish: Asked, command: Message, request: bytes, *, at: datetime
+    ) -> Message | None:
+        """Return what has to be decided before *command*, whose text is *request*; or None."""
+        ...
+
+    def unmet(self, condition: Message) -> Refused:
+        """Return the refusal for what still stands under *condition* when that is decided."""
         ...
 
     def evolve(self, address: Address, events: Sequence[Event]) -> None:

@@ -119,11 +119,16 @@ class _Running:
         self.traceparent = traceparent
         self.changed = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
-        span_s = (work.deadline - began).total_seconds()
-        self.turns_back = work.deadline - timedelta(seconds=min(span_s / GRACE_SHARE, GRACE_MAX_S))
-        # Said a little early, so that what remains to be written down is written in time.
-        self.ends = work.deadline - timedelta(seconds=min(span_s / MARGIN_SHARE, MARGIN_MAX_S))
+        self.turns_back, self.ends = turning_points(work.deadline, began)
         self.blocked_since: datetime | None = None
+
+
+def turning_points(deadline: datetime, began: datetime) -> tuple[datetime, datetime]:
+    """Return when an operation is told to turn back, and when that its time is up."""
+    span_s = (deadline - began).total_seconds()
+    turns_back = deadline - timedelta(seconds=min(span_s / GRACE_SHARE, GRACE_MAX_S))
+    # Said a little early, so that what remains to be written down is written in time.
+    return turns_back, deadline - timedelta(seconds=min(span_s / MARGIN_SHARE, MARGIN_MAX_S))
 
 
 class Driver:
@@ -315,6 +320,7 @@ class Driver:
             correlation=correlation,
             cause=cause,
             traceparent=traceparent,
+            within=True,
         )
 
     def _spawn(self, work: Any) -> None:

@@ -9,6 +9,9 @@ The clients use these private names of nats-py 2.16 (pinned in pyproject for thi
   ``_pending_data_size``: a ready-made HPUB line is put where ``publish`` would put it, and what
   was never sent can be dropped when the connection is lost.
 * ``Client._send_ping``: the only way to learn of the answer to one ping.
+* ``Client._process_pong``, ``_pongs``: nats-py reads no more, for good and in silence, after the
+  pong for somebody who was cancelled.
+* ``Client._reading_task``, ``_flusher_task``: as ``flush`` looks at them.
 * ``Subscription._id``: which subscription the parser means.
 * ``Service._endpoints``, ``Endpoint._subscription``, ``Endpoint._num_requests`` of nats.micro:
   requests to a service take the same way, and are counted as nats.micro would.
@@ -26,7 +29,7 @@ import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from nats.errors import ConnectionClosedError
+from nats.errors import ConnectionClosedError, FlushTimeoutError
 from nats.errors import Error as NatsError
 from nats.micro.service import Service
 
@@ -36,6 +39,7 @@ Hear = Callable[[bytes, bytes, bytes, bytes], None]
 """Takes (subject, reply, data, header block or b"") of one message; must not raise or wait."""
 Unhear = Callable[[], Awaitable[None]]
 
+_FLUSH_S = 10
 _PREAMBLE = b"NATS/1.0"
 _NO_RESPONDERS = b"NATS/1.0 503"
 _NOTHING: Mapping[str, str] = {}
@@ -78,6 +82,34 @@ class EchoingClient(Client):
             answer.cancel()
             return False
         return True
+
+    async def flush(self, timeout: int = _FLUSH_S) -> None:
+        """As nats-py's, which in Python 3.11 swallows a cancellation that comes with the pong.
+
+        Who was cancelled would go on, and whoever waits for its end would wait for ever.
+        """
+        if self.is_closed:
+            raise ConnectionClosedError
+        if _over(self._reading_task) or _over(self._flusher_task):
+            await super().flush(timeout)
+            return
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._send_ping(answer)
+                await answer
+        except TimeoutError as error:
+            raise FlushTimeoutError from error
+
+    async def _process_pong(self) -> None:
+        if self._pongs and self._pongs[0].done():
+            # For somebody who waits no longer. That the broker answers counts all the same.
+            self._pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
+
+
+def _over(task: asyncio.Task[None] | None) -> bool:
+    return task is None or task.done()
 
 
 class FastClient(EchoingClient):

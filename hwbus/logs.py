@@ -1,9 +1,12 @@
 """One line of JSON an entry for machines, readable lines for people at a terminal."""
 
+import logging
 import sys
 
 import msgspec
 import structlog
+
+_EVERYTHING = structlog.make_filtering_bound_logger(logging.NOTSET)
 
 
 def configure_logs() -> None:
@@ -18,6 +21,7 @@ def configure_logs() -> None:
         plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
         structlog.configure(
             processors=[*shared, plain],
+            wrapper_class=_EVERYTHING,
             logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         )
         return
@@ -27,6 +31,7 @@ def configure_logs() -> None:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(serializer=_json),
         ],
+        wrapper_class=_EVERYTHING,
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
 

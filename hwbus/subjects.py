@@ -95,9 +95,19 @@ def query(view: str) -> str:
     return f"{ROOT}.q.{token(view)}"
 
 
+def views(*words: str) -> str:
+    """Return where work on the views is asked for, for example ``views("fsck")``."""
+    return ".".join((ROOT, "views", *map(token, words)))
+
+
 def lend(node: str) -> str:
     """Return where a node is asked to let another one read what it has."""
     return f"{ROOT}.lend.{token(node)}"
+
+
+def turn(node: str) -> str:
+    """Return where a node is told that now is the moment to take its snapshots."""
+    return f"{ROOT}.turn.{token(node)}"
 
 
 def live(*words: str) -> str:

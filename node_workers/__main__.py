@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from random import SystemRandom
 from urllib.parse import urlsplit
 
@@ -17,11 +18,13 @@ from hwbus import telemetry
 from hwbus.identity import Mint, SystemClock
 from hwbus.jetstream import connect
 from hwbus.logs import configure_logs
-from node_workers import hints, monitor
-from node_workers.assembly import SIMULATED, Place, assemble
+from node_workers import fence_peer, hints, monitor
+from node_workers.assembly import SIMULATED, Peering, Place, assemble
+from node_workers.fencing import SOCKET, FenceServer, Promised, Promises
 from node_workers.figures import Figures
 from node_workers.keys import EnvironmentKeys, FileKeys, Keyring, without_keys
 from node_workers.keys import Place as KeyPlace
+from node_workers.node_key import FILE, node_keys
 from node_workers.outbox import Link
 from node_workers.ports import Execution, StorageError
 from node_workers.runner import RealRunner, RecordingRunner
@@ -32,6 +35,7 @@ from node_workers.store import NotOursError, open_store
 from node_workers.sysfs import RealSysfs
 from node_workers.vault import VaultKeys
 from schemas.keys import KeySourceKind
+from schemas.node import Capability
 
 STORE_FILE = "worker.sqlite"
 _NOT_OURS = 2
@@ -78,7 +82,15 @@ async def _live(settings: Settings) -> None:
             figures=figures,
             rhythm=Rhythm(every_s=settings.scan_every_s, health_every_s=settings.health_every_s),
         )
-        await stack.enter_async_context(_beside(_hints(settings, worker.scans.hint)))
+        if place.replicating is not None:
+            promises = place.replicating.promises
+            if place.kernel is None:
+                ear = FenceServer(settings.state / SOCKET, worker.referee, promises)
+                await stack.enter_async_context(ear.serving())
+            else:
+                kernel = place.kernel(Promised(worker.referee, promises))
+                await stack.enter_async_context(_beside(kernel, stop))
+        await stack.enter_async_context(_beside(_hints(settings, worker.scans.hint), stop))
         _LOG.info("working", nats_url=settings.nats_url, state=str(settings.state))
         await worker.run(lambda: _link(settings), stop)
     _LOG.info("stopped")
@@ -107,28 +119,44 @@ def _place(settings: Settings, clock: SystemClock) -> Place:
             zone=settings.zone,
             runner=RealRunner(clock.now, without_keys(os.environ)),
             sysfs=RealSysfs(),
+            counters=RealSysfs(),
             copies_folder=str(settings.state / "copies"),
             keys=_keys(settings),
             lend_at=lambda: _lend_at(settings),
             lend_port=settings.lend_port,
+            replicating=_peering(settings),
         )
     # Late: on a real node nobody needs to pay for a machine made of rules.
+    from node_workers.simulated.lan import Lan  # noqa: PLC0415
     from node_workers.simulated.machine import SimulatedMachine  # noqa: PLC0415
     from node_workers.simulated.runner import SimulatedRunner  # noqa: PLC0415
 
-    machine = SimulatedMachine.in_folder(
-        settings.simulated, settings.node, [settings.disk_bytes] * settings.disks
-    )
+    lan = None if settings.network is None else Lan(settings.network, settings.simulated)
+    sizes_bytes = [settings.disk_bytes] * settings.disks
+    machine = SimulatedMachine.in_folder(settings.simulated, settings.node, sizes_bytes, lan)
+    peering = None if lan is None else replace(_peering(settings), changes=machine.handler.changes)
     return Place(
         node=settings.node,
         address=settings.address,
         zone=settings.zone,
         runner=SimulatedRunner(machine, clock.now, latency_s=settings.latency_ms / 1000),
         sysfs=machine,
-        capabilities=SIMULATED,
+        counters=machine,
+        capabilities=SIMULATED if lan is None else (*SIMULATED, Capability.REPLICATION),
         keys=_keys(settings),
         contents=machine.lent,
+        replicating=peering,
+        kernel=None if lan is None else machine.handler.serve,
     )
+
+
+def _peering(settings: Settings) -> Peering:
+    settings.state.mkdir(parents=True, exist_ok=True)
+    state = settings.state.resolve()
+    program = Path(fence_peer.__file__).resolve()
+    # Without site packages: the kernel waits for it, and so does whoever writes.
+    handler = (sys.executable, "-I", "-S", str(program), str(state / SOCKET))
+    return Peering(keys=node_keys(state / FILE), handler=handler, promises=Promises())
 
 
 def _lend_at(settings: Settings) -> str:
@@ -170,13 +198,22 @@ async def _link(settings: Settings) -> AsyncIterator[Link]:
 
 
 @asynccontextmanager
-async def _beside(work: Awaitable[None]) -> AsyncIterator[None]:
+async def _beside(work: Awaitable[None], stop: asyncio.Event) -> AsyncIterator[None]:
+    """Have it done meanwhile. If it breaks, all is stopped, and that is raised."""
+
+    def ended(done: asyncio.Future[None]) -> None:
+        if not done.cancelled() and done.exception() is not None:
+            stop.set()
+
     task = asyncio.ensure_future(work)
+    task.add_done_callback(ended)
     try:
         yield
     finally:
         task.cancel()
         await asyncio.wait({task})
+    if not task.cancelled():
+        task.result()
 
 
 if __name__ == "__main__":

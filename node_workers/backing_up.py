@@ -21,14 +21,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from node_workers import backup_download, backup_format
-from node_workers.backup_device import Device
-from node_workers.backup_download import Backup, BadChunkError, ChangedError, Downloaded
-from node_workers.backup_format import DamagedError, ForeignError
-from node_workers.backup_journal import Journal, TakenError
-from node_workers.backup_sweep import Sweep, Swept, SweptByOthersError
-from node_workers.backup_upload import NameTakenError, Upload, Uploaded, UploadSpec
-from node_workers.bucket import (
+from hwbus.bucket import (
     AlreadyThereError,
     Bucket,
     BucketError,
@@ -36,6 +29,13 @@ from node_workers.bucket import (
     MissingError,
     Where,
 )
+from node_workers import backup_download, backup_format
+from node_workers.backup_device import Device
+from node_workers.backup_download import Backup, BadChunkError, ChangedError, Downloaded
+from node_workers.backup_format import DamagedError, ForeignError
+from node_workers.backup_journal import Journal, TakenError
+from node_workers.backup_sweep import Sweep, Swept, SweptByOthersError
+from node_workers.backup_upload import NameTakenError, Upload, Uploaded, UploadSpec
 from node_workers.copier import DiffersError, Pace, die_with_parent
 
 DONE, FAILED, TIME_OVER, TAKEN, NEVER = 0, 1, 3, 5, 6

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import msgspec
 
+from hwbus.bucket import Bucket, MissingError
 from node_workers import backup_format
 from node_workers.backup_device import Device
 from node_workers.backup_format import CHUNK_BYTES, DIGEST_BYTES, ZERO, DamagedError, Manifest
 from node_workers.backup_journal import Journal, bytes_done
-from node_workers.bucket import Bucket, MissingError
 from node_workers.copier import Pace
 
 AT_ONCE = 4

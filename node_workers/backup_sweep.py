@@ -13,11 +13,11 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from hwbus.bucket import DELETED_AT_ONCE, AlreadyThereError, Bucket, MissingError, Object
 from node_workers import backup_format
 from node_workers.backup_format import DIGEST_BYTES, DamagedError, ForeignError
 from node_workers.backup_journal import Journal
 from node_workers.backup_upload import SWEEPER_LEASE, WRITER_LEASE
-from node_workers.bucket import DELETED_AT_ONCE, AlreadyThereError, Bucket, MissingError, Object
 
 _SHARDS = 256
 _KEY_BYTES = 8

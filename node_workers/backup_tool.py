@@ -5,8 +5,8 @@ import sys
 import msgspec
 import structlog
 
+from hwbus.bucket import Where
 from node_workers import backing_up
-from node_workers.bucket import Where
 from node_workers.credentials import credentials
 from node_workers.keys import KeySource
 from node_workers.ports import (

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import msgspec
 
+from hwbus.bucket import AlreadyThereError, Bucket, MissingError
 from node_workers import backup_format
 from node_workers.backup_device import Device
 from node_workers.backup_format import CHUNK_BYTES, DIGEST_BYTES, ZERO, Manifest
 from node_workers.backup_journal import Journal, bytes_done
-from node_workers.bucket import AlreadyThereError, Bucket, MissingError
 
 WRITER_LEASE = timedelta(hours=24)
 TRUSTED_FOR = timedelta(hours=12)

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from node_workers.bucket import Credentials
+from hwbus.bucket import Credentials
 from node_workers.keys import KeySource, NoKeyError
 from node_workers.ports import UnsuitableError
 

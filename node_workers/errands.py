@@ -17,7 +17,9 @@ from node_workers.ports import Runner
 from node_workers.tools import Tools
 from schemas.errand import (
     BadChunk,
+    Compare,
     Errand,
+    EvenOut,
     Found,
     ListAll,
     Listed,
@@ -88,6 +90,8 @@ class Errands:
             case PutBack():
                 await self._mending.put_back(pool_uid, errand, cause=cause)
                 return Put()
+            case Compare() | EvenOut():
+                raise TypeError("replicas are compared where they are tied")
 
     async def stop(self, operation: str, errand: Errand, pool_uid: str, *, cause: str) -> None:
         """Keep nothing of *errand* here; if it can be said to the store, that nobody writes."""

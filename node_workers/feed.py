@@ -1,9 +1,10 @@
 """What reaches the node: the log, followed from where it left off, whenever there is a bus."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from random import Random
+from typing import Protocol
 
 import structlog
 
@@ -11,7 +12,6 @@ from hwbus import subjects
 from hwbus.ports import ForbiddenError, NobodyThereError, OutcomeUnknownError
 from node_workers.figures import Figures
 from node_workers.lanes import backoff_s
-from node_workers.loans import Loans
 from node_workers.outbox import Link, Outbox
 from node_workers.presence import Presence
 from node_workers.scans import Scans
@@ -21,6 +21,21 @@ from schemas.node import NODES
 _LOG = structlog.get_logger("node_workers.feed")
 _AWAY = (OutcomeUnknownError, NobodyThereError, ForbiddenError)
 _LINK_RETRY_MAX_S = 5.0
+
+
+class Linked(Protocol):
+    """Whoever asks others over the bus, while there is one."""
+
+    link: Link | None
+
+
+class Desk(Protocol):
+    """Whoever answers others over the bus, while there is one."""
+
+    async def serve(self, link: Link, caught_up: Callable[[], bool]) -> None:
+        """Answer until cancelled."""
+        ...
+
 
 Links = Callable[[], AbstractAsyncContextManager[Link]]
 
@@ -43,7 +58,8 @@ class Feed:
         node: str,
         rng: Random,
         figures: Figures,
-        loans: Loans,
+        linked: Sequence[Linked],
+        desks: Sequence[Desk],
     ) -> None:
         self._state = state
         self._outbox = outbox
@@ -53,7 +69,8 @@ class Feed:
         self._node = node
         self._rng = rng
         self._figures = figures
-        self._loans = loans
+        self._linked = linked
+        self._desks = desks
         self._link: Link | None = None
         self._caught_up = False
 
@@ -78,7 +95,7 @@ class Feed:
             except* LogTooShortError as errors:
                 self._figures.count("log_too_short_total")
                 _LOG.critical("this is not the log we knew", because=str(_first(errors)))
-            self._link = self._loans.borrower.link = None
+            self._tell(None)
             self._figures.show("connected", 0)
             attempt = 0 if self._caught_up is not began_caught_up else attempt + 1
             await asyncio.sleep(backoff_s(attempt, self._rng, max_s=_LINK_RETRY_MAX_S))
@@ -99,7 +116,7 @@ class Feed:
         return newest is not None and newest.seq <= self._state.position
 
     async def _attend(self, link: Link) -> None:
-        self._link = self._loans.borrower.link = link
+        self._tell(link)
         self._figures.show("connected", 1)
         await self._presence.join()
         async with asyncio.TaskGroup() as group:
@@ -107,7 +124,13 @@ class Feed:
             group.create_task(self._follow(link), name="follow")
             group.create_task(self._presence.beat(link, self._presence.join), name="beat")
             group.create_task(self._listen(link), name="listen")
-            group.create_task(self._loans.desk.serve(link, lambda: self._caught_up), name="lend")
+            for desk in self._desks:
+                group.create_task(desk.serve(link, lambda: self._caught_up), name="desk")
+
+    def _tell(self, link: Link | None) -> None:
+        self._link = link
+        for one in self._linked:
+            one.link = link
 
     async def _listen(self, link: Link) -> None:
         async with link.bus.listen(subjects.live("rescan", self._node)) as calls:

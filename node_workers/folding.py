@@ -14,11 +14,13 @@ from node_workers.wanted import (
     PoolWish,
     ReplicaNews,
     ReplicaWish,
+    Settling,
     Wanted,
     WantedAttachment,
     WantedErrand,
     WantedPool,
     WantedReplica,
+    is_anew,
 )
 from schemas.attachment import (
     AttachmentLimitsWanted,
@@ -29,6 +31,7 @@ from schemas.attachment import (
     AttachmentTroubled,
     AttachmentWanted,
 )
+from schemas.draining import PoolForgotten
 from schemas.errand import (
     ErrandDone,
     ErrandEvent,
@@ -44,6 +47,7 @@ from schemas.growing import (
     ThinPoolGrowthWanted,
     ThinPoolKept,
 )
+from schemas.instants import InstantSettled
 from schemas.keys import Encryption
 from schemas.mending import (
     ReplicaMended,
@@ -78,10 +82,20 @@ from schemas.replica import (
     ReplicaRemoved,
     ReplicaResized,
     ReplicaResizeWanted,
+    ReplicaSpec,
     ReplicaTroubled,
     ReplicaWanted,
 )
+from schemas.replication import (
+    EpochNoted,
+    ReplicaForgotten,
+    ReplicaTieWanted,
+    SplitSettlingWanted,
+)
 from schemas.shrinking import PoolDisksKept, PoolShrinkAbandoned, PoolShrinkWanted, PoolShrunk
+from schemas.volume import Filesystem
+
+_OtherWish = ReplicaMendWanted | ReplicaMendWithdrawn | ReplicaTieWanted | SplitSettlingWanted
 
 
 def fold(
@@ -185,6 +199,8 @@ def _note_pool(pool: WantedPool, event: PoolNews, cause: str) -> WantedPool | No
             return _answered_by(replace(pool, kept=_without(pool.kept, event.disks)), cause)
         case PoolDisksDropped():
             return replace(pool, dropped=_without(pool.dropped, event.disks))
+        case PoolForgotten():
+            return None
         case PoolRemoved():
             return None if event.uid == pool.uid else pool
         case PoolTroubled():
@@ -221,12 +237,13 @@ def _wish_replica(
         rekeying=False,
         leaving=False,
         give_back=False,
+        settling=Settling.NONE,
     )
-    if isinstance(event, ReplicaMendWanted | ReplicaMendWithdrawn):
-        return _wish_mend(replace(replica, may_create=False), event)
+    if isinstance(event, _OtherWish):
+        return _wish_other(replace(replica, may_create=False), event)
     match event:
-        case ReplicaResizeWanted():
-            return replace(replica, spec=replace(replica.spec, size_bytes=event.size_bytes))
+        case InstantSettled() | ReplicaResizeWanted():
+            return replace(replica, spec=_asked(replica.spec, event))
         case ReplicaRemovalWanted():
             return replace(replica, present=False, spoilt=True, wiping=event.wiping)
         case ReplicaHoldWanted():
@@ -237,9 +254,41 @@ def _wish_replica(
             return replace(replica, may_create=False, withdrawn=True)
         case ReplicaRekeyWanted():
             spec = replace(replica.spec, encryption=event.encryption)
-            return replace(replica, may_create=False, rekeying=True, spec=spec)
+            keyed = replace(replica, may_create=False, rekeying=True, spec=spec)
+            return replace(keyed, elsewhere=event.elsewhere)
         case _:
             assert_never(event)
+
+
+def _asked(spec: ReplicaSpec, event: InstantSettled | ReplicaResizeWanted) -> ReplicaSpec:
+    if isinstance(event, InstantSettled):
+        led = spec.together
+        return replace(spec, together=None if led is None else replace(led, turn=event.turn))
+    tied = spec.replication
+    if tied is not None and event.device_bytes:
+        tied = replace(tied, size_bytes=event.device_bytes)
+    grown = replace(spec, size_bytes=event.size_bytes, replication=tied)
+    known = event.filesystem is not Filesystem.NONE
+    return replace(grown, filesystem=event.filesystem) if known else grown
+
+
+def _wish_other(replica: WantedReplica, event: _OtherWish) -> WantedReplica:
+    if isinstance(event, ReplicaMendWanted | ReplicaMendWithdrawn):
+        return _wish_mend(replica, event)
+    return _wish_tie(replica, event)
+
+
+def _wish_tie(
+    replica: WantedReplica, event: ReplicaTieWanted | SplitSettlingWanted
+) -> WantedReplica:
+    if isinstance(event, SplitSettlingWanted):
+        return replace(replica, settling=Settling.LOSES if event.loses else Settling.WINS)
+    tied = event.replication
+    spec = replace(replica.spec, size_bytes=event.size_bytes, replication=tied, bare=False)
+    was = replica.tied or replica.untie or replica.spec.replication is not None
+    untie = tied is None and was
+    anew = is_anew(replica.spec.replication, tied, event.node)
+    return replace(replica, spec=spec, untie=untie, tied=replica.tied and not anew)
 
 
 def _wish_mend(
@@ -255,20 +304,35 @@ def _note_replica(replica: WantedReplica, event: ReplicaNews, cause: str) -> Wan
         return replica
     match event:
         case ReplicaCreated() | ReplicaResized() | ReplicaKept():
-            known = replace(replica, size_bytes=event.size_bytes, may_create=False, spoilt=False)
-            return _answered_by(known, cause)
+            known = there_as if cause == replica.origin.cause else still_there
+            return _answered_by(known(replica, event.size_bytes), cause)
+        case EpochNoted():
+            return replace(replica, epoch=event.epoch)
         case ReplicaHeld():
             return _answered_by(replica, cause)
         case ReplicaRekeyed():
             return _answered_by(_rekeyed(replica, event), cause)
         case ReplicaMended() | ReplicaMendLeft():
             return _answered_by(_mended(replica, event), cause)
-        case ReplicaRemoved():
+        case ReplicaRemoved() | ReplicaForgotten():
             return None
         case ReplicaTroubled():
             return _given_up_by(replica, cause) if event.permanent else replica
         case _:
             assert_never(event)
+
+
+def still_there(replica: WantedReplica, size_bytes: int) -> WantedReplica:
+    """Return *replica* known to be there so large; what is wanted by now is another matter."""
+    return replace(replica, size_bytes=size_bytes, may_create=False, spoilt=False)
+
+
+def there_as(replica: WantedReplica, size_bytes: int) -> WantedReplica:
+    """Return *replica* known to be there so large, and tied as its spec says."""
+    known = still_there(replica, size_bytes)
+    # Done again, as what was answered may be, a split of another day would cost other data.
+    known = replace(known, settling=Settling.NONE)
+    return replace(known, tied=replica.spec.replication is not None, untie=False)
 
 
 def _mended(replica: WantedReplica, event: ReplicaMended | ReplicaMendLeft) -> WantedReplica:
@@ -302,7 +366,7 @@ def _wish_attachment(
         case AttachmentLimitsWanted():
             return replace(attachment, spec=replace(attachment.spec, limits=event.limits))
         case AttachmentRemovalWanted():
-            return replace(attachment, present=False)
+            return replace(attachment, present=False, forced=event.forced)
         case AttachmentRemovalWithdrawn():
             return attachment
         case _:

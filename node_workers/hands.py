@@ -6,6 +6,7 @@ import msgspec
 from msgspec.structs import replace
 
 from node_workers.asked import attachment_of, snapshot_spec, volume_spec
+from node_workers.counting import Counting
 from node_workers.errands import Going
 from node_workers.ports import CopyOf as Source
 from node_workers.ports import (
@@ -13,9 +14,8 @@ from node_workers.ports import (
     PoolDisk,
     SnapshotState,
     ThinPoolState,
-    VolumeState,
 )
-from node_workers.reports import pool_facts
+from node_workers.reports import pool_facts, present
 from node_workers.steps import (
     HaveAttachment,
     HaveErrand,
@@ -31,14 +31,17 @@ from node_workers.steps import (
     HaveReplica,
     HaveReplicaAwake,
     HaveReplicaHeld,
+    HaveSplitSettled,
     Step,
 )
 from node_workers.storage import Storage
+from node_workers.turns import Leader
+from node_workers.tying import TyingHands
 from node_workers.wanted import WantedAttachment
 from schemas.attachment import ReportAttachmentAbsent, ReportAttachmentPresent
 from schemas.backups import FromBackup
 from schemas.disk import Wiping
-from schemas.errand import ReportErrandDone, ReportErrandStopped
+from schemas.errand import Compare, EvenOut, Found, ReportErrandDone, ReportErrandStopped
 from schemas.grammar import Report
 from schemas.mending import ReportReplicaLeft
 from schemas.operation import ReportProgressed
@@ -57,13 +60,16 @@ from schemas.volume import CopyOf
 class Hands(msgspec.Struct, frozen=True):
     """Ensures steps on one machine. ``paths`` tells where each disk was seen last.
 
-    ``call_in`` has no other node read a snapshot any more.
+    ``call_in`` has no other node read a snapshot any more, ``leader`` others take theirs.
     """
 
     storage: Storage
     node: str
     paths: Callable[[], Mapping[str, str]]
     call_in: Callable[[str], Awaitable[None]]
+    tying: TyingHands
+    leader: Leader
+    counting: Counting
 
     async def ensure(self, step: Step, cause: str) -> Report | None:
         """Have it so, and return the report of what is then there.
@@ -80,7 +86,7 @@ class Hands(msgspec.Struct, frozen=True):
                     step.uid, step.group, self._disks(step.disks), cause=cause
                 )
                 return ReportPoolAbsent(pool=step.group, node=self.node, uid=step.uid)
-            case HaveReplica():
+            case HaveReplica() | HaveSplitSettled():
                 return await self._leg(step, cause)
             case HaveReplicaHeld() | HaveReplicaAwake():
                 return await self._still_there(step, cause)
@@ -93,16 +99,15 @@ class Hands(msgspec.Struct, frozen=True):
             case HaveAttachment():
                 return await self.attach(step, cause)
             case HaveNoAttachment():
-                wanted = attachment_of(step.volume, step.spec, step.keys)
-                await self.storage.ensure_detached(wanted, cause=cause)
-                return ReportAttachmentAbsent(volume=step.volume, node=self.node, uid=step.uid)
+                return await self._detach(step, cause)
             case _:
                 raise TypeError(f"no hand knows {type(step).__name__}")
 
     async def attach(self, step: HaveAttachment, cause: str) -> ReportAttachmentPresent:
         """Have the attachment, now or again. Raises ``StorageError``."""
-        wanted = attachment_of(step.volume, step.spec, step.keys)
+        wanted = attachment_of(step.volume, step.spec, step.keys, step.replication)
         device = await self.storage.ensure_attached(step.pool_uid, wanted, cause=cause)
+        await self.counting.note(step.volume, step.spec.volume_uid, device.number)
         return ReportAttachmentPresent(
             volume=step.volume,
             node=self.node,
@@ -110,6 +115,16 @@ class Hands(msgspec.Struct, frozen=True):
             device=device.path,
             limits=step.spec.limits,
         )
+
+    async def _detach(self, step: HaveNoAttachment, cause: str) -> ReportAttachmentAbsent:
+        wanted = attachment_of(step.volume, step.spec, step.keys, step.replication)
+        if step.forced and step.replication is not None:
+            await self.tying.give_up(step.volume, step.spec.volume_uid, cause)
+        uid = step.spec.volume_uid
+        parting = self.counting.parting(step.volume, uid)
+        await self.storage.ensure_detached(wanted, cause=cause, parting=parting)
+        await self.counting.close(step.volume, uid, cause)
+        return ReportAttachmentAbsent(volume=step.volume, node=self.node, uid=step.uid)
 
     async def limits_hold(self, attachment: WantedAttachment, number: str, cause: str) -> bool:
         """Return whether the limits stand for the device of that *number*."""
@@ -126,6 +141,8 @@ class Hands(msgspec.Struct, frozen=True):
             await self.call_in(step.uid)
         if isinstance(step, HaveMerged) and of is not None:
             spec = snapshot_spec(step.volume, step.spec, of)
+            if step.of_tied:
+                await self.tying.ensure_spent(of, cause)
             await self.storage.ensure_rolled_back(step.pool_uid, spec, cause=cause)
             return self._absent(step, merged=True)
         if isinstance(step, HaveMerged):
@@ -135,6 +152,7 @@ class Hands(msgspec.Struct, frozen=True):
             whole = volume_spec(step.volume, step.spec)
             await self.storage.ensure_disk_freed(whole, disk, wiping=step.wiping, cause=cause)
             return self._absent(step)
+        await self.tying.ensure_down(step, cause)
         await self.storage.ensure_volume_removed(
             step.pool_uid, step.group, step.uid, step.volume, cause=cause
         )
@@ -148,19 +166,17 @@ class Hands(msgspec.Struct, frozen=True):
         if isinstance(step, HaveMended):
             seen = step.seen
             state = await storage.ensure_mended(step.pool_uid, spec, step.mend, seen, cause=cause)
-            return self._absent(step) if state is None else _present(step, state, self.node)
+            return self._absent(step) if state is None else present(step, state, self.node)
         if step.give_back and step.spec.adopts is not None:
             seen = step.spec.adopts
             await storage.ensure_given_back(step.pool_uid, spec, seen, cause=cause)
             return left
         state = await storage.ensure_left(step.pool_uid, spec, step.mend, cause=cause)
-        return left if state is None else _present(step, state, self.node)
+        return left if state is None else present(step, state, self.node)
 
     async def _keys(self, step: HaveKeys, cause: str) -> ReportReplicaRekeyed:
         spec = replace(volume_spec(step.volume, step.spec), keys=step.encryption.keys)
-        await self.storage.ensure_volume_keys(
-            step.pool_uid, spec, step.encryption.dropped, cause=cause
-        )
+        await self.tying.ensure_keys(step, spec, cause)
         return ReportReplicaRekeyed(
             volume=step.volume,
             node=self.node,
@@ -193,13 +209,17 @@ class Hands(msgspec.Struct, frozen=True):
             )
         return ReportPoolBuilt(pool=step.group, node=self.node, uid=step.uid, facts=facts)
 
-    async def _leg(self, step: HaveReplica, cause: str) -> Report:
+    async def _leg(self, step: HaveReplica | HaveSplitSettled, cause: str) -> Report:
+        if isinstance(step, HaveSplitSettled):
+            return await self.tying.settle_split(step, cause)
         if step.together:
             return await self._together(step, cause)
         if step.spec.snapshot_of is not None:
             return await self._snapshot(step, step.spec.snapshot_of, cause)
         if step.copied is not None:
             return await self._copy(step, step.copied, cause)
+        if step.untie or step.spec.replication is not None:
+            return await self.tying.ensure(step, cause)
         return await self._replica(step, cause)
 
     async def _thin_pool(self, step: HavePool, cause: str) -> ThinPoolState | None:
@@ -235,7 +255,7 @@ class Hands(msgspec.Struct, frozen=True):
             if step.withdrawn and error.reason == "volume-missing":
                 return self._absent(step)
             raise
-        return _present(step, state, self.node)
+        return present(step, state, self.node)
 
     async def _has_gone(
         self, step: HaveReplica | HaveReplicaHeld | HaveReplicaAwake, cause: str
@@ -253,11 +273,18 @@ class Hands(msgspec.Struct, frozen=True):
     async def _errand(
         self, step: HaveErrand | HaveNoErrand, cause: str
     ) -> ReportErrandDone | ReportErrandStopped | ReportProgressed | None:
+        ours = step.errand if isinstance(step.errand, Compare | EvenOut) else None
         if isinstance(step, HaveNoErrand):
+            if ours is not None:
+                await self.tying.stop_comparing(step, ours, cause)
+                return ReportErrandStopped(operation=step.uid, node=self.node)
             await self.storage.ensure_no_errand(step.uid, step.errand, step.pool_uid, cause=cause)
             return ReportErrandStopped(operation=step.uid, node=self.node)
-        do = self.storage.do_errand
-        found = await do(step.uid, step.errand, step.pool_uid, cause=cause)
+        if ours is not None:
+            found: Found | Going = await self.tying.compare(step, ours, cause)
+        else:
+            do = self.storage.do_errand
+            found = await do(step.uid, step.errand, step.pool_uid, cause=cause)
         if not isinstance(found, Going):
             return ReportErrandDone(operation=step.uid, node=self.node, found=found)
         if not found.of_bytes:
@@ -273,7 +300,7 @@ class Hands(msgspec.Struct, frozen=True):
         spec = volume_spec(step.volume, step.spec)
         state = await self.storage.ensure_copied(step.pool_uid, spec, copy_of, cause=cause)
         if state.volume is not None:
-            return _present(step, state.volume, self.node)
+            return present(step, state.volume, self.node)
         return ReportProgressed(
             operation=step.origin.correlation,
             done_bytes=state.done_bytes,
@@ -288,6 +315,7 @@ class Hands(msgspec.Struct, frozen=True):
             return ReportReplicaAbsent(volume=step.volume, node=self.node, uid=step.uid)
         try:
             if isinstance(step, HaveReplicaHeld):
+                await self.tying.ensure_down(step, cause)
                 await self.storage.ensure_volume_unused(step.pool_uid, spec, cause=cause)
                 return ReportReplicaHeld(volume=step.volume, node=self.node, uid=step.uid)
             state = await self.storage.ensure_volume_awake(step.pool_uid, spec, cause=cause)
@@ -295,7 +323,9 @@ class Hands(msgspec.Struct, frozen=True):
             if error.reason == "volume-missing":
                 return ReportReplicaAbsent(volume=step.volume, node=self.node, uid=step.uid)
             raise
-        return _present(step, state, self.node)
+        # A leg that does not run in DRBD is there all the same.
+        await self.tying.ensure_up(step, cause)
+        return present(step, state, self.node)
 
     async def _snapshot(
         self, step: HaveReplica, of: SnapshotOf, cause: str
@@ -311,9 +341,16 @@ class Hands(msgspec.Struct, frozen=True):
                 return self._absent(step, merged=True)
         except NotThereError as error:
             if step.withdrawn and error.reason == "volume-missing":
+                await self._not_rolled_back(step, of, cause)
                 return self._absent(step)
             raise
+        await self._not_rolled_back(step, of, cause)
         return self._kept(step, state)
+
+    async def _not_rolled_back(self, step: HaveReplica, of: SnapshotOf, cause: str) -> None:
+        """Have the leg of the volume count again, if it was to be rolled back and is not."""
+        if step.withdrawn and step.of_tied:
+            await self.tying.ensure_valid(of, cause)
 
     async def _together(self, step: HaveReplica, cause: str) -> ReportReplicaPresent:
         """Have all the snapshots of one instant, whichever of them comes first; report one."""
@@ -322,7 +359,15 @@ class Hands(msgspec.Struct, frozen=True):
             for leg in step.together
             if leg.spec.snapshot_of is not None
         ]
-        states = await self.storage.ensure_snapshots(wishes, may_take=step.may_take, cause=cause)
+        together = step.spec.together
+        if together is not None and together.turn is not None:
+            state = await self.storage.ensure_followed(wishes[0], together.turn, cause=cause)
+            return self._kept(step, state)
+        followers = together.followers if together is not None else ()
+        lead = self.leader.lead(step.instant, followers) if followers else None
+        states = await self.storage.ensure_snapshots(
+            wishes, may_take=step.may_take, cause=cause, lead=lead
+        )
         mine = next(
             state for (_, spec), state in zip(wishes, states, strict=True) if spec.uid == step.uid
         )
@@ -336,6 +381,9 @@ class Hands(msgspec.Struct, frozen=True):
             size_bytes=state.size_bytes,
             device=state.path,
             consistency=Consistency(state.consistency.value),
+            withdrawn=step.withdrawn,
+            turn=state.turn or None,
+            followed=state.followed,
         )
 
     async def resume(self, cause: str) -> tuple[str, ...]:
@@ -367,15 +415,3 @@ class Hands(msgspec.Struct, frozen=True):
     def _disks(self, disks: tuple[str, ...]) -> list[PoolDisk]:
         paths = self.paths()
         return [PoolDisk(disk=disk, path=paths.get(disk, "")) for disk in disks]
-
-
-def _present(
-    step: HaveReplica | HaveReplicaAwake | HaveMended | HaveLeft, state: VolumeState, node: str
-) -> ReportReplicaPresent:
-    return ReportReplicaPresent(
-        volume=step.volume,
-        node=node,
-        uid=step.uid,
-        size_bytes=state.size_bytes,
-        device=state.path,
-    )

@@ -43,11 +43,12 @@ _HEADER = (
 
 
 class Opened(msgspec.Struct, frozen=True, kw_only=True):
-    """The plain side of an encrypted volume: its node, "254:7", and how large it is."""
+    """The plain side of an encrypted volume: its node, "254:7", how large it is, and on what."""
 
     node: str
     number: str
     size_bytes: int
+    below: str
 
 
 class Luks:
@@ -61,6 +62,22 @@ class Luks:
     async def require_key(self, reference: str) -> None:
         """Raise ``NoKeyError`` if there is no such key, before anything is made."""
         await self._keys.key(reference)
+
+    async def require_keys(self, references: Sequence[str]) -> None:
+        """Raise ``NoKeyError`` unless all of them can be had here, and no two are the same."""
+        _refuse_twins([await self._keys.key(one) for one in references], references)
+
+    async def require_any_key(self, references: Sequence[str]) -> None:
+        """Raise ``NoKeyError`` if none of them can be had."""
+        missing: list[NoKeyError] = []
+        for reference in references:
+            try:
+                await self._keys.key(reference)
+            except NoKeyError as error:
+                missing.append(error)
+            else:
+                return
+        raise _worst(missing)
 
     async def ensure_formatted(self, path: str, uid: str, reference: str, *, cause: str) -> bool:
         """Have our header on *path*, of which nobody was ever told; returns whether it is new.
@@ -102,7 +119,7 @@ class Luks:
             if await self._opens(path, key, *how, cause=cause):
                 return key
         if missing:
-            raise next((one for one in missing if one.reason == "key-source-silent"), missing[0])
+            raise _worst(missing)
         raise UnsuitableError("wrong-key", f"no key under {', '.join(references)} opens {path}")
 
     async def find(self, volume: str, uid: str, *, cause: str) -> Opened | None:
@@ -118,8 +135,9 @@ class Luks:
         table = await self._tools.must("dmsetup", "table", _name(volume), cause=cause)
         try:
             identity, major, minor, *_ = execution.stdout.strip().split("|")
-            sectors = int(table.stdout.split()[1])
-        except (ValueError, IndexError) as error:
+            _start, sectors, _crypt, _cipher, _key, _skipped, below, *_ = table.stdout.split()
+            size_bytes = int(sectors) * _SECTOR_BYTES
+        except ValueError as error:
             raise ToolFailedError(execution) from error
         if identity != f"CRYPT-LUKS2-{luks_uuid(uid).replace('-', '')}-{_name(volume)}":
             raise RefusedToTouchError(
@@ -128,7 +146,8 @@ class Luks:
         return Opened(
             node=f"{MAPPED}{volume}",
             number=f"{major}:{minor}",
-            size_bytes=sectors * _SECTOR_BYTES,
+            size_bytes=size_bytes,
+            below=below,
         )
 
     async def open(
@@ -181,6 +200,14 @@ class Luks:
     async def close(self, volume: str, *, cause: str) -> None:
         """Close the plain side that is known to be there. Raises ``InUseError``."""
         await self._must("cryptsetup", "close", _name(volume), cause=cause)
+
+    async def ensure_taken_away(self, volume: str, uid: str, *, cause: str) -> None:
+        """Have no plain side, also if what is below it can be read no more: so without cryptsetup.
+
+        Raises ``InUseError`` if somebody has it open.
+        """
+        if await self.find(volume, uid, cause=cause) is not None:
+            await self._tools.must("dmsetup", "remove", "--retry", _name(volume), cause=cause)
 
     async def ensure_keys(
         self, path: str, uid: str, keys: Sequence[str], dropped: Sequence[str], *, cause: str
@@ -300,6 +327,11 @@ def luks_uuid(volume: str) -> str:
 def _refuse_twins(keys: Sequence[Key], references: Sequence[str]) -> None:
     if any(key in keys[:number] for number, key in enumerate(keys)):
         raise UnsuitableError("same-key", f"{' and '.join(references)} lead to the same key")
+
+
+def _worst(missing: Sequence[NoKeyError]) -> NoKeyError:
+    """Return the one to be told: that of a source that may be heard again comes first."""
+    return next((one for one in missing if one.reason == "key-source-silent"), missing[0])
 
 
 def _name(volume: str) -> str:

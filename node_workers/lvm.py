@@ -1,17 +1,18 @@
 """Storage by LVM: pools are volume groups, volumes are logical volumes, tags say whose they are."""
 
-import asyncio
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import AsyncExitStack
-from weakref import WeakValueDictionary
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
-from node_workers.attachments import Attachments
+from node_workers.attachments import Attachments, Parting
 from node_workers.backup_tool import BackupTool
+from node_workers.drbd import DrbdReplication
+from node_workers.drbd_legs import Replicating
 from node_workers.errands import Errands, Going
 from node_workers.keys import KeySource, NoKeys
 from node_workers.loans import Borrower
 from node_workers.luks import Luks
 from node_workers.lvm_copies import Copies
+from node_workers.lvm_followers import Followers
 from node_workers.lvm_instants import Instants, Wish
 from node_workers.lvm_mending import Mending
 from node_workers.lvm_moves import Moves
@@ -19,11 +20,14 @@ from node_workers.lvm_pools import Pools, pool_state
 from node_workers.lvm_raw_disks import RawDisks
 from node_workers.lvm_snapshots import Snapshots
 from node_workers.lvm_thin import ThinPools
+from node_workers.lvm_tied import TiedStorage
 from node_workers.lvm_volumes import Volumes
 from node_workers.ports import (
     Attachment,
+    Consistency,
     CopyOf,
     CopyState,
+    Lead,
     PoolDisk,
     PoolState,
     Runner,
@@ -35,6 +39,7 @@ from node_workers.ports import (
     VolumeSpec,
     VolumeState,
 )
+from node_workers.replication import ReplicationState
 from node_workers.stillness import ensure_moving
 from schemas.backups import FromBackup
 from schemas.disk import Wiping
@@ -44,11 +49,12 @@ from schemas.mending import Mend, SeenVolume
 COPIES_FOLDER = "/var/lib/hwbus/copies"
 
 
-class LvmStorage:
+class LvmStorage(TiedStorage):
     """The ``Storage`` port on LVM, as described there. One instance a machine.
 
     How far copies are is kept in *folder*, which shall outlive a boot; *secrets* gives the
-    credentials of backup targets, and *borrower* asks other nodes for what is to be copied.
+    credentials of backup targets, and *borrower* asks other nodes for what is to be copied. Without
+    *replicating*, this machine can have no replicated volumes.
     """
 
     def __init__(
@@ -61,6 +67,7 @@ class LvmStorage:
         folder: str = COPIES_FOLDER,
         credentials: KeySource | None = None,
         borrower: Borrower | None = None,
+        replicating: Replicating | None = None,
     ) -> None:
         luks = Luks(runner, keys or NoKeys())
         self._pools = Pools(runner, sysfs, node)
@@ -68,10 +75,15 @@ class LvmStorage:
         self._moves = Moves(runner)
         self._volumes = Volumes(runner, luks)
         self._raw_disks = RawDisks(runner, sysfs, node, self._pools, self._volumes)
-        self._attachments = Attachments(runner, luks)
-        self._one_at_a_time: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._attachments = Attachments(runner, luks, self._tied)
+        super().__init__(
+            None
+            if replicating is None
+            else DrbdReplication(runner, self._volumes, luks, replicating, node=node)
+        )
         self._runner = runner
-        self._instants = Instants(runner)
+        self._instants = Instants(runner, self._replicated)
+        self._followers = Followers(runner)
         self._snapshots = Snapshots(runner, luks, self._instants)
         tool = BackupTool(runner, credentials or keys or NoKeys(), folder)
         self._copies = Copies(runner, self._volumes, folder, tool, borrower or Borrower(node))
@@ -213,7 +225,10 @@ class LvmStorage:
     ) -> None:
         """Have no such volume."""
         async with self._alone(uid):
+            self._followers.forget(uid)
             await self._volumes.ensure_removed(pool_uid, pool, uid, name, cause=cause)
+            if self._replication is not None:
+                await self._replication.ensure_forgotten(name, uid, cause=cause)
 
     async def ensure_whole_disk(
         self, spec: VolumeSpec, disk: PoolDisk, *, cause: str
@@ -253,14 +268,52 @@ class LvmStorage:
             return await self._snapshots.ensure(pool_uid, spec, cause=cause)
 
     async def ensure_snapshots(
-        self, wishes: Sequence[tuple[str, SnapshotSpec]], *, may_take: bool, cause: str
+        self,
+        wishes: Sequence[tuple[str, SnapshotSpec]],
+        *,
+        may_take: bool,
+        cause: str,
+        lead: Lead | None = None,
     ) -> tuple[SnapshotState, ...]:
         """Have the snapshots of one instant."""
         wanted = [Wish(pool_uid, spec) for pool_uid, spec in wishes]
+        async with self._all_alone(wanted):
+            return await self._instants.ensure(wanted, may_take=may_take, cause=cause, lead=lead)
+
+    async def prepare_turn(
+        self, wishes: Sequence[tuple[str, SnapshotSpec]], turn: str, *, cause: str
+    ) -> None:
+        """Have all ready to follow."""
+        wanted = [Wish(pool_uid, spec) for pool_uid, spec in wishes]
+        async with self._all_alone(wanted):
+            await self._followers.prepare(wanted, turn, cause=cause)
+
+    async def follow(self, turn: str, caught: Mapping[str, Consistency], *, cause: str) -> None:
+        """Have the snapshots that were prepared."""
+        # Who removes one meanwhile waits, and finds it; and once it is removed, none is taken.
+        async with self._each_alone(self._followers.prepared_for(turn)):
+            await self._followers.follow(turn, caught, cause=cause)
+
+    async def ensure_followed(
+        self, wish: tuple[str, SnapshotSpec], turn: str, *, cause: str
+    ) -> SnapshotState:
+        """Have the snapshot that was taken in that turn."""
+        wanted = Wish(*wish)
+        async with self._all_alone([wanted]):
+            return await self._followers.ensure(wanted, turn, cause=cause)
+
+    def _all_alone(self, wishes: Sequence[Wish]) -> AbstractAsyncContextManager[None]:
+        return self._each_alone({wish.spec.volume_uid for wish in wishes})
+
+    @asynccontextmanager
+    async def _each_alone(self, uids: Iterable[str]) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            for uid in sorted({wish.spec.volume_uid for wish in wanted}):
+            for uid in sorted(set(uids)):
                 await stack.enter_async_context(self._alone(uid))
-            return await self._instants.ensure(wanted, may_take=may_take, cause=cause)
+            yield
+
+    async def _replicated(self, cause: str) -> Mapping[str, ReplicationState]:
+        return await self.replication_states(cause=cause)
 
     async def ensure_moving(self, *, cause: str) -> tuple[str, ...]:
         """Have no stable device stand still, except for those that are to."""
@@ -296,14 +349,9 @@ class LvmStorage:
         """Return whether the limits stand."""
         return await self._attachments.limits_hold(wanted, number, cause=cause)
 
-    async def ensure_detached(self, wanted: Attachment, *, cause: str) -> None:
+    async def ensure_detached(
+        self, wanted: Attachment, *, cause: str, parting: Parting | None = None
+    ) -> None:
         """Have nothing of the attachment left."""
         async with self._alone(wanted.volume_uid):
-            await self._attachments.ensure_removed(wanted, cause=cause)
-
-    def _alone(self, uid: str) -> asyncio.Lock:
-        """Return what keeps two works on one volume apart; who waits first is let in first.
-
-        A device that is made while the volume below it grows would stay too small.
-        """
-        return self._one_at_a_time.setdefault(uid, asyncio.Lock())
+            await self._attachments.ensure_removed(wanted, cause=cause, parting=parting)

@@ -25,6 +25,7 @@ from node_workers.ports import (
     ToolFailedError,
     UnsuitableError,
 )
+from node_workers.stacks import Stacks
 from node_workers.tools import Tools
 
 _MERGE_TIMEOUT_S = 3600.0
@@ -35,7 +36,7 @@ class Snapshots:
 
     def __init__(self, runner: Runner, luks: Luks, instants: Instants) -> None:
         self._runner = runner
-        self._luks = luks
+        self._stacks = Stacks(runner, luks)
         self._instants = instants
         self._tools = Tools(runner)
         self._filesystems = Filesystems(runner)
@@ -130,8 +131,9 @@ class Snapshots:
         if found.invalid:
             raise UnsuitableError("snapshot-lost", f"{spec.pool}/{spec.name} has overflowed")
         left_open = origin.encrypted and origin.open
-        if left_open and await self._luks.ensure_closed(spec.volume, spec.volume_uid, cause=cause):
-            origin = replace(origin, open=False)
+        if left_open:
+            closed = await self._stacks.ensure_closed(spec.volume, spec.volume_uid, cause=cause)
+            origin = replace(origin, open=not closed)
         pair = (origin, found) if spec.thin else (origin,)
         for lv in (origin, found):
             if lv.open:

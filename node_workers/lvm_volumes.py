@@ -8,6 +8,7 @@ import msgspec
 from node_workers import lvm_report
 from node_workers.devices import StableDevices
 from node_workers.filesystems import Filesystems, Wiper, require_room
+from node_workers.legs import Legs
 from node_workers.luks import Luks
 from node_workers.lvm_encrypted import EncryptedVolumes, plain_bytes
 from node_workers.lvm_pools import our_group
@@ -64,6 +65,7 @@ class Volumes:
         self._tools = Tools(runner)
         self._filesystems = Filesystems(runner)
         self._devices = StableDevices(runner)
+        self._legs = Legs(runner)
         self._known: dict[str, _Known] = {}
 
     def note(self, group: VolumeGroup) -> None:
@@ -169,6 +171,18 @@ class Volumes:
         await self._activate((found,), spec.pool, cause=cause)
         return _state(spec, found.size_bytes, changed=not found.active)
 
+    async def ensure_room(self, pool_uid: str, spec: VolumeSpec, *, cause: str) -> LogicalVolume:
+        """Have the volume active and at least that large, and leave alone what lies on it."""
+        group = await self._look(pool_uid, spec.pool, cause=cause)
+        found = _there(group, spec)
+        await self._activate((found,), spec.pool, cause=cause)
+        extents = _extents(spec, group.extent_bytes)
+        if extents * group.extent_bytes > found.size_bytes:
+            await self._extend(spec, extents, cause=cause)
+        elif found.active:
+            return found
+        return _there(await self._look(pool_uid, spec.pool, cause=cause), spec)
+
     async def ensure_active(
         self, pools: Mapping[str, str], at_rest: Collection[str], *, cause: str
     ) -> tuple[str, ...]:
@@ -233,7 +247,7 @@ class Volumes:
             raise
         path = _path(spec.pool, spec.name)
         size_bytes = _extents(spec, known.extent_bytes) * known.extent_bytes
-        if spec.keys:
+        if spec.keys and not spec.leg:
             extend = partial(self._extend, spec, 0, cause=cause)
             await self._encrypted.complete(spec, size_bytes, extend, growing=False, cause=cause)
         elif spec.filesystem is not Filesystem.NONE:
@@ -258,11 +272,15 @@ class Volumes:
         """
         path, kind = _path(spec.pool, spec.name), spec.filesystem
         await self._activate((found,), group.name, cause=cause)
+        if found.open and await self._legs.is_there(spec.name, spec.uid, cause=cause):
+            # It is DRBD's: what lies on it is behind that, and its end is no room for it.
+            found_bytes = (await self.ensure_room(group.uid, spec, cause=cause)).size_bytes
+            return _state(spec, found_bytes, changed=found_bytes > found.size_bytes)
         extents = _extents(spec, group.extent_bytes)
         size_bytes = max(found.size_bytes, extents * group.extent_bytes)
         grown = size_bytes > found.size_bytes
         extend = partial(self._extend, spec, extents if grown else 0, cause=cause)
-        if found.encrypted or spec.keys:
+        if (found.encrypted or spec.keys) and not spec.leg:
             made = await self._encrypted.complete(
                 spec, size_bytes, extend, growing=growing, cause=cause
             )

@@ -5,15 +5,14 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from node_workers.observation import ContentKind, Observation
+from node_workers.plan_attachments import attachment_step, detachment_step, pool_uid_of
 from node_workers.ports import THIN_POOL_NAME
 from node_workers.steps import (
-    HaveAttachment,
     HaveErrand,
     HaveKeys,
     HaveLeft,
     HaveMended,
     HaveMerged,
-    HaveNoAttachment,
     HaveNoErrand,
     HaveNoPool,
     HaveNoReplica,
@@ -21,10 +20,12 @@ from node_workers.steps import (
     HaveReplica,
     HaveReplicaAwake,
     HaveReplicaHeld,
+    HaveSplitSettled,
     Leg,
     Step,
 )
 from node_workers.wanted import (
+    Settling,
     Wanted,
     WantedAttachment,
     WantedErrand,
@@ -32,8 +33,8 @@ from node_workers.wanted import (
     WantedReplica,
 )
 from schemas.errand import Errand, PutAside, PutBack, Upload
+from schemas.instants import Together
 from schemas.pool import PoolFacts
-from schemas.replica import Together
 
 
 def step_for(wanted: Wanted, everything: Mapping[str, Wanted]) -> Step | None:
@@ -46,7 +47,7 @@ def step_for(wanted: Wanted, everything: Mapping[str, Wanted]) -> Step | None:
     if isinstance(wanted, WantedPool):
         return _pool_step(wanted) if wanted.present else _no_pool_step(wanted)
     if isinstance(wanted, WantedAttachment):
-        step = attachment_step if wanted.present else _detachment_step
+        step = attachment_step if wanted.present else detachment_step
         return step(wanted, everything)
     if isinstance(wanted, WantedErrand):
         return _errand_step(wanted, everything)
@@ -111,35 +112,6 @@ def restless_volumes(everything: Mapping[str, Wanted], seen: Observation) -> tup
     return tuple(leg.key for leg in legs if leg.held and not leg.open and leg.uid in idle)
 
 
-def attachments(everything: Mapping[str, Wanted]) -> tuple[WantedAttachment, ...]:
-    """Return the attachments that shall be there, whether or not that has been said yet."""
-    wanted = (one for one in everything.values() if isinstance(one, WantedAttachment))
-    return tuple(one for one in wanted if one.present)
-
-
-def lost_attachments(
-    everything: Mapping[str, Wanted], seen: Observation
-) -> tuple[WantedAttachment, ...]:
-    """Return the attachments of which the device or the mount is missing."""
-    devices = {device.volume: device for device in seen.devices}
-
-    def is_whole(one: WantedAttachment) -> bool:
-        device = devices.get(one.volume)
-        mounted = one.spec.mount_point in {None, *(device.mount_points if device else ())}
-        return device is not None and mounted
-
-    return tuple(one for one in attachments(everything) if not is_whole(one))
-
-
-def limited_attachments(
-    everything: Mapping[str, Wanted], seen: Observation
-) -> tuple[tuple[WantedAttachment, str], ...]:
-    """Return the attachments with limits, which no look shows, and the numbers of their devices."""
-    numbers = {device.volume: device.number for device in seen.devices}
-    limited = (one for one in attachments(everything) if one.spec.limits.any)
-    return tuple((one, numbers[one.volume]) for one in limited if one.volume in numbers)
-
-
 def sleeping_pools(everything: Mapping[str, Wanted], seen: Observation) -> dict[str, str]:
     """Return the pools (uid by name) with volumes of ours that ought to be active and are not."""
     known = {one.uid for one in everything.values() if isinstance(one, WantedReplica)}
@@ -200,52 +172,6 @@ def _no_pool_step(pool: WantedPool) -> HaveNoPool:
     )
 
 
-def attachment_step(
-    attachment: WantedAttachment, everything: Mapping[str, Wanted]
-) -> HaveAttachment:
-    """Return what has the attachment there, whether or not its wish has been answered."""
-    return HaveAttachment(
-        key=attachment.key,
-        group=attachment.spec.pool,
-        uid=attachment.uid,
-        origin=attachment.origin,
-        volume=attachment.volume,
-        pool_uid=_group_uid(attachment, everything),
-        spec=attachment.spec,
-        keys=_keys(attachment, everything),
-    )
-
-
-def _group_uid(attachment: WantedAttachment, everything: Mapping[str, Wanted]) -> str:
-    """Return the uid of the group that an attached volume lies in: the pool's, or its own."""
-    leg = everything.get(f"replica/{attachment.volume}")
-    whole = isinstance(leg, WantedReplica) and leg.spec.disk is not None
-    uid = attachment.spec.volume_uid
-    return uid if whole else _pool_uid(attachment.spec.pool, everything)
-
-
-def _keys(attachment: WantedAttachment, everything: Mapping[str, Wanted]) -> tuple[str, ...]:
-    """Return the references to keys of which one opens the volume, if it is encrypted."""
-    leg = everything.get(f"replica/{attachment.volume}")
-    same = isinstance(leg, WantedReplica) and leg.uid == attachment.spec.volume_uid
-    encryption = leg.spec.encryption if isinstance(leg, WantedReplica) and same else None
-    return () if encryption is None else encryption.known
-
-
-def _detachment_step(
-    attachment: WantedAttachment, everything: Mapping[str, Wanted]
-) -> HaveNoAttachment:
-    return HaveNoAttachment(
-        key=attachment.key,
-        group=attachment.spec.pool,
-        uid=attachment.uid,
-        origin=attachment.origin,
-        volume=attachment.volume,
-        spec=attachment.spec,
-        keys=_keys(attachment, everything),
-    )
-
-
 def _errand_step(
     errand: WantedErrand, everything: Mapping[str, Wanted]
 ) -> HaveErrand | HaveNoErrand:
@@ -257,7 +183,7 @@ def _errand_step(
             group=pool,
             uid=errand.uid,
             origin=errand.origin,
-            pool_uid=_pool_uid(pool, everything),
+            pool_uid=pool_uid_of(pool, everything),
             errand=wish,
         )
     return HaveErrand(
@@ -265,7 +191,7 @@ def _errand_step(
         group=pool,
         uid=errand.uid,
         origin=errand.origin,
-        pool_uid=_pool_uid(pool, everything),
+        pool_uid=pool_uid_of(pool, everything),
         errand=wish,
     )
 
@@ -278,11 +204,6 @@ def _pool_of(errand: Errand) -> str:
             return errand.seen.pool
         case _:
             return ""
-
-
-def _pool_uid(name: str, everything: Mapping[str, Wanted]) -> str:
-    pool = everything.get(f"pool/{name}")
-    return pool.uid if isinstance(pool, WantedPool) else ""
 
 
 def companions(key: str, everything: Mapping[str, Wanted]) -> tuple[str, ...]:
@@ -306,20 +227,59 @@ def _legs(together: Together, everything: Mapping[str, Wanted]) -> tuple[WantedR
     return tuple(legs)
 
 
+def followed_by(instant: str, leader: str, everything: Mapping[str, Wanted]) -> tuple[Leg, ...]:
+    """Return the snapshots that this node takes when *leader* says so; none until all are wanted.
+
+    Nor any once it is settled in what turn they were taken.
+    """
+    mine = (
+        one
+        for one in everything.values()
+        if isinstance(one, WantedReplica) and _follows(one) and one.spec.together is not None
+    )
+    asked = [
+        one.spec.together
+        for one in mine
+        if one.spec.together is not None
+        and (one.spec.together.instant, one.spec.together.leader) == (instant, leader)
+    ]
+    legs = _legs(asked[0], everything) if asked else None
+    if legs is None or any(leg.spec.together != asked[0] or not leg.may_create for leg in legs):
+        return ()
+    return tuple(_leg(leg, everything) for leg in legs)
+
+
+def _follows(replica: WantedReplica) -> bool:
+    """Return whether another node says when it is taken, and has not yet."""
+    together = replica.spec.together
+    return together is not None and together.follows and replica.may_create
+
+
+def _leg(leg: WantedReplica, everything: Mapping[str, Wanted]) -> Leg:
+    return Leg(
+        volume=leg.volume,
+        pool_uid=pool_uid_of(leg.spec.pool, everything),
+        spec=leg.spec,
+        cause=leg.origin.cause,
+        correlation=leg.origin.correlation,
+    )
+
+
 def _replica_step(replica: WantedReplica, everything: Mapping[str, Wanted]) -> Step | None:
     whole = replica.spec.disk is not None
-    pool_uid = replica.uid if whole else _pool_uid(replica.spec.pool, everything)
-    encryption = replica.spec.encryption
-    if replica.rekeying and encryption is not None:
-        return HaveKeys(
+    pool_uid = replica.uid if whole else pool_uid_of(replica.spec.pool, everything)
+    keys = _keys_step(replica, pool_uid)
+    if keys is not None:
+        return keys
+    if replica.settling is not Settling.NONE:
+        return HaveSplitSettled(
             key=replica.key,
             group=replica.spec.pool,
             uid=replica.uid,
             origin=replica.origin,
             volume=replica.volume,
-            pool_uid=pool_uid,
             spec=replica.spec,
-            encryption=encryption,
+            loses=replica.settling is Settling.LOSES,
         )
     mending = _mending_step(replica, pool_uid)
     if mending is not None:
@@ -335,11 +295,46 @@ def _replica_step(replica: WantedReplica, everything: Mapping[str, Wanted]) -> S
             pool_uid=pool_uid,
             spec=replica.spec,
         )
-        new = replica.may_create
-        if isinstance(step, HaveNoReplica):
-            return replace(step, never_ready=new, wiping=replica.wiping)
-        return step
+        return _with_ties(step, replica, everything)
     return _have_replica(replica, pool_uid, everything)
+
+
+def _with_ties(
+    step: HaveNoReplica | HaveReplicaHeld | HaveReplicaAwake | HaveMerged,
+    replica: WantedReplica,
+    everything: Mapping[str, Wanted],
+) -> Step:
+    tied = replica.tied or replica.untie or replica.spec.replication is not None
+    if isinstance(step, HaveNoReplica):
+        new = replica.may_create
+        return replace(step, never_ready=new, wiping=replica.wiping, tied=tied)
+    if isinstance(step, HaveMerged):
+        return replace(step, of_tied=_is_of_tied(replica, everything))
+    return replace(step, tied=tied) if isinstance(step, HaveReplicaHeld) else step
+
+
+def _is_of_tied(replica: WantedReplica, everything: Mapping[str, Wanted]) -> bool:
+    """Return whether it is the snapshot of a volume that is tied to peers."""
+    of = replica.spec.snapshot_of
+    volume = None if of is None else everything.get(f"replica/{of.volume}")
+    return isinstance(volume, WantedReplica) and volume.spec.replication is not None
+
+
+def _keys_step(replica: WantedReplica, pool_uid: str) -> HaveKeys | None:
+    encryption = replica.spec.encryption
+    if not replica.rekeying or encryption is None:
+        return None
+    return HaveKeys(
+        key=replica.key,
+        group=replica.spec.pool,
+        uid=replica.uid,
+        origin=replica.origin,
+        volume=replica.volume,
+        pool_uid=pool_uid,
+        spec=replica.spec,
+        encryption=encryption,
+        elsewhere=replica.elsewhere,
+    )
 
 
 def _mending_step(replica: WantedReplica, pool_uid: str) -> HaveMended | HaveLeft | None:
@@ -376,11 +371,17 @@ def _mending_step(replica: WantedReplica, pool_uid: str) -> HaveMended | HaveLef
 def _have_replica(
     replica: WantedReplica, pool_uid: str, everything: Mapping[str, Wanted]
 ) -> HaveReplica | None:
-    """Return the step; None while not all are known that are to be of the same instant."""
+    """Return the step; None while not all are known that are to be of the same instant.
+
+    Nor while another node has still to say when that is.
+    """
     copy_of = replica.spec.copy_of
+    together = replica.spec.together
     legs: tuple[WantedReplica, ...] = ()
-    if replica.spec.together is not None and replica.may_create and not replica.withdrawn:
-        found = _legs(replica.spec.together, everything)
+    if together is not None and replica.may_create and not replica.withdrawn:
+        if _follows(replica):
+            return None
+        found = (replica,) if together.turn is not None else _legs(together, everything)
         if found is None:
             return None
         legs = found
@@ -394,11 +395,11 @@ def _have_replica(
         spec=replica.spec,
         may_create=replica.may_create,
         withdrawn=replica.withdrawn,
-        source_pool_uid=_pool_uid(copy_of.pool, everything) if copy_of is not None else "",
-        together=tuple(
-            Leg(volume=leg.volume, pool_uid=_pool_uid(leg.spec.pool, everything), spec=leg.spec)
-            for leg in legs
-        ),
+        tied=replica.tied,
+        untie=replica.untie,
+        of_tied=_is_of_tied(replica, everything),
+        source_pool_uid=pool_uid_of(copy_of.pool, everything) if copy_of is not None else "",
+        together=tuple(_leg(leg, everything) for leg in legs),
         may_take=all(leg.may_create for leg in legs),
     )
 
@@ -413,6 +414,7 @@ def _simple_step(
         return HaveMerged
     if replica.held:
         return HaveReplicaHeld
-    # A snapshot that shall stay may be in the middle of its merge: its own step sees to that.
-    awake = replica.withdrawn and not replica.spoilt and replica.spec.snapshot_of is None
-    return HaveReplicaAwake if awake else None
+    # A snapshot that shall stay may be in the middle of its merge, and a leg that was to be tied to
+    # nobody may be tied still: their own step sees to that.
+    other = replica.spoilt or replica.untie or replica.spec.snapshot_of is not None
+    return HaveReplicaAwake if replica.withdrawn and not other else None

@@ -8,6 +8,8 @@ from typing import Annotated, Protocol
 import msgspec
 from msgspec import Meta
 
+from node_workers.replication_spec import ReplicationSpec
+
 Bytes = Annotated[int, Meta(ge=0, description="A size in bytes, never in GiB.")]
 
 THIN_POOL_NAME = "hwbus-thin"
@@ -117,6 +119,7 @@ class UnsuitableError(StorageError):
 
     ``reason`` is too-few-disks, filesystem-too-small, snapshot-lost for one that overflowed,
     copy-differs for a device that gives back something else than was written to it,
+    verify-broken for a comparison that was,
     cannot-encrypt, wrong-key, same-key or no-key-slot, used-beside or not-still for volumes that
     could not be held still until the end, not-as-seen for what somebody decided on and is otherwise
     by now, and backup-exists, backup-missing, backup-damaged,
@@ -170,7 +173,8 @@ class VolumeSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A volume as it shall be. ``stripes`` counts only for the striped layout.
 
     With ``keys`` it is encrypted, and ``size_bytes`` includes its header: references of which one
-    opens it, the first of them the one to make it with.
+    opens it, the first of them the one to make it with. With ``leg`` it is one of several that hold
+    the same: header and filesystem are made above it, so nothing is made on it.
     """
 
     uid: str
@@ -181,6 +185,7 @@ class VolumeSpec(msgspec.Struct, frozen=True, kw_only=True):
     stripes: int = 1
     filesystem: Filesystem = Filesystem.NONE
     keys: tuple[str, ...] = ()
+    leg: bool = False
 
 
 class CopyOf(msgspec.Struct, frozen=True, kw_only=True):
@@ -253,12 +258,40 @@ class CopyState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SnapshotState(msgspec.Struct, frozen=True, kw_only=True):
-    """A snapshot as LVM has it, and how it caught its volume."""
+    """A snapshot as LVM has it, and how it caught its volume.
+
+    ``turn`` is when it was taken, if those of other replicas were taken with it, and ``followed``
+    the nodes that have those.
+    """
 
     size_bytes: Bytes
     path: str
     consistency: Consistency
     changed: bool
+    turn: str = ""
+    followed: tuple[str, ...] = ()
+
+
+class Lead(Protocol):
+    """What has other nodes take the snapshots of their replicas, in a turn of this name."""
+
+    @property
+    def turn(self) -> str:
+        """What the turn is called; another one is called otherwise."""
+        ...
+
+    async def ready(self) -> tuple[str, ...]:
+        """Return the nodes that can take theirs at once."""
+        ...
+
+    async def take(
+        self, nodes: tuple[str, ...], caught: Mapping[str, Consistency]
+    ) -> tuple[str, ...]:
+        """Have theirs taken by *nodes* now; return those that have, in good time.
+
+        *caught* tells, by the uids of volumes, in what state this node holds them.
+        """
+        ...
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -278,7 +311,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     """A volume in use: ``mount_point`` empty, the device alone; limits hold in ``cgroup``.
 
-    One of ``keys``, which are references, opens it, if it is encrypted.
+    One of ``keys``, which are references, opens it, if it is encrypted. With ``replication`` this
+    node becomes primary first, and the device lies on the replicated one.
     """
 
     volume: str
@@ -290,6 +324,7 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     cgroup: str = ""
     limits: Limits = Limits()
     keys: tuple[str, ...] = ()
+    replication: ReplicationSpec | None = None
 
 
 class StableDevice(msgspec.Struct, frozen=True, kw_only=True):
@@ -312,11 +347,27 @@ class BlockFacts(msgspec.Struct, frozen=True, kw_only=True):
     holders: tuple[str, ...] = ()
 
 
+class DeviceIo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a device has counted in its ``life``, which no other device has, nor had."""
+
+    life: str
+    written_bytes: Bytes
+    read_bytes: Bytes
+
+
 class Sysfs(Protocol):
     """The kernel's own facts about block devices, which lsblk only knows through udev."""
 
     async def facts(self, names: Sequence[str]) -> Mapping[str, BlockFacts]:
         """Return the facts of the named devices; a name that is gone is left out."""
+        ...
+
+
+class Counters(Protocol):
+    """What the kernel has counted of the I/O of block devices."""
+
+    async def io(self, number: str, uid: str) -> DeviceIo | None:
+        """Return what the stable device "254:3" has counted; None: that volume (uid) has it not."""
         ...
 
 

@@ -1,6 +1,7 @@
 """Being there: saying so every other second, and saying once what this node can do."""
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
@@ -37,6 +38,7 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True):
     capabilities: tuple[Capability, ...]
     state: State
     clock: Clock
+    public_key: str = ""
 
     async def join(self) -> None:
         """Report, now or when somebody listens, that the node is here and what it can do."""
@@ -47,6 +49,7 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True):
             zone=self.zone,
             capabilities=self.capabilities,
             worker_version=worker_version(),
+            public_key=self.public_key,
         )
         about = letter(
             report,
@@ -76,6 +79,7 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True):
             await asyncio.sleep(HEARTBEAT_S)
 
 
+@functools.cache
 def worker_version() -> str:
     """Return the version of this program, or ``dev`` when it was never installed."""
     try:
@@ -98,6 +102,7 @@ async def probe(runner: Runner) -> tuple[Capability, ...]:
         found.append(Capability.XFS)
     if await _can_encrypt(runner):
         found.append(Capability.ENCRYPTION)
+    found += await _replication(runner)
     return tuple(found)
 
 
@@ -108,6 +113,19 @@ async def _can_encrypt(runner: Runner) -> bool:
     await _ask(runner, ("modprobe", "--quiet", "dm-crypt"))  # built in, or not there to be loaded
     targets = await _ask(runner, ("dmsetup", "targets"))
     return targets is not None and "crypt" in targets.split()
+
+
+async def _replication(runner: Runner) -> tuple[Capability, ...]:
+    """Return what DRBD of this machine can do; the module is loaded if it is one."""
+    if await _ask(runner, ("drbdadm", "--version")) is None:
+        return ()
+    await _ask(runner, ("modprobe", "--quiet", "drbd"))
+    version_ = await _ask(runner, ("cat", "/sys/module/drbd/version"))
+    if version_ is None:
+        return ()
+    # Two legs, whatever is loaded: of three, one could take it from its own metadata that it may
+    # go on, and nobody has asked the log.
+    return (Capability.REPLICATION,)
 
 
 async def _ask(runner: Runner, argv: Sequence[str]) -> str | None:

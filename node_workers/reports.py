@@ -19,15 +19,20 @@ from node_workers.ports import (
     ThinPoolState,
     ToolTimedOutError,
     UnsuitableError,
+    VolumeState,
 )
 from node_workers.ports import Refusal as Untouched
 from node_workers.steps import (
     HaveAttachment,
     HaveErrand,
+    HaveLeft,
+    HaveMended,
     HaveNoAttachment,
     HaveNoErrand,
     HaveNoPool,
     HavePool,
+    HaveReplica,
+    HaveReplicaAwake,
     Step,
 )
 from schemas.attachment import ReportAttachmentTrouble
@@ -36,7 +41,8 @@ from schemas.errand import ReportErrandTrouble
 from schemas.grammar import Report, kind_and_verb
 from schemas.pool import PoolFacts, ReportPoolTrouble
 from schemas.refusals import Refusal
-from schemas.replica import ReportReplicaTrouble
+from schemas.replica import ReportReplicaPresent, ReportReplicaTrouble
+from schemas.replication import tie_of
 
 _ID_CHARACTERS_MAX = 128
 _BECAUSE_CHARACTERS_MAX = 1000
@@ -48,12 +54,15 @@ _NOT_THERE = {
     "volume-missing": Refusal.UNKNOWN_REPLICA,
     "snapshot-missing": Refusal.SNAPSHOT_MISSING,
     "header-lost": Refusal.HEADER_LOST,
+    "metadata-missing": Refusal.METADATA_LOST,
+    "verdict-unknown": Refusal.PEER_UNREACHABLE,
+    "peer-smaller": Refusal.PEER_UNREACHABLE,
 }
 _NOT_LENT = {
     "source-silent": Refusal.SOURCE_SILENT,
     "source-unreachable": Refusal.SOURCE_UNREACHABLE,
 }
-_NEVER_BACK = frozenset({Refusal.SNAPSHOT_MISSING, Refusal.HEADER_LOST})
+_NEVER_BACK = frozenset({Refusal.SNAPSHOT_MISSING, Refusal.HEADER_LOST, Refusal.METADATA_LOST})
 _NO_KEY = {
     "bad-key-reference": Refusal.BAD_KEY_REFERENCE,
     "key-missing": Refusal.KEY_MISSING,
@@ -65,6 +74,9 @@ _NO_KEY = {
 }
 _UNSUITABLE = {
     "too-few-disks": Refusal.TOO_FEW_DISKS,
+    "cannot-replicate": Refusal.CANNOT_REPLICATE,
+    "not-up-to-date": Refusal.NOT_UP_TO_DATE,
+    "verify-broken": Refusal.VERIFY_BROKEN,
     "not-as-seen": Refusal.NOT_AS_SEEN,
     "snapshot-lost": Refusal.SNAPSHOT_LOST,
     "copy-differs": Refusal.COPY_DIFFERS,
@@ -272,3 +284,20 @@ def _content(disk: ObservedDisk) -> Content:
 
 def _detail(content: DiskContent) -> str:
     return content.detail or content.pool
+
+
+def present(
+    step: HaveReplica | HaveReplicaAwake | HaveMended | HaveLeft, state: VolumeState, node: str
+) -> ReportReplicaPresent:
+    """Return that the leg is there, as storage has it."""
+    stays = isinstance(step, HaveReplicaAwake)
+    stays = stays or (isinstance(step, HaveReplica) and step.withdrawn)
+    return ReportReplicaPresent(
+        volume=step.volume,
+        node=node,
+        uid=step.uid,
+        size_bytes=state.size_bytes,
+        device=state.path,
+        withdrawn=stays,
+        tie=tie_of(step.spec.replication, node),
+    )

@@ -26,7 +26,7 @@ class NotGenuineError(Exception):
 
 
 class Keys(NamedTuple):
-    """One side's pair, for one loan."""
+    """One side's pair."""
 
     public: bytes
     secret: bytes
@@ -39,6 +39,11 @@ class Keys(NamedTuple):
 def new_keys() -> Keys:
     """Return a pair that nobody has had before."""
     return Keys(*bindings.crypto_kx_keypair())
+
+
+def keys_of(secret: bytes) -> Keys:
+    """Return the pair that *secret* is one half of, 32 bytes."""
+    return Keys(bindings.crypto_scalarmult_base(secret), secret)
 
 
 def keep_memory() -> None:
@@ -88,6 +93,19 @@ def length_of(prefix: bytes) -> int:
     if length > FRAME_BYTES_MAX:
         raise NotGenuineError(f"a frame of {length} bytes is longer than any of ours")
     return int(length)
+
+
+def agreed(secret: bytes, theirs: bytes) -> bytes:
+    """Return what two who keep their keys come to, each by its own secret half (X25519, RFC 7748).
+
+    It is the same each time: derive from it what is for one purpose. Raises ``NotGenuineError``.
+    """
+    if len(theirs) != bindings.crypto_scalarmult_BYTES:
+        raise NotGenuineError("that is no public key")
+    try:
+        return bindings.crypto_scalarmult(secret, theirs)
+    except (CryptoError, ValueError, TypeError) as error:
+        raise NotGenuineError("that is no public key") from error
 
 
 def borrower_keys(mine: Keys, theirs: bytes) -> tuple[bytes, bytes]:

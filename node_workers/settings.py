@@ -18,6 +18,8 @@ _KEYS = Path("/etc/hwbus/keys")
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The command line, checked. ``simulated`` None: the real machine. ``http_port`` 0: none.
 
+    Simulated machines with the same ``network`` reach each other, and can replicate.
+
     ``lend_host`` empty: other nodes read snapshots at ``address``, or else at the address from
     which the bus is reached; ``lend_port`` 0: at any port.
 
@@ -29,6 +31,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     nats_url: str
     state: Path
     simulated: Path | None
+    network: Path | None
     disks: int
     disk_bytes: int
     address: str
@@ -54,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--nats-url", required=True, help="where the bus is, nats://HOST:PORT")
     add("--state", required=True, type=Path, help="directory for what the worker remembers")
     add("--simulated", type=Path, help="keep a simulated machine in this directory instead")
+    add("--network", type=Path, help="directory by which simulated machines reach each other")
     add("--disks", type=int, default=_DISKS, help="how many disks a new simulated machine has")
     add("--disk-size", type=int, default=_DISK_BYTES, help="their size in bytes")
     add("--latency-ms", type=float, default=0.0, help="how long each simulated tool takes")
@@ -93,6 +97,8 @@ def read(argv: Sequence[str]) -> Settings:
     lend_host, _, lend_port = given.lend.rpartition(":")
     if given.lend and not lend_port.isdigit():
         parser.error(f"--lend takes HOST:PORT, not {given.lend!r}")
+    if given.network is not None and (given.simulated is None or not given.address):
+        parser.error("--network needs --simulated and --address")
     if bool(given.vault) is (given.vault_token is None):
         parser.error("--vault and --vault-token need one another")
     if given.vault and (odd := odd_address(given.vault)) is not None:
@@ -102,6 +108,7 @@ def read(argv: Sequence[str]) -> Settings:
         nats_url=given.nats_url,
         state=given.state,
         simulated=given.simulated,
+        network=given.network,
         disks=given.disks,
         disk_bytes=given.disk_size,
         address=given.address,

@@ -12,21 +12,24 @@ from hwbus.codec import UnreadableError, commit_codec
 from hwbus.ports import Clock, Stored
 from hwbus.subjects import BadNameError, parse_event
 from node_workers.figures import Figures
-from node_workers.folding import fold, there
+from node_workers.folding import fold, still_there, there, there_as
 from node_workers.outbox import Outbox, parked
 from node_workers.reports import Letter, Trouble, command_id, letter, trouble_report
 from node_workers.steps import Step
 from node_workers.store import Change, Kept, Record, Store
 from node_workers.wanted import Origin, Wanted, WantedPool, WantedReplica
 from schemas.attachment import ATTACHMENTS, AttachmentEvent
+from schemas.draining import DrainingEvent, ForgettingEvent
 from schemas.errand import ERRANDS, ErrandEvent
 from schemas.grammar import Report, kind_and_verb
 from schemas.growing import ThinGrowthEvent
+from schemas.linking import LinkingEvent
 from schemas.mending import MendEvent
 from schemas.node import NODES, NodeAdmitted, NodeEvent, NodeRemoved
 from schemas.operation import ReportProgressed
 from schemas.pool import POOLS, PoolEvent, ReportPoolBuilt
 from schemas.replica import REPLICAS, ReplicaEvent, ReportReplicaPresent
+from schemas.replication import ReplicationEvent
 from schemas.settling import SettlingEvent
 from schemas.shrinking import ShrinkEvent
 from schemas.upcasts import UPCASTS
@@ -41,7 +44,11 @@ _COMMITS = commit_codec(
     | ErrandEvent
     | NodeEvent
     | MendEvent
-    | SettlingEvent,
+    | SettlingEvent
+    | LinkingEvent
+    | DrainingEvent
+    | ForgettingEvent
+    | ReplicationEvent,
     UPCASTS,
 )
 _REMOVED = "removed"
@@ -239,7 +246,9 @@ class State:
             looked_at = now.origin == step.origin
             now = replace(there(now, report.facts), thin_growing=now.thin_growing and not looked_at)
         if isinstance(now, WantedReplica) and isinstance(report, ReportReplicaPresent):
-            now = replace(now, size_bytes=report.size_bytes, may_create=False)
+            mine = now.origin == step.origin
+            size_bytes = report.size_bytes
+            now = there_as(now, size_bytes) if mine else still_there(now, size_bytes)
         return {step.key: now}
 
     def _letter(self, step: Step, report: Report, id_: str, traceparent: str) -> Letter:

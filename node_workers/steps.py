@@ -13,6 +13,7 @@ from schemas.keys import Encryption
 from schemas.mending import Mend, SeenVolume
 from schemas.pool import PoolFacts
 from schemas.replica import ReplicaSpec
+from schemas.replication import Replication
 from schemas.volume import CopyOf
 
 
@@ -96,20 +97,23 @@ class HaveNoPool(Step, frozen=True, kw_only=True):
 
 
 class Leg(msgspec.Struct, frozen=True, kw_only=True):
-    """One of several snapshots of one instant."""
+    """One of several snapshots of one instant, and why it is wanted."""
 
     volume: str
     pool_uid: str
     spec: ReplicaSpec
+    cause: str = ""
+    correlation: str = ""
 
 
 class HaveReplica(Step, frozen=True, kw_only=True):
     """The logical volume shall be there with all that its spec asks for.
 
     ``may_create`` is false for one that was there once; ``withdrawn``: it may be gone already.
+    ``tied``: it was tied to its peers once, ``untie``: it shall be tied to nobody any more.
     ``source_pool_uid`` is the pool of the snapshot that it is to hold, if any.
     ``together`` are all snapshots of its instant, itself included; ``may_take`` is false if one of
-    them was there once.
+    them was there once. ``of_tied``: it is the snapshot of a volume that is tied to peers.
     """
 
     volume: str
@@ -118,6 +122,9 @@ class HaveReplica(Step, frozen=True, kw_only=True):
     may_create: bool
     withdrawn: bool = False
     source_pool_uid: str = ""
+    tied: bool = False
+    untie: bool = False
+    of_tied: bool = False
 
     @property
     def copied(self) -> CopyOf | FromBackup | None:
@@ -131,15 +138,28 @@ class HaveReplica(Step, frozen=True, kw_only=True):
     def instant(self) -> str:
         """What all snapshots of its instant have in common; empty for one of its own."""
         together = self.spec.together
-        return together.instant if self.together and together is not None else ""
+        led = together is not None and together.turn is not None
+        return together.instant if self.together and together is not None and not led else ""
+
+
+class HaveSplitSettled(Step, frozen=True, kw_only=True):
+    """The leg shall connect to its peers again after a split brain; ``loses``: without its data."""
+
+    volume: str
+    spec: ReplicaSpec
+    loses: bool
 
 
 class HaveReplicaHeld(Step, frozen=True, kw_only=True):
-    """The logical volume shall stay as it is, if it is there, and nobody shall use it."""
+    """The logical volume shall stay as it is, if it is there, and nobody shall use it.
+
+    ``tied``: it may run in DRBD, whatever its spec says.
+    """
 
     volume: str
     pool_uid: str
     spec: ReplicaSpec
+    tied: bool = False
 
 
 class HaveReplicaAwake(Step, frozen=True, kw_only=True):
@@ -151,12 +171,16 @@ class HaveReplicaAwake(Step, frozen=True, kw_only=True):
 
 
 class HaveKeys(Step, frozen=True, kw_only=True):
-    """The logical volume shall open by these keys, and by none of those that are dropped."""
+    """The logical volume shall open by these keys, and by none of those that are dropped.
+
+    ``elsewhere``: another node sees to that, and this one shall have the keys.
+    """
 
     volume: str
     pool_uid: str
     spec: ReplicaSpec
     encryption: Encryption
+    elsewhere: bool = False
 
 
 class HaveMended(Step, frozen=True, kw_only=True):
@@ -180,22 +204,28 @@ class HaveLeft(Step, frozen=True, kw_only=True):
 
 
 class HaveMerged(Step, frozen=True, kw_only=True):
-    """The volume shall be what the snapshot kept of it, and the snapshot used up."""
+    """The volume shall be what the snapshot kept of it, and the snapshot used up.
 
-    volume: str
-    pool_uid: str
-    spec: ReplicaSpec
-
-
-class HaveNoReplica(Step, frozen=True, kw_only=True):
-    """Nothing of the logical volume shall be left; ``never_ready``: it was not even made.
-
-    A whole disk shall be wiped in the way of ``wiping``.
+    ``of_tied``: the volume is tied to peers.
     """
 
     volume: str
     pool_uid: str
     spec: ReplicaSpec
+    of_tied: bool = False
+
+
+class HaveNoReplica(Step, frozen=True, kw_only=True):
+    """Nothing of the logical volume shall be left; ``never_ready``: it was not even made.
+
+    A whole disk shall be wiped in the way of ``wiping``. ``tied``: it may run in DRBD, whatever its
+    spec says.
+    """
+
+    volume: str
+    pool_uid: str
+    spec: ReplicaSpec
+    tied: bool = False
     never_ready: bool = False
     wiping: Wiping = Wiping.DISCARD
 
@@ -212,21 +242,27 @@ class HaveNoReplica(Step, frozen=True, kw_only=True):
 class HaveAttachment(Step, frozen=True, kw_only=True):
     """The volume shall be in use as its spec says: device, mount and limits.
 
-    One of ``keys`` opens it, if it is encrypted.
+    One of ``keys`` opens it, if it is encrypted; it is tied by ``replication``, if it is.
     """
 
     volume: str
     pool_uid: str
     spec: AttachmentSpec
     keys: tuple[str, ...] = ()
+    replication: Replication | None = None
 
 
 class HaveNoAttachment(Step, frozen=True, kw_only=True):
-    """Nothing of the attachment shall be left; the volume stays."""
+    """Nothing of the attachment shall be left; the volume stays.
+
+    ``forced``: also if somebody uses it, who gets I/O errors.
+    """
 
     volume: str
     spec: AttachmentSpec
     keys: tuple[str, ...] = ()
+    replication: Replication | None = None
+    forced: bool = False
 
 
 class HaveErrand(Step, frozen=True, kw_only=True):

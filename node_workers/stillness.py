@@ -7,10 +7,11 @@ lets go after a while even if the script is killed, or LVM hangs; and by the nex
 start, of a worker.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 
 from node_workers.devices import DEVICE_NAME, IDENTITY
-from node_workers.ports import Runner, ToolFailedError, UnsuitableError
+from node_workers.ports import Execution, Runner, ToolFailedError, UnsuitableError
 from node_workers.tools import LVM_TIMEOUT_S, Tools, meaning
 
 STILL_MAX_S = 10
@@ -61,6 +62,50 @@ fi
 exit "$status"
 """
 STILL = ("sh", "-c", SCRIPT, "hwbus")
+
+# The same in two, for what has to be done meanwhile on other nodes: arguments are the bound and the
+# devices; the keeper is printed, and handed to the other script, which asks whether all of them
+# stood still to its beginning. Nothing of ours runs between them, so whoever ends a whole service
+# politely must not end the keeper: it is deaf to that, and is killed.
+HOLD_SCRIPT = r"""
+bound=$1 devices=$2
+thaw() {
+    for d in $devices; do dmsetup resume "$d"; done
+    kill -s KILL -- "-$keeper" 2>/dev/null || kill -s KILL "$keeper" 2>/dev/null
+    exit "$1"
+}
+setsid sh -c 'trap "" HUP INT TERM; sleep "$1"; shift; for d; do dmsetup resume "$d" & done; wait' \
+    hwbus "$bound" $devices </dev/null >/dev/null 2>&1 &
+keeper=$!
+trap 'thaw 143' HUP INT TERM
+for device in $devices; do
+    dmsetup suspend "$device" || thaw $?
+done
+# What came to rest only after the keeper had let go has nobody who would let it go.
+kill -s 0 "$keeper" 2>/dev/null || {
+    echo "hwbus: did not come to rest in $bound s" >&2
+    thaw 75
+}
+echo "$keeper"
+"""
+LET_GO_SCRIPT = r"""
+keeper=$1 devices=$2 status=0 late=
+for device in $devices; do
+    case $(dmsetup info -c --noheadings -o suspended "$device") in
+        Suspended) ;;
+        *) late=yes ;;
+    esac
+done
+for device in $devices; do dmsetup resume "$device" || status=$?; done
+kill -s KILL -- "-$keeper" 2>/dev/null || kill -s KILL "$keeper" 2>/dev/null
+if [ "$status" -eq 0 ] && [ -n "$late" ]; then
+    echo "hwbus: let go before the end" >&2
+    status=75
+fi
+exit "$status"
+"""
+HOLD = ("sh", "-c", HOLD_SCRIPT, "hwbus")
+LET_GO = ("sh", "-c", LET_GO_SCRIPT, "hwbus")
 LOOK = ("dmsetup", "info", "-c", "--noheadings", "--separator", "|", "-o", "name,uuid,attr")
 # LVM would wait for a device that stands still, to see whether it holds a volume group.
 NOT_THE_STILL = ("--config", "devices/ignore_suspended_devices=1")
@@ -84,6 +129,36 @@ async def work_while_still(
         cause=cause,
         timeout_s=STILL_MAX_S + LVM_TIMEOUT_S * max(1, len(commands)),
     )
+    _require_still(execution)
+
+
+@asynccontextmanager
+async def held_still(runner: Runner, volumes: Sequence[str], *, cause: str) -> AsyncIterator[None]:
+    """Have the stable devices of *volumes* stand still meanwhile; without any, nothing is done.
+
+    Raises what a command that failed means, and at the end ``UnsuitableError`` if the devices went
+    on before: then what was done is not of one instant. What we write down meanwhile must not lie
+    on one of them, or they go on when their time is up.
+    """
+    if not volumes:
+        yield
+        return
+    devices = " ".join(f"{DEVICE_NAME}{volume}" for volume in volumes)
+    bound_s = STILL_MAX_S
+    held = await runner.run(
+        (*HOLD, str(bound_s), devices), cause=cause, timeout_s=bound_s + LVM_TIMEOUT_S
+    )
+    _require_still(held)
+    let_go = (*LET_GO, held.stdout.strip(), devices)
+    try:
+        yield
+    except BaseException:
+        await runner.run(let_go, cause=cause, timeout_s=LVM_TIMEOUT_S)
+        raise
+    _require_still(await runner.run(let_go, cause=cause, timeout_s=LVM_TIMEOUT_S))
+
+
+def _require_still(execution: Execution) -> None:
     if execution.exit_status == LET_GO_EARLY:
         raise UnsuitableError("not-still", execution.stderr.strip())
     if execution.exit_status != 0:

@@ -1,13 +1,15 @@
 """What the hands ask of the storage of a machine: that it be so, whatever it is now."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from node_workers.errands import Going
 from node_workers.ports import (
     Attachment,
+    Consistency,
     CopyOf,
     CopyState,
+    Lead,
     PoolDisk,
     PoolState,
     SnapshotSpec,
@@ -242,14 +244,42 @@ class Storage(Protocol):
         ...
 
     async def ensure_snapshots(
-        self, wishes: Sequence[tuple[str, SnapshotSpec]], *, may_take: bool, cause: str
+        self,
+        wishes: Sequence[tuple[str, SnapshotSpec]],
+        *,
+        may_take: bool,
+        cause: str,
+        lead: Lead | None = None,
     ) -> tuple[SnapshotState, ...]:
         """Have these snapshots, each in the pool of that uid, of one instant; or none, and why.
 
         Those of an instant that was not seen to its end are removed and taken anew, if they
-        *may* be taken. Raises ``NoSpaceError``, ``UnsuitableError`` if the volumes cannot be held
-        still, and ``NotThereError`` if some are missing of an instant that has been.
+        *may* be taken; with a *lead*, other replicas are kept at the same instant. Raises
+        ``NoSpaceError``, ``UnsuitableError`` if the volumes cannot be held still, and
+        ``NotThereError`` if some are missing of an instant that has been.
         """
+        ...
+
+    async def prepare_turn(
+        self, wishes: Sequence[tuple[str, SnapshotSpec]], turn: str, *, cause: str
+    ) -> None:
+        """Have nothing left of earlier turns, and all known that is needed to follow in this one.
+
+        Raises ``NotThereError``, and ``UnsuitableError`` for an instant that is settled.
+        """
+        ...
+
+    async def follow(self, turn: str, caught: Mapping[str, Consistency], *, cause: str) -> None:
+        """Have the snapshots that were prepared, now: another node holds the volumes still.
+
+        Raises ``UnsuitableError`` for a turn that was not prepared, and ``NoSpaceError``.
+        """
+        ...
+
+    async def ensure_followed(
+        self, wish: tuple[str, SnapshotSpec], turn: str, *, cause: str
+    ) -> SnapshotState:
+        """Have the snapshot that was taken in that turn. Raises ``NotThereError`` if none was."""
         ...
 
     async def ensure_moving(self, *, cause: str) -> tuple[str, ...]:
@@ -313,6 +343,15 @@ class Storage(Protocol):
         """Return whether the limits stand for the device of that *number*; nothing is changed."""
         ...
 
-    async def ensure_detached(self, wanted: Attachment, *, cause: str) -> None:
-        """Have neither mount, limits nor device. Raises ``InUseError`` while it is used."""
+    async def ensure_detached(
+        self,
+        wanted: Attachment,
+        *,
+        cause: str,
+        parting: Callable[[str], Awaitable[None]] | None = None,
+    ) -> None:
+        """Have neither mount, limits nor device. Raises ``InUseError`` while it is used.
+
+        *parting* is told the number of the device when nobody uses it any more, and it still is.
+        """
         ...

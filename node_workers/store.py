@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -185,16 +185,22 @@ class Store:
 
 @asynccontextmanager
 async def open_store(
-    path: Path, *, node: str, identity: str, syncing: bool = True
+    path: Path,
+    *,
+    node: str,
+    identity: str,
+    syncing: bool = True,
+    connect: Callable[..., aiosqlite.Connection] = aiosqlite.connect,
 ) -> AsyncIterator[Store]:
     """Open the file at *path*, made anew under *identity* if there is none.
 
     Without *syncing* a loss of power may spoil it: for tests, whose machines have no power.
+    *connect* takes what ``aiosqlite.connect`` takes.
 
     Raises:
         NotOursError: it was written by another node, or in a later format.
     """
-    async with aiosqlite.connect(path, isolation_level=None) as connection:
+    async with connect(path, isolation_level=None) as connection:
         # NORMAL: what is lost with the power is repeated from the log, so no fsync is waited for.
         await connection.execute("PRAGMA journal_mode = WAL")
         await connection.execute(f"PRAGMA synchronous = {'NORMAL' if syncing else 'OFF'}")

@@ -4,21 +4,45 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from node_workers.ports import BlockFacts
+from node_workers.devices import IDENTITY
+from node_workers.ports import BlockFacts, DeviceIo
 
 _MULTIPATH_UUID = re.compile(r"^mpath-(.+)$")
+# Where in /sys/block/*/stat the sectors are that were read and written; these are of 512 bytes.
+_READ, _WRITTEN = 2, 6
+_SECTOR_BYTES = 512
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 _SCSI_NAA = re.compile(r"^3([0-9a-f]{16}(?:[0-9a-f]{16})?)$")
 
 
 class RealSysfs:
     """Reads ``/sys/block``, or a copy of it under another root."""
 
-    def __init__(self, root: Path = Path("/sys")) -> None:
+    def __init__(self, root: Path = Path("/sys"), boot: Path = _BOOT) -> None:
         self._block = root / "block"
+        self._numbered = root / "dev/block"
+        self._boot = boot
 
     async def facts(self, names: Sequence[str]) -> Mapping[str, BlockFacts]:
         """Return the facts of the named devices, as ``Sysfs.facts`` promises."""
         return {name: self._read(self._block / name) for name in names if self._is_there(name)}
+
+    async def io(self, number: str, uid: str) -> DeviceIo | None:
+        """Return what a stable device has counted, as ``Counters.io`` promises.
+
+        The kernel counts how many disks it has made since it was started: so that number, and
+        which start it was, name a device that another cannot be taken for.
+        """
+        folder = self._numbered / number
+        counters = _first_line(folder / "stat").split()
+        if _first_line(folder / "dm/uuid") != f"{IDENTITY}{uid}" or len(counters) <= _WRITTEN:
+            return None
+        made = _first_line(folder / "diskseq") or f"number {number}"
+        return DeviceIo(
+            life=f"{_first_line(self._boot)}/{made}",
+            written_bytes=int(counters[_WRITTEN]) * _SECTOR_BYTES,
+            read_bytes=int(counters[_READ]) * _SECTOR_BYTES,
+        )
 
     def _is_there(self, name: str) -> bool:
         return (self._block / name).is_dir()

@@ -8,7 +8,11 @@ import structlog
 from node_workers.figures import Figures
 from node_workers.hands import Hands
 from node_workers.observation import Observation
-from node_workers.plan import attachment_step, limited_attachments, lost_attachments
+from node_workers.plan_attachments import (
+    attachment_step,
+    limited_attachments,
+    lost_attachments,
+)
 from node_workers.ports import StorageError
 from node_workers.scans import Scans
 from node_workers.state import State

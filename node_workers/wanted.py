@@ -1,5 +1,6 @@
 """What this node shall have, object by object, and why; ``folding`` makes it of events."""
 
+from enum import StrEnum
 from typing import TypeVar
 
 import msgspec
@@ -15,6 +16,7 @@ from schemas.attachment import (
     AttachmentWanted,
 )
 from schemas.disk import Wiping
+from schemas.draining import PoolForgotten
 from schemas.errand import (
     Errand,
 )
@@ -24,6 +26,7 @@ from schemas.growing import (
     ThinPoolGrowthWanted,
     ThinPoolKept,
 )
+from schemas.instants import InstantSettled
 from schemas.mending import (
     Mend,
     ReplicaMended,
@@ -62,6 +65,14 @@ from schemas.replica import (
     ReplicaSpec,
     ReplicaTroubled,
     ReplicaWanted,
+)
+from schemas.replication import (
+    EpochNoted,
+    ReplicaForgotten,
+    ReplicaTieWanted,
+    Replication,
+    SplitSettlingWanted,
+    tie_of,
 )
 from schemas.shrinking import PoolDisksKept, PoolShrinkAbandoned, PoolShrinkWanted, PoolShrunk
 
@@ -129,15 +140,27 @@ class WantedPool(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag="po
         return f"pool/{self.name}"
 
 
+class Settling(StrEnum):
+    """How a leg shall come out of a split brain."""
+
+    NONE = "none"
+    WINS = "wins"
+    LOSES = "loses"
+
+
 class WantedReplica(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag="replica"):
     """A leg of a volume; ``size_bytes`` is what was last reported of it, 0 before.
 
     ``withdrawn``: it was to go and shall stay, if it is still there. ``held``: nobody shall use
     it. ``spoilt``: its removal had begun, so what was on it may have been wiped. ``merging``: it
-    is of a snapshot that shall become its volume. ``rekeying``: other keys shall open it.
+    is of a snapshot that shall become its volume. ``rekeying``: other keys shall open it;
+    ``elsewhere``: its header is written on another node.
     ``wiping`` is how a whole disk is to go.
     ``mend``: so it shall be put right, if it is as ``seen``; ``leaving``: it shall not after all,
     ``give_back``: it shall be nobody's again.
+    ``tied``: it has been tied to peers, so that its metadata is never made anew; ``untie``: it
+    shall be tied to nobody any more. ``epoch`` is that of the volume as far as we were told,
+    ``settling`` how it shall come out of a split brain.
     """
 
     volume: str
@@ -148,11 +171,16 @@ class WantedReplica(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag=
     spoilt: bool = False
     merging: bool = False
     rekeying: bool = False
+    elsewhere: bool = False
     wiping: Wiping = Wiping.DISCARD
     mend: Mend | None = None
     seen: SeenVolume | None = None
     leaving: bool = False
     give_back: bool = False
+    tied: bool = False
+    untie: bool = False
+    epoch: int = 0
+    settling: Settling = Settling.NONE
 
     @property
     def key(self) -> str:
@@ -161,10 +189,14 @@ class WantedReplica(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag=
 
 
 class WantedAttachment(_Wanted, frozen=True, kw_only=True, omit_defaults=True, tag="attachment"):
-    """A volume in use. It is made again whenever it is missing: nothing is lost with a device."""
+    """A volume in use. It is made again whenever it is missing: nothing is lost with a device.
+
+    ``forced``: it shall go also if somebody uses it.
+    """
 
     volume: str
     spec: AttachmentSpec
+    forced: bool = False
 
     @property
     def key(self) -> str:
@@ -206,11 +238,13 @@ PoolNews = (
     | PoolDisksKept
     | PoolRemoved
     | PoolTroubled
+    | PoolForgotten
     | ThinPoolGrown
     | ThinPoolKept
 )
 ReplicaWish = (
     ReplicaWanted
+    | InstantSettled
     | ReplicaResizeWanted
     | ReplicaHoldWanted
     | ReplicaRemovalWanted
@@ -219,6 +253,8 @@ ReplicaWish = (
     | ReplicaRekeyWanted
     | ReplicaMendWanted
     | ReplicaMendWithdrawn
+    | ReplicaTieWanted
+    | SplitSettlingWanted
 )
 ReplicaNews = (
     ReplicaCreated
@@ -230,8 +266,16 @@ ReplicaNews = (
     | ReplicaTroubled
     | ReplicaMended
     | ReplicaMendLeft
+    | ReplicaForgotten
+    | EpochNoted
 )
 AttachmentWish = (
     AttachmentWanted | AttachmentLimitsWanted | AttachmentRemovalWanted | AttachmentRemovalWithdrawn
 )
 AttachmentNews = AttachmentMade | AttachmentRemoved | AttachmentTroubled
+
+
+def is_anew(before: Replication | None, after: Replication | None, node: str) -> bool:
+    """Return whether it is another tie: to that, what an earlier one has left is nothing."""
+    several = before is not None and after is not None
+    return several and tie_of(before, node) != tie_of(after, node)

@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from hwbus.telemetry import current_traceparent, remote_span
+from node_workers.counting import Counting
 from node_workers.feed import Feed, Links
 from node_workers.figures import Figures
 from node_workers.hands import Hands
@@ -31,12 +32,17 @@ from node_workers.plan import (
 )
 from node_workers.ports import StorageError
 from node_workers.presence import Presence
+from node_workers.refereeing import Referee
+from node_workers.replication import ReplicatedStorage
 from node_workers.reports import Trouble, command_id, letter, trouble_of
 from node_workers.scans import Rhythm, Scans
 from node_workers.state import State
 from node_workers.steps import HaveReplica, Step
 from node_workers.storage import Storage
 from node_workers.tending import Tending
+from node_workers.turns import Turns
+from node_workers.tying import TyingHands
+from node_workers.watching import ReplicationWatch
 from schemas.grammar import Report
 from schemas.operation import ReportProgressed
 from schemas.pool import PoolFacts, ReportPoolBuilt
@@ -65,9 +71,15 @@ class Worker:
         figures: Figures,
         rhythm: Rhythm,
         loans: Loans,
+        turns: Turns,
+        replicated: ReplicatedStorage,
+        referee: Referee,
+        counting: Counting,
     ) -> None:
         self._node = node
         self._loans = loans
+        self._turns = turns
+        self._referee = referee
         self._state = state
         self._outbox = outbox
         self._storage = storage
@@ -78,22 +90,30 @@ class Worker:
         self._lanes = Lanes(self._work, self._fail)
         self._gates = Gates()
         self._scans = self._looking(observe, rhythm)
-        self._hands = Hands(storage, node, self._scans.paths, loans.desk.call_in)
-        self._tending = Tending(state, self._lanes.busy, self._hands, self._scans, figures)
-        self._feed = Feed(
-            state,
-            outbox,
-            presence,
-            self._scans,
-            self._on_news,
-            node=node,
-            rng=rng,
-            figures=figures,
-            loans=loans,
-        )
+        tying, busy = TyingHands(storage, replicated, node), self._lanes.busy
+        paths, call_in = self._scans.paths, loans.desk.call_in
+        self._hands = Hands(storage, node, paths, call_in, tying, turns.leader, counting)
+        self._counting = counting
+        self._replication = ReplicationWatch(state, replicated, busy, node=node, figures=figures)
+        self._tending = Tending(state, busy, self._hands, self._scans, figures)
+        self._feed = self._following(presence)
         self._told_facts: dict[str, PoolFacts] = {}
         # Instants that are not to be had: who comes second does not hold everything still again.
         self._hopeless: dict[str, Trouble] = {}
+
+    def _following(self, presence: Presence) -> Feed:
+        return Feed(
+            self._state,
+            self._outbox,
+            presence,
+            self._scans,
+            self._on_news,
+            node=self._node,
+            rng=self._rng,
+            figures=self._figures,
+            linked=(self._loans.borrower, self._referee, self._turns.leader),
+            desks=(self._loans.desk, self._turns.follower),
+        )
 
     def _looking(self, observe: Callable[[str], Awaitable[Observation]], rhythm: Rhythm) -> Scans:
         return Scans(
@@ -112,6 +132,11 @@ class Worker:
     def scans(self) -> Scans:
         """The looks at the machine, for whoever has a hint for them."""
         return self._scans
+
+    @property
+    def referee(self) -> Referee:
+        """Who asks the log for a leg that has lost a peer."""
+        return self._referee
 
     @property
     def feed(self) -> Feed:
@@ -141,7 +166,9 @@ class Worker:
         """
         await self._tending.resume("start:resume")
         await self._activate(pools_to_activate(self._state.wanted), "start:boot")
+        await self._replication.bring_up("start:boot")
         jobs: list[asyncio.Task[None]] = [
+            asyncio.create_task(self._replication.run(), name="replication"),
             asyncio.create_task(self._scans.run(), name="scans"),
             asyncio.create_task(self._checkups.run(), name="checkups"),
             asyncio.create_task(self._feed.run(links), name="feed"),
@@ -180,6 +207,7 @@ class Worker:
             _LOG.info("volumes activated", volumes=len(activated), cause=cause)
 
     def _on_news(self, keys: Iterable[str]) -> None:
+        self._replication.hint()
         for key in keys:
             for one in companions(key, self._state.wanted):
                 self._lanes.kick(one)
@@ -198,7 +226,10 @@ class Worker:
                 await self._state.again(key)
                 self._lanes.kick(key)
         await self._activate(sleeping_pools(self._state.wanted, seen), cause)
+        self._replication.hint()
         await self._tending.look_after(seen, cause)
+        if not self._state.removed:
+            await self._counting.look(seen, cause)
 
     async def _tell_changed_pools(
         self, seen: Observation, cause: str, unsure: AbstractSet[str]

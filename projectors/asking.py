@@ -2,14 +2,19 @@
 
 import base64
 import binascii
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import msgspec
 
 from projectors.audit import moment
 from projectors.tables import (
+    ACCOUNT_DAYS,
+    ACCOUNTS,
+    APPROVALS,
     AUDIT,
     BACKUPS,
+    CLOSED_ACCOUNTS,
     DISKS,
     DRIFT,
     DRIFT_PAST,
@@ -19,6 +24,7 @@ from projectors.tables import (
     PARKED,
     POLICIES,
     POOLS,
+    PROTECTIONS,
     QOS,
     REPLICAS,
     SCHEDULES,
@@ -28,6 +34,7 @@ from projectors.tables import (
     VOLUMES,
     Table,
 )
+from schemas.labels import bad_key, bad_value
 from schemas.queries import COLUMNS, SEQ_MAX, Query, Value
 from schemas.views import Row
 
@@ -43,17 +50,33 @@ _ASKED: dict[str, Table[Row]] = {
     "groups": GROUPS,
     "schedules": SCHEDULES,
     "qos": QOS,
+    "protections": PROTECTIONS,
+    "approvals": APPROVALS,
     "targets": TARGETS,
     "backups": BACKUPS,
     "operations": OPERATIONS,
     "operation": OPERATIONS,
     "audit": AUDIT,
     "usage": USAGE,
+    "accounts": ACCOUNTS,
+    "account-days": ACCOUNT_DAYS,
+    "closed-accounts": CLOSED_ACCOUNTS,
     "drift": DRIFT,
     "drift-past": DRIFT_PAST,
     "parked": PARKED,
 }
 _ALONE = {"volume": "name", "operation": "id"}
+_SCAN_MAX = 100_000
+# Their keys begin with the level, so that those of one need not be looked for among all.
+_BY_LEVEL = frozenset({"accounts", "account-days"})
+_BEHIND_SLASH = "0"
+
+
+class _Labelled(msgspec.Struct):
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+_LABELLED = msgspec.json.Decoder(_Labelled)
 
 
 class UnaskableError(Exception):
@@ -74,11 +97,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     until: str = ""
     behind: str = ""
     text: bytes = b""
+    labels: tuple[tuple[str, str], ...] = ()
 
-    def sql(self) -> tuple[str, list[Value]]:
-        """Return the statement and its values; names in it come from the tables alone."""
+    def sql(self, further: str = "", given: Sequence[object] = ()) -> tuple[str, list[object]]:
+        """Return the statement and its values; names in it come from the tables alone.
+
+        A *further* term comes from the code, never from a question; *given* are its values.
+        """
         terms = [f'"{column}" = ?' for column, _value in self.equal]
-        values: list[Value] = [value for _column, value in self.equal]
+        values: list[object] = [value for _column, value in self.equal]
+        if further:
+            terms.append(further)
+            values += given
         comparison = "<" if self.newest_first else ">"
         bounds = (("key >= ?", self.since), ("key < ?", self.until))
         for term, value in (*bounds, (f"key {comparison} ?", self.behind)):
@@ -88,6 +118,41 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         where = f" WHERE {' AND '.join(terms)}" if terms else ""
         order = "DESC" if self.newest_first else "ASC"
         return f"SELECT key, body FROM {self.table}{where} ORDER BY key {order}", values  # noqa: S608
+
+
+class Found(msgspec.Struct, frozen=True):
+    """Encoded rows in order, the position they stand for, and where to go on."""
+
+    seq: int
+    bodies: list[bytes]
+    next_key: str | None
+
+
+def page(
+    rows: Iterable[tuple[str, bytes]], plan: Plan, seq: int, limit: int, bytes_max: int
+) -> Found:
+    """Return the first of *rows*: at most *limit* of them, and of *bytes_max* together."""
+    bodies: list[bytes] = []
+    size, scanned, last = 0, 0, ""
+    for key, body in rows:
+        if scanned == _SCAN_MAX:
+            return Found(seq, bodies, last)
+        scanned += 1
+        if _left_out(plan, body):
+            last = key
+            continue
+        size += len(body) + 1
+        if len(bodies) == limit or (bodies and size > bytes_max):
+            return Found(seq, bodies, last)
+        bodies.append(body)
+        last = key
+    return Found(seq, bodies, None)
+
+
+def _left_out(plan: Plan, body: bytes) -> bool:
+    if plan.text and plan.text not in body.lower():
+        return True
+    return bool(plan.labels) and not (set(plan.labels) <= _LABELLED.decode(body).labels.items())
 
 
 def plan(view: str, query: Query) -> Plan:
@@ -113,15 +178,30 @@ def plan(view: str, query: Query) -> Plan:
         raise UnaskableError(
             f"{view} shows one: say which", f'for example {{"where": {{"{alone}": "..."}}}}'
         )
+    since, until = (_moment(query.where.get(end)) for end in ("since", "until"))
+    level = query.where.get("level")
+    if view in _BY_LEVEL and level is not None:
+        since, until = f"{level}/", f"{level}{_BEHIND_SLASH}"
     return Plan(
         table=table.name,
         newest_first=table.newest_first,
         equal=tuple((c, v) for c, v in query.where.items() if c in table.columns),
-        since=_moment(query.where.get("since")),
-        until=_moment(query.where.get("until")),
+        since=since,
+        until=until,
         text=str(query.where.get("text", "")).lower().encode(),
+        labels=_labels(query.where.get("selector")),
         behind=read_cursor(query.cursor),
     )
+
+
+def _labels(selector: Value | None) -> tuple[tuple[str, str], ...]:
+    pairs = () if selector is None else tuple(str(selector).split(","))
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        wrong = bad_key(key) or bad_value(value) if equals else f"{pair[:80]!r} has no ="
+        if wrong:
+            raise UnaskableError(f"that is no selector: {wrong}", "for example team=shop,tier=gold")
+    return tuple((key, value) for key, _, value in (pair.partition("=") for pair in pairs))
 
 
 def _moment(value: Value | None) -> str:

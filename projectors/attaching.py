@@ -24,6 +24,7 @@ from schemas.attachment import (
     AttachmentRemovalWanted,
     AttachmentRemovalWithdrawn,
     AttachmentRemoved,
+    AttachmentSpec,
     AttachmentTroubled,
     Limits,
     stable_device,
@@ -42,27 +43,9 @@ def used(row: VolumeRow, event: Event) -> VolumeRow:
         case VolumeLimitingBegan():
             return _working(row, VolumeState.LIMITING, event.operation, event.deadline)
         case VolumeAttached():
-            return replace(
-                _idle(row),
-                consumer=event.attachment.consumer,
-                attached_device=stable_device(event.volume),
-                mount_point=event.attachment.mount_point or "",
-                read_only=event.attachment.read_only,
-                cgroup=event.attachment.cgroup or "",
-                limits=event.attachment.limits,
-            )
+            return had(_idle(row), event.attachment)
         case VolumeDetached():
-            return replace(
-                _idle(row),
-                consumer="",
-                attached_device="",
-                mount_point="",
-                read_only=False,
-                cgroup="",
-                limits=Limits() if row.qos else row.limits,
-                kernel_limits=None,
-                kernel_since=None,
-            )
+            return had(_idle(row), None)
         case VolumeLimited():
             loose = event.qos is not None and not row.consumer
             limits = Limits() if loose else event.limits
@@ -73,10 +56,38 @@ def used(row: VolumeRow, event: Event) -> VolumeRow:
             return row
 
 
+def had(row: VolumeRow, attachment: AttachmentSpec | None) -> VolumeRow:
+    """Return the row of a volume that its consumer has in that way; None: nobody has it."""
+    if attachment is None:
+        return replace(
+            row,
+            consumer="",
+            attached_device="",
+            mount_point="",
+            read_only=False,
+            cgroup="",
+            limits=Limits() if row.qos else row.limits,
+            kernel_limits=None,
+            kernel_since=None,
+        )
+    return replace(
+        row,
+        consumer=attachment.consumer,
+        attached_device=stable_device(row.name),
+        mount_point=attachment.mount_point or "",
+        read_only=attachment.read_only,
+        cgroup=attachment.cgroup or "",
+        limits=attachment.limits,
+    )
+
+
 def of_attachment(rows: Rows, seen: Seen, event: Event) -> Changes:
-    """Change the row of the volume whose attachment *event* is about: its trouble, its limits."""
+    """Change the row of the volume whose attachment *event* is about: its trouble, its limits.
+
+    What is left of one on a node that the volume is no more written to on tells nothing of it.
+    """
     row = rows.get(VOLUMES, seen.address.id)
-    if row is None:
+    if row is None or (row.replicas and seen.address.place != row.node):
         return
     match event:
         case AttachmentTroubled():

@@ -16,7 +16,14 @@ from hwbus.ports import Stored
 from projectors.reading import Seen
 from projectors.rows import Change, put
 from projectors.tables import AUDIT
-from schemas.audit import AuditRecord, DecidedRecord, ExecutedRecord, ParkedRecord, RefusedRecord
+from schemas.audit import (
+    AuditRecord,
+    DecidedRecord,
+    ExecutedRecord,
+    HeadRecord,
+    ParkedRecord,
+    RefusedRecord,
+)
 from schemas.grammar import type_name
 from schemas.operation_views import AuditKind, AuditRow, FieldChange
 from schemas.refusals import Refusal
@@ -106,8 +113,8 @@ def _told(row: type[Row]) -> tuple[tuple[str, ...], Callable[[Row], Any], tuple[
     return names, operator.attrgetter(*names), tuple(field.default for field in fields)
 
 
-def of_record(stored: Stored, record: AuditRecord) -> Change:
-    """Return the row for a record of the audit stream."""
+def of_record(stored: Stored, record: AuditRecord) -> Change | None:
+    """Return the row for a record of the audit stream; None: it tells of nobody's deed."""
     key = f"{moment(record.at)}/a/{stored.seq:020}"
     match record:
         case RefusedRecord():
@@ -121,6 +128,8 @@ def of_record(stored: Stored, record: AuditRecord) -> Change:
             which = f"{record.consumer}/{record.subject}/{record.seq}"
             key = f"{moment(record.at)}/p/{which}"
             return put(AUDIT, key, _parked(stored.seq, record))
+        case HeadRecord():
+            return None
         case _:
             assert_never(record)
 

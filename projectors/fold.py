@@ -5,11 +5,14 @@ from collections.abc import Callable
 from hwbus.ports import Stored
 from hwbus.subjects import Address
 from projectors import audit
+from projectors.accounts import accounts
+from projectors.approvals import approvals, protections
 from projectors.attaching import of_attachment
 from projectors.backups import backups, targets
 from projectors.disks import disks
 from projectors.drift import drift
-from projectors.groups import groups, schedules
+from projectors.groups import groups, of_member, schedules
+from projectors.health import of_node
 from projectors.nodes import nodes
 from projectors.operations import operations
 from projectors.policies import policies
@@ -20,6 +23,7 @@ from projectors.replicas import replicas
 from projectors.rows import Altered, Changes, Rows, put
 from projectors.snapshots import of_snapshot_leg, snapshots
 from projectors.tables import (
+    APPROVALS,
     DISKS,
     GROUPS,
     NODES,
@@ -27,6 +31,7 @@ from projectors.tables import (
     PARKED,
     POLICIES,
     POOLS,
+    PROTECTIONS,
     QOS,
     REPLICAS,
     SCHEDULES,
@@ -37,6 +42,7 @@ from projectors.tables import (
 )
 from projectors.usage import usage
 from projectors.volumes import of_leg, volumes
+from schemas.approval import APPROVALS as APPROVAL
 from schemas.attachment import ATTACHMENTS as ATTACHMENT
 from schemas.disk import DISKS as DISK
 from schemas.errand import ERRANDS as ERRAND
@@ -45,6 +51,7 @@ from schemas.node import NODES as NODE
 from schemas.operation import OPERATIONS as OPERATION
 from schemas.policy import POLICIES as POLICY
 from schemas.pool import POOLS as POOL
+from schemas.protection import PROTECTIONS as PROTECTION
 from schemas.qos import QOS as QOS_CLASS
 from schemas.replica import REPLICAS as REPLICA
 from schemas.schedule import SCHEDULES as SCHEDULE
@@ -57,15 +64,17 @@ from schemas.volume_group import GROUPS as GROUP
 View = Callable[[Rows, Seen, Event], Changes]
 
 _VIEWS: dict[str, tuple[View, ...]] = {
-    NODE: (nodes, drift, operations),
+    NODE: (nodes, of_node, drift, operations),
     DISK: (disks, operations),
     POOL: (pools, operations),
-    VOLUME: (volumes, operations),
+    VOLUME: (volumes, of_member, operations),
     REPLICA: (replicas, of_leg, of_snapshot_leg, operations),
     ATTACHMENT: (of_attachment, operations),
     SNAPSHOT: (snapshots, operations),
     POLICY: (policies,),
     QOS_CLASS: (qos,),
+    PROTECTION: (protections,),
+    APPROVAL: (approvals,),
     GROUP: (groups, operations),
     SCHEDULE: (schedules, operations),
     TARGET: (targets, backups, operations),
@@ -81,12 +90,14 @@ _OWN: dict[str, Table[Row]] = {
     SNAPSHOT: SNAPSHOTS,
     POLICY: POLICIES,
     QOS_CLASS: QOS,
+    PROTECTION: PROTECTIONS,
+    APPROVAL: APPROVALS,
     GROUP: GROUPS,
     SCHEDULE: SCHEDULES,
     TARGET: TARGETS,
     OPERATION: OPERATIONS,
 }
-_USED = frozenset({"nodes", "pools", "volumes", "snapshots", "claims"})
+_USED = frozenset({"nodes", "pools", "volumes", "snapshots", "claims", "backups"})
 
 
 class Folded:
@@ -115,10 +126,17 @@ def fold_event(rows: Rows, stored: Stored, stream: str, folded: Folded) -> None:
                 made = rows.apply(change)
                 if made is not None and made.table.name in _USED:
                     altered.append(made)
-    for change in usage(rows, seen, altered):
+    summed = [rows.apply(change) for change in usage(rows, seen, altered)]
+    altered += [made for made in summed if made is not None]
+    for change in accounts(rows, seen, altered):
         rows.apply(change)
     after = rows.get(own, key) if own is not None else None
     rows.apply(audit.of_commit(seen, before, after))
+
+
+def own_table(kind: str) -> Table[Row] | None:
+    """Return where objects of that kind have their row; None: they have none of their own."""
+    return _OWN.get(kind)
 
 
 def own_key(address: Address) -> str:
@@ -134,7 +152,9 @@ def fold_record(rows: Rows, stored: Stored, stream: str, folded: Folded) -> None
     except UnreadableError as error:
         _park(rows, stored, stream, str(error), folded)
         return
-    rows.apply(audit.of_record(stored, record))
+    change = audit.of_record(stored, record)
+    if change is not None:
+        rows.apply(change)
 
 
 def _park(rows: Rows, stored: Stored, stream: str, because: str, folded: Folded) -> None:

@@ -5,6 +5,7 @@ from msgspec.structs import replace
 from projectors.reading import Seen
 from projectors.rows import Changes, Rows, put
 from projectors.tables import NODES
+from schemas.draining import DrainBegan, DrainEnded, ForgettingBegan
 from schemas.grammar import Event
 from schemas.node import (
     NodeAdmitted,
@@ -72,7 +73,13 @@ def _membership(row: NodeRow, event: Event) -> NodeRow:
             return replace(row, pools=tuple(sorted({*row.pools, event.pool})))
         case PoolDetached():
             return replace(row, pools=tuple(p for p in row.pools if p != event.pool))
-        case NodeRemovalBegan():
+        case DrainBegan():
+            draining = replace(row, operation=event.operation, deadline=event.deadline)
+            return replace(draining, draining=True, cordoned=True, why="")
+        case DrainEnded():
+            left = f"drained, but for {', '.join(event.left)}" if event.left else ""
+            return replace(row, operation="", deadline=None, draining=False, why=left[:1000])
+        case NodeRemovalBegan() | ForgettingBegan():
             return replace(row, operation=event.operation, deadline=event.deadline)
         case NodeRemovalEnded():
             return replace(row, operation="", deadline=None)
@@ -103,10 +110,12 @@ def _stamped(row: NodeRow, seen: Seen) -> NodeRow:
 def _state(row: NodeRow) -> NodeState:
     if row.state in {NodeState.REMOVED, NodeState.ADMITTED}:
         return row.state
-    if row.operation:
+    if row.operation and not row.draining:
         return NodeState.REMOVING
     if row.silent:
         return NodeState.SILENT
+    if row.draining:
+        return NodeState.DRAINING
     return NodeState.CORDONED if row.cordoned else NodeState.READY
 
 

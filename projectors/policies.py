@@ -60,6 +60,11 @@ def _set(row: PolicyRow, spec: PolicySpec) -> PolicyRow:
         ceiling_bytes=spec.ceiling_bytes,
         media=spec.media,
         cool_down_s=spec.cool_down_s,
+        group=spec.selector.group or "",
+        every_s=0 if spec.rhythm is None else spec.rhythm.every_s,
+        offset_s=0 if spec.rhythm is None else spec.rhythm.offset_s,
+        at_once=spec.at_once,
+        repair=spec.repair,
     )
 
 

@@ -5,6 +5,7 @@ from msgspec.structs import replace
 from projectors.reading import Seen
 from projectors.rows import Changes, Rows, drop, put
 from projectors.tables import CLAIMS, OWNERS, POOLS, ClaimRow
+from schemas.draining import PoolForgotten
 from schemas.grammar import Event
 from schemas.growing import (
     ThinPoolGrown,
@@ -51,7 +52,7 @@ def pools(rows: Rows, seen: Seen, event: Event) -> Changes:
                 yield from _post(rows, seen, key, row, event)
         case PoolFormingBegan():
             yield put(POOLS, key, _stamped(_forming(seen, event), seen))
-        case PoolRemoved():
+        case PoolRemoved() | PoolForgotten():
             yield drop(POOLS, key)
         case _ if row is not None:
             after = _observed(_thin(_worked_on(row, event), event), event)
@@ -178,7 +179,9 @@ def _post(rows: Rows, seen: Seen, key: str, row: PoolRow, event: _Posting) -> Ch
     before = rows.get(CLAIMS, claim)
     if before is None or before.pool_uid != row.uid:
         owner = rows.get(OWNERS, event.claim)
-        before = ClaimRow(pool_uid=row.uid, volume=owner.volume if owner is not None else "")
+        before = ClaimRow(pool_uid=row.uid)
+        if owner is not None:
+            before = replace(before, volume=owner.volume, snapshot_of=owner.snapshot_of)
     after = _posted(before, event)
     kept = after.reserved_bytes or after.settled_bytes
     yield put(CLAIMS, claim, after) if kept else drop(CLAIMS, claim)

@@ -1,7 +1,7 @@
 """Follows the log and keeps the views beside it, never further than one transaction apart."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
@@ -12,9 +12,11 @@ import structlog
 from hwbus.ports import EVENTS as EVENT_SUBJECTS
 from hwbus.ports import Clock, OutcomeUnknownError, Outlet, Stored
 from hwbus.subjects import audit as audit_subject
-from projectors.sqlite import AUDIT, EVENTS, STREAMS, Digest, Store, identity_of, remove
+from projectors.database import Compared, remove
+from projectors.sqlite import AUDIT, EVENTS, STREAMS, Digest, Store, identity_of
+from projectors.tables import Table
 from schemas.audit import ParkedRecord
-from schemas.views import ParkedRow, StatusRow
+from schemas.views import ParkedRow, Row, StatusRow
 
 _LOG = structlog.get_logger("projectors")
 CONSUMER = "projectors"
@@ -68,14 +70,16 @@ class Difference(msgspec.Struct, frozen=True):
 class Projector:
     """Keeps one database of views up to date, and says how far it is.
 
-    Whoever reads the rows does so within ``reading``.
+    Whoever reads the rows does so within ``reading``. ``generation`` counts how often they were
+    made anew.
     """
 
     def __init__(self, path: Path, sources: Sources, outlet: Outlet, clock: Clock) -> None:
         self._path = path
         self._sources = sources
         self._outlet = outlet
-        self._clock = clock
+        self.clock = clock
+        self.generation = 0
         self._store: Store | None = None
         self._heads = dict.fromkeys(STREAMS, 0)
         self._waiting: set[tuple[int, asyncio.Future[None]]] = set()
@@ -95,6 +99,11 @@ class Projector:
         return self._store
 
     @property
+    def events(self) -> Source:
+        """The log that the views are made of."""
+        return self._sources.events
+
+    @property
     def seq(self) -> int:
         """The sequence of the events stream that the views have reached."""
         return self.store.positions[EVENTS].seq
@@ -107,7 +116,7 @@ class Projector:
         position = self.store.positions[stream]
         head = max(self._heads[stream], position.seq)
         behind = head > position.seq and position.at is not None
-        waited = (self._clock.now() - position.at).total_seconds() if behind else 0.0  # type: ignore[operator]
+        waited = (self.clock.now() - position.at).total_seconds() if behind else 0.0  # type: ignore[operator]
         folded = self.store.folded[stream]
         return StatusRow(
             stream=stream,
@@ -168,7 +177,8 @@ class Projector:
         entry = (seq, waiter)
         self._waiting.add(entry)
         try:
-            await asyncio.wait_for(waiter, within_s)
+            async with asyncio.timeout(within_s):
+                await waiter
         except TimeoutError:
             return self.seq >= seq
         finally:
@@ -179,37 +189,52 @@ class Projector:
         """Make all rows anew beside the kept ones, up to the same position, and compare them."""
         async with self.reading() as store:
             kept = await store.digest()
-        path = self._path.with_name(self._path.name + ".check")
-        remove(path)
-        fresh = await Store.open(path)
-        try:
+        async with self._fresh(".check") as fresh:
             for stream, seq in kept.positions.items():
                 await replay(fresh, stream, self._sources.of(stream), until=seq)
             made = await fresh.digest()
-        finally:
-            await fresh.close()
-            remove(path)
         return Difference(kept.positions, differing(kept, made))
 
-    async def rebuild(self) -> None:
+    @asynccontextmanager
+    async def compared(self) -> AsyncIterator[Compared]:
+        """Give the rows at one moment, with those that the log makes up to the same moment."""
+        async with self._fresh(".fsck") as fresh, self.reading() as store:
+            await self._catch_up(fresh)
+            async with store.beside(fresh.path) as compared:
+                for stream, until in compared.positions.items():
+                    await replay(fresh, stream, self._sources.of(stream), until=until)
+                yield compared
+
+    async def rebuild(self, only: Sequence[Table[Row]] | None = None) -> None:
         """Make the views anew from the log in a new file, and put it in place of the old one.
 
-        Questions are answered from the old rows until the new ones have caught up.
+        With *only*, the rows of those tables are put in place of the old ones. Questions are
+        answered from the old rows until the new ones have caught up.
         """
-        path = self._path.with_name(self._path.name + ".new")
-        remove(path)
-        fresh = await Store.open(path)
-        try:
+        async with self._fresh(".new") as fresh:
             await self._catch_up(fresh)
-            await fresh.index()
+            if only is None:
+                await fresh.index()
             async with self._turn:
                 await self._catch_up(fresh)
                 await fresh.close()
-                await self._replace(path)
-        except BaseException:
+                if only is None:
+                    await self._replace(fresh.path)
+                else:
+                    await self.store.take_over(fresh.path, only)
+                    self.generation += 1
+
+    @asynccontextmanager
+    async def _fresh(self, suffix: str) -> AsyncIterator[Store]:
+        """Give an empty store in a file of its own, gone in the end unless it was moved."""
+        path = self._path.with_name(self._path.name + suffix)
+        remove(path)
+        fresh = await Store.open(path)
+        try:
+            yield fresh
+        finally:
             await fresh.close()
             remove(path)
-            raise
 
     async def _catch_up(self, fresh: Store) -> None:
         for stream in STREAMS:
@@ -227,6 +252,7 @@ class Projector:
             remove(self._path, beside_only=True)
             path.replace(self._path)  # noqa: ASYNC240 -- one rename, and nobody may come between
             self._store = await Store.open(self._path)
+            self.generation += 1
             await self._count_parked(self._store)
         finally:
             self._readable.set()

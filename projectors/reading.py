@@ -40,10 +40,12 @@ class Unknown(msgspec.Struct, frozen=True):
 class Seen(msgspec.Struct, frozen=True):
     """One commit as the log keeps it: where it stands, about what, and what it says.
 
-    ``at`` is the desk's clock. ``unknown`` holds the events that only a newer version can read.
+    ``at`` is the desk's clock, ``stored_at`` the broker's. ``unknown`` holds the events that only
+    a newer version can read.
     """
 
     seq: int
+    stored_at: Moment
     address: Address
     commit: Commit[Event]
     events: tuple[Event, ...]
@@ -76,7 +78,7 @@ def read_commit(stored: Stored) -> Seen:
         commit = _COMMIT.decode(stored.data)
     except codec.UnreadableError:
         return _read_loosely(stored, address)
-    return Seen(stored.seq, address, commit, commit.events)
+    return Seen(stored.seq, stored.at, address, commit, commit.events)
 
 
 def _read_loosely(stored: Stored, address: Address) -> Seen:
@@ -92,7 +94,7 @@ def _read_loosely(stored: Stored, address: Address) -> Seen:
                 unknown.append(Unknown(word, bytes(raw).decode()))
     except (codec.UnreadableError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnreadableError(str(error)) from error
-    return Seen(stored.seq, address, commit, tuple(events), tuple(unknown))
+    return Seen(stored.seq, stored.at, address, commit, tuple(events), tuple(unknown))
 
 
 def read_record(stored: Stored) -> AuditRecord:

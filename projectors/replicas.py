@@ -28,6 +28,15 @@ from schemas.replica import (
     ReplicaTroubled,
     ReplicaWanted,
 )
+from schemas.replica_view import LegRole
+from schemas.replication import (
+    EpochNoted,
+    LegSeen,
+    ReplicaForgotten,
+    ReplicaTieWanted,
+    ReplicationChanged,
+    SplitSettlingWanted,
+)
 from schemas.views import ReplicaRow, ReplicaState
 
 
@@ -38,8 +47,11 @@ def replicas(rows: Rows, seen: Seen, event: Event) -> Changes:
     match event:
         case ReplicaWanted():
             yield put(REPLICAS, key, _stamped(_wanted(seen, event), seen))
-        case ReplicaRemoved():
+        case ReplicaRemoved() | ReplicaForgotten():
             yield drop(REPLICAS, key)
+        case ReplicationChanged() if row is not None:
+            told = _told(row, seen, event.seen)
+            yield put(REPLICAS, key, _stamped(replace(told, seen_in=event.epoch), seen))
         case _ if row is not None:
             yield put(REPLICAS, key, _stamped(_changed(row, event), seen))
         case _:
@@ -105,7 +117,59 @@ def _rekeyed(row: ReplicaRow, event: Event) -> ReplicaRow:
         case ReplicaMendLeft():
             return _present(row, row.size_bytes)
         case _:
+            return _tied(row, event)
+
+
+def _tied(row: ReplicaRow, event: Event) -> ReplicaRow:
+    match event:
+        case ReplicaTieWanted():
+            tying = replace(_asked(row, ReplicaState.TYING), operation=event.operation)
+            tying = replace(tying, wanted_bytes=event.size_bytes)
+            return tying if event.replication is not None else _alone(tying)
+        case SplitSettlingWanted():
+            return replace(_asked(row, row.state), operation=event.operation)
+        case EpochNoted():
+            return replace(row, epoch=event.epoch)
+        case _:
             return row
+
+
+def _alone(row: ReplicaRow) -> ReplicaRow:
+    """Return the row of a leg that has no peers any more: what it said of them is of the past."""
+    return replace(
+        row,
+        role=None,
+        disk_state=None,
+        peers=(),
+        frozen=False,
+        split=False,
+        out_of_sync_bytes=0,
+        sync_bytes_per_s=None,
+        seen_at=None,
+        seen_in=0,
+        epoch=0,
+        outdated=False,
+    )
+
+
+def _told(row: ReplicaRow, seen: Seen, leg: LegSeen) -> ReplicaRow:
+    left_bytes = max((one.out_of_sync_bytes for one in leg.peers), default=0)
+    rate = None
+    since_s = (seen.at - row.seen_at).total_seconds() if row.seen_at is not None else 0.0
+    # What is written meanwhile is more to be filled: then how fast it goes cannot be told.
+    if since_s > 0 and left_bytes < row.out_of_sync_bytes:
+        rate = int((row.out_of_sync_bytes - left_bytes) / since_s)
+    return replace(
+        row,
+        role=LegRole.PRIMARY if leg.primary else LegRole.SECONDARY,
+        disk_state=leg.disk,
+        peers=leg.peers,
+        frozen=leg.frozen,
+        split=leg.split,
+        out_of_sync_bytes=left_bytes,
+        sync_bytes_per_s=rate,
+        seen_at=seen.at,
+    )
 
 
 def _present(row: ReplicaRow, size_bytes: int) -> ReplicaRow:

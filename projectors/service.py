@@ -1,18 +1,21 @@
 """Answers questions on the bus from the views, and never from a past older than asked for."""
 
 from collections.abc import AsyncIterator, Sequence
-from typing import TypeVar
+from datetime import datetime
+from typing import Protocol, TypeVar
 
 import msgspec
 import structlog
 
 from hwbus.ports import Call, Endpoint
 from hwbus.subjects import ROOT, query
-from projectors.asking import Plan, UnaskableError, cursor, plan
+from projectors.asking import Found, Plan, UnaskableError, cursor, plan
+from projectors.past import ThinnedError
+from projectors.points import LateError, Looking, NoPointError, Points
 from projectors.projector import Projector
 from projectors.qos import told
-from projectors.sqlite import Found, Store
 from projectors.tables import AUDIT, DRIFT, OPERATIONS, PLACEMENTS, QOS, VOLUMES, Table
+from projectors.upkeep import listed
 from schemas.answers import refuse
 from schemas.node import Drift
 from schemas.operation_views import AuditKind, AuditRow, OperationRow
@@ -25,7 +28,18 @@ _QUERY = msgspec.json.Decoder(Query)
 _ENCODE = msgspec.json.Encoder().encode
 _ASKED_MAX_BYTES = 65_536
 _AT_ONCE = 1000
+_ATTEMPTS_MAX = 3
+# What these tell is how it is with the views themselves, which nobody keeps.
+_OF_NOW = frozenset({"status", "views"})
 R = TypeVar("R", bound=Row)
+
+
+class Readable(Protocol):
+    """Rows to be asked: as they are, or as they were."""
+
+    async def find(self, plan: Plan, *, limit: int, bytes_max: int) -> Found:
+        """As ``Store.find``."""
+        ...
 
 
 def endpoints() -> Sequence[Endpoint]:
@@ -50,31 +64,47 @@ class Views:
 
     def __init__(self, projector: Projector) -> None:
         self._projector = projector
+        self._points = Points(projector)
 
     async def __call__(self, call: Call) -> bytes:
         """Return the page, the refusal, or how far behind the view is."""
         view = call.subject.removeprefix(f"{ROOT}.q.")
         try:
             asked = _asked(call.data)
-            planned = None if view == "status" else plan(view, asked)
+            planned = None if view in _OF_NOW else plan(view, asked)
+            if asked.at is not None:
+                return await self._then(view, planned, asked)
         except UnaskableError as error:
             return _ENCODE(refuse(Refusal.MALFORMED, str(error), error.fix))
+        except NoPointError as error:
+            return _ENCODE(refuse(error.code, str(error)))
         late = await self._late(asked)
         if late is not None:
             return _ENCODE(late)
+        if view == "views":
+            return await self._views(asked)
         if planned is None:
             return self._status(asked)
         async with self._projector.reading() as store:
-            match view:
-                case "operation":
-                    found = await _operation(store, planned)
-                case "volume":
-                    found = await _volume(store, planned)
-                case "qos":
-                    found = await _qos(store, planned, asked.limit)
-                case _:
-                    found = await store.find(planned, limit=asked.limit, bytes_max=PAGE_MAX_BYTES)
-        return _page(view, found)
+            return _page(view, await _found(view, store, planned, asked.limit))
+
+    async def _then(self, view: str, planned: Plan | None, asked: Query) -> bytes:
+        """Return the page as it was at the point asked for. Raises ``NoPointError``."""
+        if planned is None or asked.at is None:
+            raise NoPointError(Refusal.NO_PAST, f"{view} tells how far the views are, which is now")
+        for _ in range(_ATTEMPTS_MAX):
+            try:
+                then = await self._points.point(asked.at, within_s=asked.wait_ms / 1000)
+                async with self._projector.reading() as store:
+                    looking = Looking(store, then)
+                    found = await _found(view, looking, planned, asked.limit)
+            except ThinnedError:
+                self._points.forget()
+            except LateError as late:
+                return _ENCODE(Behind(seq=self._projector.seq, min_seq=late.seq, because=str(late)))
+            else:
+                return _page(view, found, then.at)
+        raise NoPointError(Refusal.PAST_IS_GONE, "the marks were thinned while it was asked for")
 
     async def _late(self, asked: Query) -> Behind | None:
         reached = await self._projector.reached(asked.min_seq, within_s=asked.wait_ms / 1000)
@@ -84,6 +114,12 @@ class Views:
         because = f"the view stands at {seq} and has not seen {asked.min_seq} yet"
         return Behind(seq=seq, min_seq=asked.min_seq, because=because)
 
+    async def _views(self, asked: Query) -> bytes:
+        wanted = asked.where.get("name")
+        rows = await listed(self._projector)
+        items = tuple(row for row in rows if wanted in {None, row.name})
+        return _ENCODE(Page(kind="views", seq=self._projector.seq, items=items))
+
     def _status(self, asked: Query) -> bytes:
         rows = self._projector.status()
         wanted = asked.where.get("stream")
@@ -91,7 +127,19 @@ class Views:
         return _ENCODE(Page(kind="status", seq=self._projector.seq, items=items))
 
 
-async def _volume(store: Store, planned: Plan) -> Found:
+async def _found(view: str, store: Readable, planned: Plan, limit: int) -> Found:
+    match view:
+        case "operation":
+            return await _operation(store, planned)
+        case "volume":
+            return await _volume(store, planned)
+        case "qos":
+            return await _qos(store, planned, limit)
+        case _:
+            return await store.find(planned, limit=limit, bytes_max=PAGE_MAX_BYTES)
+
+
+async def _volume(store: Readable, planned: Plan) -> Found:
     found = await store.find(planned, limit=1, bytes_max=PAGE_MAX_BYTES)
     if not found.bodies:
         return found
@@ -104,21 +152,21 @@ async def _volume(store: Store, planned: Plan) -> Found:
     for body in placed.bodies:
         candidates = PLACEMENTS.decode(body).candidates
         row = msgspec.structs.replace(row, candidates=candidates)
-    given = [one async for one in _all(store, QOS, ("name", row.qos))] if row.qos else []
+    given = [one async for one in all_rows(store, QOS, ("name", row.qos))] if row.qos else []
     wanted = given[0].limits if given else row.limits
     row = msgspec.structs.replace(row, wanted_limits=wanted)
     return Found(found.seq, [_ENCODE(row)], None)
 
 
-async def _qos(store: Store, planned: Plan, limit: int) -> Found:
+async def _qos(store: Readable, planned: Plan, limit: int) -> Found:
     found = await store.find(planned, limit=limit, bytes_max=PAGE_MAX_BYTES)
     missing = ("drift", Drift.ATTACHMENT_MISSING.value)
-    lost = {one.object: one.observed async for one in _all(store, DRIFT, missing)}
+    lost = {one.object: one.observed async for one in all_rows(store, DRIFT, missing)}
     bodies: list[bytes] = []
     last = ""
     for body in found.bodies:
         row = QOS.decode(body)
-        members = [one async for one in _all(store, VOLUMES, ("qos", row.name))]
+        members = [one async for one in all_rows(store, VOLUMES, ("qos", row.name))]
         counted = _ENCODE(told(row, members, lost))
         if bodies and sum(map(len, bodies)) + len(counted) > PAGE_MAX_BYTES:
             return Found(found.seq, bodies, last)
@@ -127,7 +175,7 @@ async def _qos(store: Store, planned: Plan, limit: int) -> Found:
     return Found(found.seq, bodies, found.next_key)
 
 
-async def _all(store: Store, table: Table[R], equal: tuple[str, str]) -> AsyncIterator[R]:
+async def all_rows(store: Readable, table: Table[R], equal: tuple[str, str]) -> AsyncIterator[R]:
     """Give every row of which that column is equal, however many there are."""
     behind: str | None = ""
     while behind is not None:
@@ -138,7 +186,7 @@ async def _all(store: Store, table: Table[R], equal: tuple[str, str]) -> AsyncIt
         behind = found.next_key
 
 
-async def _operation(store: Store, planned: Plan) -> Found:
+async def _operation(store: Readable, planned: Plan) -> Found:
     found = await store.find(planned, limit=1, bytes_max=PAGE_MAX_BYTES)
     if not found.bodies:
         return found
@@ -180,8 +228,9 @@ def _asked(data: bytes) -> Query:
         ) from error
 
 
-def _page(view: str, found: Found) -> bytes:
+def _page(view: str, found: Found, at: datetime | None = None) -> bytes:
     head = {"answer": "page", "kind": view, "apiVersion": "v1", "seq": found.seq}
+    head |= {"at": at} if at is not None else {}
     following = None if found.next_key is None else cursor(found.next_key)
     # The rows are JSON already; to decode and encode ten thousand of them would be felt.
     start = _ENCODE(head)[:-1]

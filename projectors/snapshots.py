@@ -32,7 +32,7 @@ def snapshots(rows: Rows, seen: Seen, event: Event) -> Changes:
     row = rows.get(SNAPSHOTS, name)
     match event:
         case SnapshotCreationBegan() | SnapshotPrepared():
-            yield put(OWNERS, event.uid, OwnerRow(volume=name))
+            yield put(OWNERS, event.uid, OwnerRow(volume=name, snapshot_of=event.volume))
             yield put(SNAPSHOTS, name, _stamped(_began(seen, event), seen))
         case SnapshotCreationFailed() | SnapshotDeleted() | SnapshotRolledBack() | SnapshotGone():
             yield drop(OWNERS, event.uid)
@@ -74,14 +74,21 @@ def _began(seen: Seen, event: SnapshotCreationBegan | SnapshotPrepared) -> Snaps
         node=event.node,
         pool=event.pool,
         schedule="" if event.by is None else event.by.schedule,
-        group=event.group if isinstance(event, SnapshotPrepared) else "",
-        together=event.together if isinstance(event, SnapshotPrepared) else "",
+        group=(event.group or "") if isinstance(event, SnapshotPrepared) else "",
+        together=_together(event),
         operation=event.operation,
         deadline=event.deadline if isinstance(event, SnapshotCreationBegan) else None,
         created_at=seen.at,
         changed_at=seen.at,
         seq=seen.seq,
     )
+
+
+def _together(event: SnapshotCreationBegan | SnapshotPrepared) -> str:
+    """Return what all snapshots of its instant are called, if there is more than one."""
+    if isinstance(event, SnapshotPrepared):
+        return event.together
+    return event.snapshot if event.twins else ""
 
 
 def _changed(row: SnapshotRow, event: Event) -> SnapshotRow:

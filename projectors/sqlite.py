@@ -4,31 +4,32 @@ A whole batch is one function on the connection's own thread; one await a row wo
 slower. The file can be thrown away at any time: the log is the truth, and makes it anew.
 """
 
-import asyncio
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import aiosqlite
 import msgspec
 import structlog
 
 from hwbus.ports import Stored
-from projectors.asking import Plan
+from projectors import past
+from projectors.asking import Found, Plan, page
+from projectors.comparing import FRESH, count, take_over
+from projectors.database import Compared, call, connect, position, raw, remove, snapshot
 from projectors.fold import Folded, fold_event, fold_record
+from projectors.past import Then
 from projectors.rows import Rows
-from projectors.tables import FOLD_VERSION, INDEXED, PARKED, TABLES, Table
+from projectors.tables import FOLD_VERSION, INDEXED, PARKED, TABLES, WRITTEN_ONCE, Table
 from schemas.views import ParkedRow, Row
 
 _LOG = structlog.get_logger("projectors.sqlite")
 _ENCODE = msgspec.json.Encoder().encode
-_BUSY_S = 30.0
-_CACHE_KIB = 16_384
-_SCAN_MAX = 100_000
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -56,14 +57,6 @@ class Digest(msgspec.Struct, frozen=True):
     tables: dict[str, str]
 
 
-class Found(msgspec.Struct, frozen=True):
-    """Encoded rows in order, the position they stand for, and where to go on."""
-
-    seq: int
-    bodies: list[bytes]
-    next_key: str | None
-
-
 def identity_of(first: Stored) -> str:
     """Return what tells a stream from every other: a fingerprint of its first message."""
     text = f"{first.subject}\n{first.at.isoformat()}\n".encode() + first.data
@@ -73,7 +66,8 @@ def identity_of(first: Stored) -> str:
 def schema_hash() -> str:
     """Return a fingerprint of all that decides what the database looks like."""
     shape = [(t.name, t.columns, INDEXED.get(t.name), msgspec.json.schema(t.row)) for t in TABLES]
-    return hashlib.sha256(_ENCODE([FOLD_VERSION, shape])).hexdigest()
+    marks = (past.EVERY, past.MARKS_MAX)
+    return hashlib.sha256(_ENCODE([FOLD_VERSION, marks, shape])).hexdigest()
 
 
 class Store:
@@ -85,6 +79,7 @@ class Store:
         self.positions: dict[str, Position] = {stream: Position() for stream in STREAMS}
         self._writer = writer
         self._reader: aiosqlite.Connection | None = None
+        self._looker: aiosqlite.Connection | None = None
         self._closed = False
         self._rows = Rows(self._load)
         self._lookups = {t.name: f"SELECT body FROM {t.name} WHERE key = ?" for t in TABLES}  # noqa: S608
@@ -97,9 +92,9 @@ class Store:
             OSError, sqlite3.OperationalError: the file cannot be written.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        store = cls(path, await _connect(path))
+        store = cls(path, await connect(path, anew=True))
         try:
-            kept = await store._call(store._writer, store._prepare)
+            kept = await call(store._writer, store._prepare)
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 await store.close()
@@ -112,9 +107,13 @@ class Store:
         if not kept:
             await store.close()
             remove(path)
-            store = cls(path, await _connect(path))
-            await store._call(store._writer, store._prepare)
-        store._reader = await _connect(path)
+            store = cls(path, await connect(path))
+            await call(store._writer, store._prepare)
+        try:
+            store._reader, store._looker = await connect(path), await connect(path)
+        except BaseException:
+            await store.close()
+            raise
         return store
 
     async def close(self) -> None:
@@ -122,7 +121,7 @@ class Store:
         if self._closed:
             return
         self._closed = True
-        for connection in (self._reader, self._writer):
+        for connection in (self._looker, self._reader, self._writer):
             if connection is not None:
                 await connection.close()
 
@@ -135,11 +134,23 @@ class Store:
             SharedError: another process has moved the position meanwhile.
             sqlite3.Error: the database cannot be written; nothing was changed.
         """
-        await self._call(self._writer, self._apply, stream, batch)
+        await call(self._writer, self._apply, stream, batch)
 
     async def find(self, plan: Plan, *, limit: int, bytes_max: int) -> Found:
         """Return the rows of *plan*: at most *limit* of them, and of *bytes_max* together."""
         return await self._read(self._find, plan, limit, bytes_max)
+
+    async def base_of(self, at: int | datetime) -> int:
+        """Return the mark from which the point *at* can be made, as ``past.base_of``."""
+        return await self._look(past.base_of, at)
+
+    async def make(self, base: int, messages: Sequence[Stored]) -> Then:
+        """Return the point behind *messages*, as ``past.make``. Raises ``past.ThinnedError``."""
+        return await self._look(past.make, base, messages)
+
+    async def find_then(self, then: Then, plan: Plan, *, limit: int, bytes_max: int) -> Found:
+        """Return the rows of *plan* as they were *then*. Raises ``past.ThinnedError``."""
+        return await self._look(past.find, then, plan, limit, bytes_max)
 
     async def digest(self) -> Digest:
         """Return the positions, and a fingerprint of the rows of every table, at one moment."""
@@ -147,7 +158,32 @@ class Store:
 
     async def index(self) -> None:
         """Make the indices. They are left out until the past has been read: that is faster."""
-        await self._call(self._writer, self._index)
+        await call(self._writer, self._index)
+
+    async def count(self, names: Sequence[str]) -> dict[str, int]:
+        """Return how many rows these tables have."""
+        return await self._read(lambda: {n: count(raw(self._reader), n) for n in names})
+
+    @asynccontextmanager
+    async def beside(self, path: Path) -> AsyncIterator[Compared]:
+        """Give the rows of this moment, however they change, with the database at *path*."""
+        connection = await connect(self.path)
+        try:
+            # What is attached is read as it stands when it is first looked at, not before.
+            await connection.execute(f"ATTACH ? AS {FRESH}", (str(path),))
+            await connection.execute("BEGIN")
+            db = raw(connection)
+            positions = {s: await call(connection, position, db, s) for s in STREAMS}
+            yield Compared(connection, positions)
+        finally:
+            await connection.close()
+
+    async def take_over(self, path: Path, tables: Sequence[Table[Row]]) -> None:
+        """Put the rows that the database at *path* has in *tables* in place of the own ones.
+
+        It has to stand where this one stands. Raises ``sqlite3.Error``: nothing was changed.
+        """
+        await call(self._writer, self._take_over, path, tables)
 
     async def untold(self, limit: int) -> list[ParkedRow]:
         """Return parked messages that have not been put on the audit stream yet."""
@@ -155,38 +191,35 @@ class Store:
 
     async def told(self, parked: ParkedRow) -> None:
         """Note that a parked message is on the audit stream."""
-        await self._call(self._writer, self._told, parked)
+        await call(self._writer, self._told, parked)
 
     async def parked(self) -> dict[str, int]:
         """Return how many messages of each stream were parked in all."""
         return await self._read(self._parked)
 
-    async def _call(
-        self,
-        connection: aiosqlite.Connection,
-        work: Callable[P, T],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
-        # aiosqlite offers no public way to run more than one statement in one go on its thread.
-        # Shielded: a transaction that has begun is ended whatever becomes of who asked for it.
-        running = connection._execute(  # type: ignore[no-untyped-call]  # noqa: SLF001
-            work, *args, **kwargs
-        )
-        return await asyncio.shield(asyncio.ensure_future(running))
-
     async def _read(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if self._reader is None:
             raise RuntimeError("the store is not open")
-        return await self._call(self._reader, work, *args, **kwargs)
+        return await call(self._reader, work, *args, **kwargs)
+
+    async def _look(
+        self,
+        work: Callable[Concatenate[sqlite3.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Have *work* look at the past, on a thread that keeps nobody waiting who asks for now."""
+        if self._looker is None:
+            raise RuntimeError("the store is not open")
+        return await call(self._looker, work, raw(self._looker), *args, **kwargs)
 
     def _load(self, table: str, key: str) -> bytes | None:
-        row = _raw(self._writer).execute(self._lookups[table], (key,)).fetchone()
+        row = raw(self._writer).execute(self._lookups[table], (key,)).fetchone()
         return None if row is None else row[0]
 
     def _prepare(self) -> bool:
         """Create what is missing; say False if the file is of another schema."""
-        db = _raw(self._writer)
+        db = raw(self._writer)
         names = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
         if "meta" in names:
             found = db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
@@ -205,50 +238,77 @@ class Store:
         return True
 
     def _apply(self, stream: str, batch: Sequence[Stored]) -> None:
-        db = _raw(self._writer)
+        db = raw(self._writer)
         before = self.positions[stream]
         fresh = [stored for stored in batch if stored.seq > before.seq]
         if not fresh:
             return
         fold = fold_event if stream == EVENTS else fold_record
+        reached, latest = before.seq, before.at or fresh[0].at
         db.execute("BEGIN IMMEDIATE")
         try:
             self._alone(db, stream)
-            for stored in fresh:
-                fold(self._rows, stored, stream, self.folded[stream])
-            self._write(db)
+            for mark, piece in past.pieces(fresh):
+                for stored in piece:
+                    fold(self._rows, stored, stream, self.folded[stream])
+                self._write(db, mark)
+                latest = max(latest, *(stored.at for stored in piece))
+                if stream == EVENTS:
+                    past.reach(db, piece[-1], latest, reached)
+                    reached = piece[-1].seq
+                self._rows.settle()
             identity = identity_of(fresh[0]) if not before.seq else before.identity
-            after = Position(fresh[-1].seq, identity, fresh[-1].at)
+            after = Position(fresh[-1].seq, identity, latest)
             db.execute(
                 "INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?)",
-                (stream, after.seq, identity, fresh[-1].at.isoformat()),
+                (stream, after.seq, identity, latest.isoformat()),
             )
             db.execute("COMMIT")
         except BaseException:
             db.execute("ROLLBACK")
             self._rows.forget()
             raise
-        self._rows.settle()
         self.positions[stream] = after
 
+    def _take_over(self, path: Path, tables: Sequence[Table[Row]]) -> None:
+        db = raw(self._writer)
+        db.execute(f"ATTACH ? AS {FRESH}", (str(path),))
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                take_over(db, tables)
+                db.execute("COMMIT")
+            except BaseException:
+                db.execute("ROLLBACK")
+                raise
+            finally:
+                self._rows.forget()
+        finally:
+            db.execute(f"DETACH {FRESH}")
+
     def _alone(self, db: sqlite3.Connection, stream: str) -> None:
-        if _position(db, stream) != self.positions[stream].seq:
+        if position(db, stream) != self.positions[stream].seq:
             raise SharedError(f"another process keeps the views in {self.path}, too")
 
-    def _write(self, db: sqlite3.Connection) -> None:
+    def _write(self, db: sqlite3.Connection, mark: int) -> None:
+        """Write the rows changed on the way to *mark*, and keep them as they are there."""
         for name, changed in self._rows.dirty.items():
             gone = [(key,) for key, (_table, row) in changed.items() if row is None]
             if gone:
                 db.executemany(f"DELETE FROM {name} WHERE key = ?", gone)  # noqa: S608
             table = next(iter(changed.values()))[0]
             holders = ", ".join("?" * (2 + len(table.columns)))
+            records = list(_records(table, changed))
             db.executemany(
                 f"INSERT OR REPLACE INTO {name} VALUES ({holders})",  # noqa: S608
-                _records(table, changed),
+                records,
             )
+            if name not in WRITTEN_ONCE:
+                past.keep(db, name, ((record[0], mark, record[1]) for record in records))
+                past.keep(db, name, ((key, mark, None) for (key,) in gone))
 
     def _index(self) -> None:
-        db = _raw(self._writer)
+        db = raw(self._writer)
         for table, columns in INDEXED.items():
             for column in columns:
                 name = f"{table}_by_{column}"
@@ -256,27 +316,12 @@ class Store:
 
     def _find(self, plan: Plan, limit: int, bytes_max: int) -> Found:
         sql, values = plan.sql()
-        bodies: list[bytes] = []
-        size, scanned, last = 0, 0, ""
-        with _snapshot(_raw(self._reader)) as db:
-            seq = _position(db, EVENTS)
-            for key, body in db.execute(sql, values):
-                if scanned == _SCAN_MAX:
-                    return Found(seq, bodies, last)
-                scanned += 1
-                if plan.text and plan.text not in body.lower():
-                    last = key
-                    continue
-                size += len(body) + 1
-                if len(bodies) == limit or (bodies and size > bytes_max):
-                    return Found(seq, bodies, last)
-                bodies.append(body)
-                last = key
-        return Found(seq, bodies, None)
+        with snapshot(raw(self._reader)) as db:
+            return page(db.execute(sql, values), plan, position(db, EVENTS), limit, bytes_max)
 
     def _digest(self) -> Digest:
-        with _snapshot(_raw(self._reader)) as db:
-            positions = {stream: _position(db, stream) for stream in STREAMS}
+        with snapshot(raw(self._reader)) as db:
+            positions = {stream: position(db, stream) for stream in STREAMS}
             tables = {}
             for table in TABLES:
                 sha = hashlib.sha256()
@@ -288,77 +333,22 @@ class Store:
         return Digest(positions, tables)
 
     def _untold(self, limit: int) -> list[ParkedRow]:
-        found = _raw(self._reader).execute(
+        found = raw(self._reader).execute(
             "SELECT body FROM parked WHERE key NOT IN (SELECT key FROM told) ORDER BY key LIMIT ?",
             (limit,),
         )
         return [PARKED.decode(body) for (body,) in found.fetchall()]
 
     def _told(self, parked: ParkedRow) -> None:
-        db = _raw(self._writer)
+        db = raw(self._writer)
         db.execute(
             "INSERT OR IGNORE INTO told SELECT key FROM parked WHERE stream = ? AND seq = ?",
             (parked.stream, parked.seq),
         )
 
     def _parked(self) -> dict[str, int]:
-        found = _raw(self._reader).execute("SELECT stream, count(*) FROM parked GROUP BY stream")
+        found = raw(self._reader).execute("SELECT stream, count(*) FROM parked GROUP BY stream")
         return dict(found.fetchall())
-
-
-class _snapshot:  # noqa: N801 -- used like a function
-    """One moment of the database, for several statements."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-
-    def __enter__(self) -> sqlite3.Connection:
-        self._db.execute("BEGIN")
-        return self._db
-
-    def __exit__(self, *_: object) -> None:
-        self._db.execute("COMMIT")
-
-
-async def _connect(path: Path) -> aiosqlite.Connection:
-    connection = aiosqlite.connect(path, isolation_level=None, timeout=_BUSY_S)
-    try:
-        await connection
-    except sqlite3.Error:
-        # It only asks its thread to end; a loop that is closed meanwhile would be missed there.
-        await asyncio.to_thread(connection._thread.join)  # noqa: SLF001
-        raise
-    try:
-        for pragma in (
-            "journal_mode = WAL",
-            # Losing the end of the WAL with the power is harmless: the log is read again.
-            "synchronous = NORMAL",
-            "temp_store = MEMORY",
-            f"cache_size = -{_CACHE_KIB}",
-        ):
-            await connection.execute(f"PRAGMA {pragma}")
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):
-            await connection.close()
-            raise
-        await connection.close()
-        _LOG.warning("views are damaged and made anew", path=str(path), error=str(error))
-        remove(path)
-        return await _connect(path)
-    return connection
-
-
-def remove(path: Path, *, beside_only: bool = False) -> None:
-    """Remove a database with all that SQLite keeps beside it, or only the latter."""
-    for suffix in ("-wal", "-shm") if beside_only else ("", "-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-
-
-def _raw(connection: aiosqlite.Connection | None) -> sqlite3.Connection:
-    """Return the connection beneath, for use on its own thread."""
-    if connection is None:
-        raise RuntimeError("the store is not open")
-    return connection._conn  # noqa: SLF001
 
 
 def _definitions() -> Iterable[str]:
@@ -368,6 +358,7 @@ def _definitions() -> Iterable[str]:
         " identity TEXT NOT NULL, at TEXT NOT NULL)"
     )
     yield "CREATE TABLE IF NOT EXISTS told (key TEXT PRIMARY KEY)"
+    yield from past.definitions()
     for table in TABLES:
         columns = "".join(f', "{column}"' for column in table.columns)
         yield (
@@ -386,8 +377,3 @@ def _records(
 
 def _plain(value: object) -> object:
     return value.value if isinstance(value, Enum) else value
-
-
-def _position(db: sqlite3.Connection, stream: str) -> int:
-    found = db.execute("SELECT seq FROM positions WHERE stream = ?", (stream,)).fetchone()
-    return 0 if found is None else int(found[0])

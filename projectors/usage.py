@@ -9,15 +9,8 @@ from projectors.rows import Altered, Changes, Rows, drop, put
 from projectors.tables import USAGE, ClaimRow
 from schemas.keys import header_bytes
 from schemas.snapshot_view import SnapshotRow
-from schemas.views import (
-    NodeRow,
-    NodeState,
-    PoolRow,
-    Row,
-    UsageLevel,
-    UsageRow,
-    VolumeRow,
-)
+from schemas.usage_view import UsageLevel, UsageRow
+from schemas.views import NodeRow, NodeState, PoolRow, Row, VolumeRow
 from schemas.volume import Layout
 
 CLUSTER = "cluster"

@@ -5,40 +5,56 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from projectors.attaching import used
+from projectors.health import forgotten, settled
+from projectors.legs import left_of, replicated
 from projectors.reading import Seen
 from projectors.rows import Changes, Rows, drop, put
 from projectors.tables import OWNERS, PLACEMENTS, VOLUMES, OwnerRow, PlacementRow
+from schemas.counting import VolumeIoCounted
+from schemas.deleting import (
+    VolumeDeleted,
+    VolumeDeletionBegan,
+    VolumeDeletionFailed,
+    VolumeHeld,
+    VolumeHoldBegan,
+    VolumeUndeleted,
+    VolumeUndeletionBegan,
+    VolumeUndeletionFailed,
+)
 from schemas.encrypting import VolumeRekeyed, VolumeRekeyingBegan, VolumeRekeyingFailed
 from schemas.filling import VolumeFilled
 from schemas.grammar import Event
 from schemas.keys import header_bytes
+from schemas.labels import VolumeLabelled, with_labels
 from schemas.mending import ReplicaMended
 from schemas.replica import (
     ReplicaCreated,
     ReplicaKept,
+    ReplicaRemoved,
     ReplicaResized,
     ReplicaResizeWanted,
     ReplicaTroubled,
+    ReplicaWanted,
+)
+from schemas.replica_view import VolumeLeg
+from schemas.replication import (
+    EpochNoted,
+    ReplicaForgotten,
+    ReplicaTieWanted,
+    ReplicationChanged,
+    SplitSettlingWanted,
 )
 from schemas.settling import VolumeSettled, VolumeSettlingBegan, VolumeSettlingFailed
 from schemas.views import VolumeRow, VolumeState
 from schemas.volume import (
-    VolumeDeleted,
-    VolumeDeletionBegan,
-    VolumeDeletionFailed,
     VolumeGone,
     VolumeGrown,
     VolumeGrowthBegan,
     VolumeGrowthFailed,
-    VolumeHeld,
-    VolumeHoldBegan,
     VolumeLocked,
     VolumeProvisioned,
     VolumeProvisioningBegan,
     VolumeProvisioningFailed,
-    VolumeUndeleted,
-    VolumeUndeletionBegan,
-    VolumeUndeletionFailed,
     VolumeUnlocked,
 )
 
@@ -56,8 +72,10 @@ def volumes(rows: Rows, seen: Seen, event: Event) -> Changes:
             yield drop(OWNERS, event.uid)
             yield drop(PLACEMENTS, name)
             yield drop(VOLUMES, name)
+            if row is not None:
+                yield from forgotten(rows, row)
         case _ if row is not None:
-            yield put(VOLUMES, name, _stamped(_changed(row, event), seen))
+            yield from settled(rows, row, _stamped(_changed(row, event), seen))
         case _:
             return
 
@@ -68,27 +86,62 @@ def of_leg(rows: Rows, seen: Seen, event: Event) -> Changes:
     if row is None:
         return
     match event:
-        case ReplicaCreated() if event.uid == row.uid:
-            row = replace(
+        case ReplicaWanted() if event.spec.uid == row.uid:
+            after = _joined(row, event)
+        case ReplicaRemoved() | ReplicaForgotten() if event.uid == row.uid:
+            stay = (one for one in row.replicas if not (one.joining and one.node == event.node))
+            after = replace(row, replicas=left_of(tuple(stay)))
+        case ReplicationChanged() | EpochNoted() if event.uid == row.uid:
+            after = row
+        case ReplicaTroubled() if event.uid == row.uid:
+            because = f"{event.node}: {event.because}" if row.replicas else event.because
+            after = replace(row, why=because, code=event.code)
+        case (
+            ReplicaCreated()
+            | ReplicaResized()
+            | ReplicaMended()
+            | ReplicaResizeWanted()
+            | ReplicaKept()
+            | ReplicaTieWanted()
+            | SplitSettlingWanted()
+        ) if event.uid == row.uid:
+            after = _sized(row, event)
+            # Trouble with one replica is not over because another has none.
+            if not row.replicas or row.why.startswith(f"{event.node}: "):
+                after = replace(after, why="", code=None)
+        case _:
+            return
+    yield from settled(rows, row, replace(after, seq=seen.seq, changed_at=seen.at))
+
+
+def _joined(row: VolumeRow, event: ReplicaWanted) -> VolumeRow:
+    """Return the row with a replica on its way; the first leg of all has no peer yet."""
+    nodes = {one.node for one in row.replicas} | {row.node}
+    if event.spec.replication is None or event.node in nodes:
+        return row
+    here = row.replicas or (VolumeLeg(node=row.node, pool=row.pool),)
+    there = VolumeLeg(node=event.node, pool=event.spec.pool, joining=True)
+    return replace(row, replicas=(*here, there))
+
+
+def _sized(row: VolumeRow, event: Event) -> VolumeRow:
+    """Return the row with what its only leg tells; one of several is larger than the volume."""
+    if row.replicas:
+        return row
+    match event:
+        case ReplicaCreated():
+            return replace(
                 row,
                 node=event.node,
                 pool="" if event.disk else event.pool,
                 disk=event.disk or "",
                 device=event.device,
                 size_bytes=event.size_bytes - header_bytes(row.key_ref),
-                why="",
-                code=None,
             )
-        case ReplicaResized() | ReplicaMended() if event.uid == row.uid:
-            size_bytes = event.size_bytes - header_bytes(row.key_ref)
-            row = replace(row, size_bytes=size_bytes, why="", code=None)
-        case ReplicaResizeWanted() | ReplicaKept() if event.uid == row.uid:
-            row = replace(row, why="", code=None)
-        case ReplicaTroubled() if event.uid == row.uid:
-            row = replace(row, why=event.because, code=event.code)
+        case ReplicaResized() | ReplicaMended():
+            return replace(row, size_bytes=event.size_bytes - header_bytes(row.key_ref))
         case _:
-            return
-    yield put(VOLUMES, seen.address.id, replace(row, seq=seen.seq, changed_at=seen.at))
+            return row
 
 
 def _began(seen: Seen, event: VolumeProvisioningBegan) -> VolumeRow:
@@ -103,6 +156,9 @@ def _began(seen: Seen, event: VolumeProvisioningBegan) -> VolumeRow:
         encrypted=event.key_ref is not None,
         key_ref=event.key_ref or "",
         qos=event.qos or "",
+        replicas_wanted=event.replicas,
+        failover=event.failover,
+        labels=event.labels,
         operation=event.operation,
         deadline=event.deadline,
         created_at=seen.at,
@@ -119,13 +175,6 @@ def _changed(row: VolumeRow, event: Event) -> VolumeRow:
             return replace(_ready(row, size), node=event.node, pool=pool, disk=disk)
         case VolumeGrown():
             return replace(_ready(row, event.size_bytes), fill_percent=0)
-        case VolumeFilled():
-            return replace(
-                row,
-                fill_percent=event.data_percent,
-                used_bytes=event.used_bytes,
-                filesystem_bytes=event.filesystem_bytes,
-            )
         case VolumeGrowthFailed():
             size = event.size_bytes
             return replace(_ready(row, size), why=event.because, code=event.code)
@@ -143,7 +192,28 @@ def _changed(row: VolumeRow, event: Event) -> VolumeRow:
         case VolumeUnlocked():
             return replace(row, state=VolumeState.READY, operation="")
         case _:
-            return used(_rekeyed(_kept(row, event), event), event)
+            return used(_rekeyed(_kept(_told(replicated(row, event), event), event), event), event)
+
+
+def _told(row: VolumeRow, event: Event) -> VolumeRow:
+    match event:
+        case VolumeFilled():
+            return replace(
+                row,
+                fill_percent=event.data_percent,
+                used_bytes=event.used_bytes,
+                filesystem_bytes=event.filesystem_bytes,
+            )
+        case VolumeIoCounted():
+            return replace(
+                row,
+                written_bytes=row.written_bytes + event.more_written_bytes,
+                read_bytes=row.read_bytes + event.more_read_bytes,
+            )
+        case VolumeLabelled():
+            return replace(row, labels=with_labels(row.labels, event))
+        case _:
+            return row
 
 
 def _kept(row: VolumeRow, event: Event) -> VolumeRow:

@@ -12,11 +12,19 @@ from typing import Any
 
 import msgspec
 
-from schemas.audit import DecidedRecord, ExecutedRecord, ParkedRecord, RefusedRecord
+from schemas.audit import (
+    DecidedRecord,
+    ExecutedRecord,
+    HeadRecord,
+    ParkedRecord,
+    RefusedRecord,
+)
 from schemas.commit import Commit
 from schemas.grammar import Report, kind_and_verb, type_name
 from schemas.live import Heartbeat
+from schemas.plan import PLAN, Forecast, WhatIf
 from schemas.queries import ROWS, Behind, Page, Query
+from schemas.upkeep import Job, WhichJob, Work, WorkKind
 from schemas.views import Row
 from schemas.words import ANSWERS, EVENTS, KINDS, every_command
 
@@ -26,11 +34,15 @@ Json = dict[str, Any]
 _SCHEMAS = "#/components/schemas/"
 _ON_A_NODE = ("pool", "replica", "attachment", "errand")
 _ANSWERS = tuple(answer.__name__ for answer in ANSWERS)
+_JOB_ANSWERS = ("JobPage", "Refused")
+_PLAN_ANSWERS = ("ForecastPage", "Refused", "Behind")
 _AUDIT: dict[str, tuple[type[msgspec.Struct], str]] = {
     "refused": (RefusedRecord, "kind"),
     "decided": (DecidedRecord, "kind"),
     "executed": (ExecutedRecord, "node"),
     "parked": (ParkedRecord, "consumer"),
+    "head": (HeadRecord, "key"),
+    "head-audit": (HeadRecord, "key"),
 }
 _PARAMETERS: Json = {
     "node": {"description": "The name of a node."},
@@ -39,6 +51,8 @@ _PARAMETERS: Json = {
     "kind": {"description": "What it is about.", "enum": list(KINDS)},
     "verb": {"description": "The middle part of the word: provision, grow, cancel."},
     "consumer": {"description": "Who could not read the message."},
+    "key": {"description": "The first 16 digits of the public key that signed."},
+    "instance": {"description": "The process that works on its views: as `ask` of the job says."},
 }
 _LABEL = {"type": "string", "maxLength": 128, "pattern": "^[!-~]+$"}
 _HEADERS: Json = {
@@ -64,7 +78,8 @@ _HEADERS: Json = {
 
 def document() -> Json:
     """Return the whole AsyncAPI 3.0 document."""
-    parts = [*_commands(), _submit(), *_events(), *_audit(), *_queries(), _heartbeat()]
+    parts = [*_commands(), _submit(), *_events(), *_audit(), *_queries(), _plan(), *_upkeep()]
+    parts.append(_heartbeat())
     whole = {
         "asyncapi": "3.0.0",
         "info": _info(),
@@ -174,6 +189,30 @@ def _queries() -> Iterable[Part]:
         )
 
 
+def _upkeep() -> Iterable[Part]:
+    asked = {**{kind.value: Work for kind in WorkKind}, "job": WhichJob}
+    for verb, word in asked.items():
+        channel = {
+            "address": f"hwbus.views.{verb}" + (".{instance}" if word is WhichJob else ""),
+            "description": inspect.getdoc(word),
+            "messages": _refer(word.__name__),
+        }
+        if word is WhichJob:
+            channel["parameters"] = _parameters("instance")
+        reply = _reply("views.answers", _JOB_ANSWERS)
+        yield f"views.{verb}", channel, {"action": "receive", "reply": reply}
+
+
+def _plan() -> Part:
+    channel = {
+        "address": f"hwbus.q.{PLAN}",
+        "description": inspect.getdoc(Forecast),
+        "messages": _refer("WhatIf"),
+    }
+    reply = _reply(f"q.{PLAN}.answers", _PLAN_ANSWERS)
+    return f"q.{PLAN}", channel, {"action": "receive", "reply": reply}
+
+
 def _heartbeat() -> Part:
     channel = {
         "address": "hwbus.live.heartbeat.{node}",
@@ -188,7 +227,12 @@ def _replies() -> Json:
     pages = {f"q.{view}.answers": _query_answers(view) for view in ROWS}
     return {
         name: {"address": None, "messages": _refer(*messages)}
-        for name, messages in {"answers": _ANSWERS, **pages}.items()
+        for name, messages in {
+            "answers": _ANSWERS,
+            **pages,
+            f"q.{PLAN}.answers": _PLAN_ANSWERS,
+            "views.answers": _JOB_ANSWERS,
+        }.items()
     }
 
 
@@ -229,13 +273,15 @@ def _types() -> dict[str, Any]:
     plain: tuple[type[msgspec.Struct], ...] = (
         *ANSWERS,
         *(record for record, _ in _AUDIT.values()),
-        *(Query, Behind, Heartbeat),
+        *(Query, WhatIf, Behind, Heartbeat, Work, WhichJob),
     )
     return {
         **{type_name(word): word for word in every_command()},
         **{_commit_name(kind): _commit(kind) for kind in KINDS},
         **{type_.__name__: type_ for type_ in plain},
         **{_page_name(view): _page(row) for view, row in ROWS.items()},
+        "JobPage": Page[Job],
+        "ForecastPage": Page[Forecast],
     }
 
 

@@ -6,8 +6,10 @@ from schemas.refusals import Refusal
 from schemas.units import Id, Moment, Name, Seconds
 
 
-class AttachVolume(Request, frozen=True, kw_only=True, tag="volume.attach.v1"):
+class AttachVolume(Request, frozen=True, kw_only=True, omit_defaults=True, tag="volume.attach.v1"):
     """Give the volume to ``consumer`` on its node, mounted if a mount point is named.
+
+    With ``node`` on that one, if it has a replica that is up to date.
 
     Again for the same consumer, in the same way, it is the same attachment.
     """
@@ -18,6 +20,7 @@ class AttachVolume(Request, frozen=True, kw_only=True, tag="volume.attach.v1"):
     read_only: bool = False
     cgroup: Cgroup | None = None
     deadline_s: Seconds = 600
+    node: Name | None = None
 
 
 class DetachVolume(Request, frozen=True, kw_only=True, tag="volume.detach.v1"):

@@ -97,12 +97,18 @@ class LimitAttachment(Request, frozen=True, kw_only=True, tag="attachment.limit.
     limits: Limits = Limits()
 
 
-class RemoveAttachment(Request, frozen=True, kw_only=True, tag="attachment.remove.v1"):
-    """Step of detaching, or of undoing an attachment: mount and device shall go."""
+class RemoveAttachment(
+    Request, frozen=True, kw_only=True, omit_defaults=True, tag="attachment.remove.v1"
+):
+    """Step of detaching, or of undoing an attachment: mount and device shall go.
+
+    ``forced``: also from whoever uses them, who gets I/O errors: the volume is written elsewhere.
+    """
 
     volume: Name
     node: Name
     operation: Id
+    forced: bool = False
 
 
 class KeepAttachment(Request, frozen=True, kw_only=True, tag="attachment.keep.v1"):
@@ -165,13 +171,16 @@ class AttachmentLimitsWanted(Event, frozen=True, kw_only=True, tag="attachment.l
     limits: Limits = Limits()
 
 
-class AttachmentRemovalWanted(Event, frozen=True, kw_only=True, tag="attachment.removal-wanted.v1"):
-    """Mount and device shall go."""
+class AttachmentRemovalWanted(
+    Event, frozen=True, kw_only=True, omit_defaults=True, tag="attachment.removal-wanted.v1"
+):
+    """Mount and device shall go; ``forced``: also from whoever uses them."""
 
     volume: Name
     node: Name
     operation: Id
     uid: Id
+    forced: bool = False
 
 
 class AttachmentRemovalWithdrawn(

@@ -1,4 +1,4 @@
-"""What is kept beside the log: refusals, tools that were run, messages nobody could read."""
+"""What is kept beside the log: refusals, tools run, unreadable messages, signed heads."""
 
 import msgspec
 
@@ -66,4 +66,24 @@ class ParkedRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     data: str = ""
 
 
-AuditRecord = RefusedRecord | DecidedRecord | ExecutedRecord | ParkedRecord
+class HeadRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="head"):
+    """A signed head of a stream: the Merkle root over its first ``seq`` messages (RFC 9162).
+
+    ``root``, ``key`` (Ed25519, public) and ``signature`` are hex; what is signed, and how leaves
+    and nodes are hashed, is written in ``hwbus/proof.py``. The rest is not signed and need not be:
+    ``leaves`` are the hashes, 32 bytes each, of the leaves since the head before, the last one that
+    of message ``seq``, and ``frontier`` the roots of the full subtrees, the largest first. Both
+    lead to the root, or they are not genuine.
+    """
+
+    at: Moment
+    stream: str
+    seq: int
+    root: str
+    key: str
+    signature: str
+    leaves: bytes = b""
+    frontier: tuple[bytes, ...] = ()
+
+
+AuditRecord = RefusedRecord | DecidedRecord | ExecutedRecord | ParkedRecord | HeadRecord

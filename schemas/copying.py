@@ -6,6 +6,7 @@ import msgspec
 
 from schemas.backups import BackupName, Digest
 from schemas.grammar import Event, Request
+from schemas.labels import Labels
 from schemas.refusals import Refusal
 from schemas.units import Bytes, Id, Moment, Name, Rate, Seconds
 from schemas.volume import Filesystem, Layout, Stripes
@@ -23,7 +24,8 @@ class RestoreVolume(
 
     Size and layout are those of the snapshot's volume unless they are given. A thin one out of a
     thin snapshot in the same pool is there at once; all else is copied, at most so fast as
-    ``rate_bytes_per_s``. ``operation`` is the larger operation that it is a step of.
+    ``rate_bytes_per_s``. ``operation`` is the larger operation that it is a step of. It has
+    ``labels``, and with ``keep_labels`` those that the snapshot's volume has now besides.
     """
 
     volume: Name
@@ -36,6 +38,8 @@ class RestoreVolume(
     rate_bytes_per_s: Rate | None = None
     deadline_s: CopySeconds = COPY_S
     operation: Id | None = None
+    labels: Labels = msgspec.field(default_factory=dict)
+    keep_labels: bool = False
 
 
 class RestoreBackup(
@@ -60,13 +64,15 @@ class RestoreBackup(
     node: Name | None = None
     rate_bytes_per_s: Rate | None = None
     deadline_s: CopySeconds = COPY_S
+    labels: Labels = msgspec.field(default_factory=dict)
 
 
 class CloneVolume(Request, frozen=True, kw_only=True, omit_defaults=True, tag="volume.clone.v1"):
     """Make a new volume with what ``source`` holds now, by way of a snapshot of its own.
 
     ``reserve_bytes`` is the room for what changes in a thick ``source`` during the copy, a fifth of
-    it unless it is given. If that is not enough the clone fails, and the source goes on.
+    it unless it is given. If that is not enough the clone fails, and the source goes on. It has
+    ``labels``, and with ``keep_labels`` those that ``source`` has now besides.
     """
 
     volume: Name
@@ -79,6 +85,8 @@ class CloneVolume(Request, frozen=True, kw_only=True, omit_defaults=True, tag="v
     reserve_bytes: Bytes | None = None
     rate_bytes_per_s: Rate | None = None
     deadline_s: CopySeconds = COPY_S
+    labels: Labels = msgspec.field(default_factory=dict)
+    keep_labels: bool = False
 
 
 class VolumeCloneBegan(
@@ -99,6 +107,7 @@ class VolumeCloneBegan(
     reserve_bytes: Bytes | None = None
     rate_bytes_per_s: Rate | None = None
     node: Name | None = None
+    labels: Labels = msgspec.field(default_factory=dict)
 
 
 class VolumeCloneFailed(Event, frozen=True, kw_only=True, tag="volume.clone-failed.v1"):

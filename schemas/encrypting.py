@@ -14,8 +14,13 @@ class RekeyVolume(Request, frozen=True, kw_only=True, tag="volume.rekey.v1"):
     deadline_s: Seconds = 600
 
 
-class VolumeRekeyingBegan(Event, frozen=True, kw_only=True, tag="volume.rekeying-began.v1"):
-    """The key under ``key_ref`` shall open the volume instead of that under ``from_key_ref``."""
+class VolumeRekeyingBegan(
+    Event, frozen=True, kw_only=True, omit_defaults=True, tag="volume.rekeying-began.v1"
+):
+    """The key under ``key_ref`` shall open the volume instead of that under ``from_key_ref``.
+
+    It is written to on ``node``; its other replicas are on the nodes ``others``.
+    """
 
     volume: Name
     uid: Id
@@ -24,6 +29,7 @@ class VolumeRekeyingBegan(Event, frozen=True, kw_only=True, tag="volume.rekeying
     node: Name
     from_key_ref: KeyRef
     key_ref: KeyRef
+    others: tuple[Name, ...] = ()
 
 
 class VolumeRekeyed(Event, frozen=True, kw_only=True, tag="volume.rekeyed.v1"):

@@ -103,7 +103,21 @@ class PutBack(msgspec.Struct, frozen=True, kw_only=True, tag_field="errand", tag
     claim: Id
 
 
-Errand = Probe | ListAll | Upload | Verify | Sweep | PutAside | PutBack
+class Compare(msgspec.Struct, frozen=True, kw_only=True, tag_field="errand", tag="compare"):
+    """Compare the replica of that volume with its peers, block by block, by checksum."""
+
+    volume: Name
+    uid: Id
+
+
+class EvenOut(msgspec.Struct, frozen=True, kw_only=True, tag_field="errand", tag="even-out"):
+    """Have what is known to differ copied from the replica that is written to."""
+
+    volume: Name
+    uid: Id
+
+
+Errand = Probe | ListAll | Upload | Verify | Sweep | PutAside | PutBack | Compare | EvenOut
 
 
 class Probed(msgspec.Struct, frozen=True, kw_only=True, tag_field="found", tag="probed"):
@@ -187,7 +201,17 @@ class Put(msgspec.Struct, frozen=True, kw_only=True, tag_field="found", tag="put
     """It is where it shall be, or, to be put back, is nowhere any more."""
 
 
-Found = Probed | Listed | Uploaded | Verified | Swept | Put
+class Compared(msgspec.Struct, frozen=True, kw_only=True, tag_field="found", tag="compared"):
+    """All was compared; so much of it is not the same."""
+
+    differing_bytes: SomeBytes
+
+
+class EvenedOut(msgspec.Struct, frozen=True, kw_only=True, tag_field="found", tag="evened-out"):
+    """Nothing is known to differ any more."""
+
+
+Found = Probed | Listed | Uploaded | Verified | Swept | Put | Compared | EvenedOut
 
 
 class RunErrand(Request, frozen=True, kw_only=True, tag="errand.run.v1"):

@@ -20,7 +20,9 @@ _TITLES = {
     "C": "Schedules: snapshots by the clock",
     "B": "Backups",
     "Q": "QoS classes: limits with a name",
+    "E": "Four eyes: protections and approvals",
     "F": "Findings: what was changed by hand",
+    "H": "The past, and the views of it",
     "O": "Operations",
     "W": "What a node could not do",
 }

@@ -9,18 +9,26 @@ from schemas.views import Tracked
 
 
 class GroupState(StrEnum):
-    """What is being done with a group."""
+    """What is being done with a group; ``apart``: nothing, and its volumes are not together."""
 
     READY = "ready"
     SNAPSHOTTING = "snapshotting"
+    MOVING = "moving"
+    APART = "apart"
 
 
 class GroupRow(Tracked, frozen=True, kw_only=True):
-    """One volume group. ``why`` and ``code`` tell what became of the last snapshot that failed."""
+    """One volume group. ``why`` and ``code`` tell what became of what failed last.
+
+    ``nodes`` are those that its volumes are written to on. If these are several, or if the other
+    replicas are not on the same nodes, ``apart`` tells where each volume is.
+    """
 
     name: str
     state: GroupState = GroupState.READY
     volumes: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+    apart: str = ""
     last_snapshot: str = ""
     last_taken_at: Moment | None = None
     why: str = ""

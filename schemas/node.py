@@ -15,7 +15,8 @@ NODES = "node"
 class Capability(StrEnum):
     """What a node's kernel, tools and worker can do.
 
-    ``lending``: it lets other nodes read its snapshots, and can read theirs.
+    ``lending``: it lets other nodes read its snapshots, and can read theirs. ``replication``: it
+    has DRBD, with one peer; ``replication-many``: with several.
     """
 
     LVM = "lvm"
@@ -25,6 +26,8 @@ class Capability(StrEnum):
     ENCRYPTION = "encryption"
     SIMULATED = "simulated"
     LENDING = "lending"
+    REPLICATION = "replication"
+    REPLICATION_MANY = "replication-many"
 
 
 class Drift(StrEnum):
@@ -116,13 +119,17 @@ class ConcludeNode(Report, frozen=True, kw_only=True, tag="node.report-concluded
 
 
 class ReportNodeJoined(Report, frozen=True, kw_only=True, tag="node.report-joined.v1"):
-    """A worker started on the node."""
+    """A worker started on the node, which others reach at ``address`` for replication.
+
+    ``public_key`` is the node's own, X25519, base64.
+    """
 
     node: Name
     address: Text = ""
     zone: Text = ""
     capabilities: tuple[Capability, ...] = ()
     worker_version: Text = ""
+    public_key: Text = ""
 
 
 class ReportNodeSilent(Report, frozen=True, kw_only=True, tag="node.report-silent.v1"):
@@ -153,6 +160,7 @@ class NodeJoined(Event, frozen=True, kw_only=True, tag="node.joined.v1"):
     zone: str = ""
     capabilities: tuple[Capability, ...] = ()
     worker_version: str = ""
+    public_key: str = ""
 
 
 class NodeAdmitted(Event, frozen=True, kw_only=True, tag="node.admitted.v1"):

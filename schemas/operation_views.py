@@ -81,7 +81,8 @@ class OperationRow(Tracked, frozen=True, kw_only=True):
     The view ``operation`` alone fills ``tools`` (how many were run) and ``steps``: commits,
     refusals and tools in the order of their causes, at most 1000 of them.
 
-    A copy has ``of_bytes``, and between its last two reports went at ``bytes_per_s``.
+    A copy, and a replica that is filled, has ``of_bytes``, and between its last two reports went at
+    ``bytes_per_s``.
     """
 
     id: str

@@ -10,8 +10,10 @@ from schemas.grammar import Event, Report, Request
 from schemas.growing import GrowSnapshot, GrowThinPool
 from schemas.pool import GrowPool
 from schemas.refusals import Refusal
+from schemas.rhythm import Rhythm
 from schemas.shrinking import ShrinkPool
 from schemas.units import Count, Id, Moment, Name, Seconds, SomeBytes, Text
+from schemas.verifying import VerifyVolume
 from schemas.volume import GrowVolume
 
 POLICIES = "policy"
@@ -23,7 +25,8 @@ class PolicyKind(StrEnum):
 
     ``grow-volumes`` when their filesystems, ``grow-thin-pools`` when their data or metadata,
     ``grow-snapshots`` when their reserves are full to the threshold; ``add-disks``: blank disks of
-    a class join a pool; ``drain-disks``: failing disks leave theirs.
+    a class join a pool; ``drain-disks``: failing disks leave theirs; ``verify-replicas``: those of
+    replicated volumes are compared, again and again.
     """
 
     GROW_VOLUMES = "grow-volumes"
@@ -31,17 +34,20 @@ class PolicyKind(StrEnum):
     GROW_SNAPSHOTS = "grow-snapshots"
     ADD_DISKS = "add-disks"
     DRAIN_DISKS = "drain-disks"
+    VERIFY_REPLICAS = "verify-replicas"
 
 
 class Selector(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a policy looks after: all that is in the node, pool and volume named; none: everything.
 
-    ``volume`` of a policy for snapshots is the volume that they are of.
+    ``volume`` of a policy for snapshots is the volume that they are of. ``group``: the volumes that
+    are in it at the time.
     """
 
     node: Name | None = None
     pool: Name | None = None
     volume: Name | None = None
+    group: Name | None = None
 
 
 class PolicySpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -49,7 +55,8 @@ class PolicySpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     At ``threshold_percent`` the object grows by ``step_bytes``, or by ``step_percent`` of what it
     has, never above ``ceiling_bytes`` (0: no ceiling); then not again for ``cool_down_s``.
-    ``media`` is the class of the disks that are added.
+    ``media`` is the class of the disks that are added. What is done by the clock is due once in
+    each round of ``rhythm``, to ``at_once`` objects at a time; ``repair``: what differs is copied.
     """
 
     kind: PolicyKind
@@ -60,9 +67,12 @@ class PolicySpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ceiling_bytes: SomeBytes = 0
     media: DiskClass | None = None
     cool_down_s: Seconds = 600
+    rhythm: Rhythm | None = None
+    at_once: Count = 0
+    repair: bool = False
 
 
-PolicyWish = GrowVolume | GrowSnapshot | GrowThinPool | GrowPool | ShrinkPool
+PolicyWish = GrowVolume | GrowSnapshot | GrowThinPool | GrowPool | ShrinkPool | VerifyVolume
 Sequence = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 
@@ -135,12 +145,13 @@ class ReportPolicyCalm(Report, frozen=True, kw_only=True, tag="policy.report-cal
     object: Text
 
 
-class PolicyChanged(Event, frozen=True, kw_only=True, tag="policy.changed.v1"):
-    """This is done by itself from now on."""
+class PolicyChanged(Event, frozen=True, kw_only=True, omit_defaults=True, tag="policy.changed.v1"):
+    """This is done by itself from now on; ``at`` is told where the clock says when."""
 
     policy: Name
     uid: Id
     spec: PolicySpec
+    at: Moment | None = None
 
 
 class PolicyPaused(Event, frozen=True, kw_only=True, tag="policy.paused.v1"):

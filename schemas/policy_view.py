@@ -49,6 +49,11 @@ class PolicyRow(Tracked, frozen=True, kw_only=True):
     ceiling_bytes: int = 0
     media: DiskClass | None = None
     cool_down_s: int = 0
+    group: str = ""
+    every_s: int = 0
+    offset_s: int = 0
+    at_once: int = 0
+    repair: bool = False
     alarms: tuple[PolicyAlarm, ...] = ()
     acts: int = 0
     last_object: str = ""

@@ -3,12 +3,16 @@
 from enum import StrEnum
 
 from schemas.policy_advice import POLICY_ADVICE
+from schemas.refusals_of_approvals import OF_APPROVALS
 from schemas.refusals_of_backups import OF_BACKUPS
 from schemas.refusals_of_drift import OF_DRIFT
 from schemas.refusals_of_groups import GROUPS_AND_SCHEDULES
 from schemas.refusals_of_keys import OF_KEYS
+from schemas.refusals_of_pools import OF_POOLS
 from schemas.refusals_of_qos import OF_QOS
 from schemas.refusals_of_raw_disks import OF_RAW_DISKS
+from schemas.refusals_of_replicas import OF_REPLICAS
+from schemas.refusals_of_the_past import OF_THE_PAST
 from schemas.refusals_of_volumes import OF_VOLUMES
 
 
@@ -31,6 +35,10 @@ class Refusal(StrEnum):
     NODE_SILENT = "HW-N005"
     NODE_BUSY = "HW-N006"
     NODE_KNOWN = "HW-N007"
+    NO_STORAGE_ADDRESS = "HW-N008"
+    NODE_NOT_SILENT = "HW-N009"
+    NODE_NEEDED = "HW-N010"
+    NOT_DRAINED = "HW-N011"
 
     UNKNOWN_DISK = "HW-D001"
     DISK_CLAIMED = "HW-D002"
@@ -92,6 +100,23 @@ class Refusal(StrEnum):
     IS_RAW_DISK = "HW-V024"
     UNCLEAR_DISK = "HW-V025"
     NOT_RAW_DISK = "HW-V026"
+    IS_REPLICATED = "HW-V030"
+    NOT_REPLICATED = "HW-V031"
+    CANNOT_REPLICATE = "HW-V032"
+    NOT_PRIMARY = "HW-V033"
+    NOT_UP_TO_DATE = "HW-V034"
+    STILL_CONNECTED = "HW-V035"
+    NO_SUCH_REPLICA = "HW-V036"
+    REPLICA_IN_CHARGE = "HW-V037"
+    SPLIT_BRAIN = "HW-V038"
+    TOO_MANY_REPLICAS = "HW-V039"
+    PEER_UNREACHABLE = "HW-V040"
+    METADATA_LOST = "HW-V041"
+    NO_SPLIT_BRAIN = "HW-V042"
+    BAD_LABEL = "HW-V043"
+    TOO_MANY_LABELS = "HW-V044"
+    REPLICAS_DIFFER = "HW-V060"
+    VERIFY_BROKEN = "HW-V061"
 
     BAD_KEY_REFERENCE = "HW-K001"
     KEY_MISSING = "HW-K002"
@@ -134,6 +159,8 @@ class Refusal(StrEnum):
     GROUP_SPREAD = "HW-T007"
     GROUP_FULL = "HW-T008"
     USED_BESIDE = "HW-T009"
+    GROUP_APART = "HW-T010"
+    GROUP_NOT_MOVED = "HW-T011"
     UNKNOWN_SCHEDULE = "HW-C001"
     SCHEDULE_EXISTS = "HW-C002"
     SCHEDULE_UNCLEAR = "HW-C003"
@@ -160,6 +187,15 @@ class Refusal(StrEnum):
     NO_NODE_HEARD = "HW-B013"
     KEEP_IS_THIN = "HW-B014"
 
+    NEEDS_APPROVAL = "HW-E001"
+    UNKNOWN_APPROVAL = "HW-E002"
+    SAME_ACTOR = "HW-E003"
+    APPROVER_UNNAMED = "HW-E004"
+    APPROVAL_OVER = "HW-E005"
+    UNKNOWN_PROTECTION = "HW-E006"
+    PROTECTS_NOTHING = "HW-E007"
+    STEP_FROM_OUTSIDE = "HW-E008"
+
     UNKNOWN_FINDING = "HW-F001"
     FINDING_CHANGED = "HW-F002"
     WRONG_WAY = "HW-F003"
@@ -168,6 +204,13 @@ class Refusal(StrEnum):
     NOT_CONFIRMED = "HW-F006"
     NOT_AS_SEEN = "HW-F007"
     CUT_OFF = "HW-F008"
+
+    NOT_YET = "HW-H001"
+    BEFORE_THE_LOG = "HW-H002"
+    NO_POINT = "HW-H003"
+    PAST_IS_GONE = "HW-H004"
+    NO_PAST = "HW-H005"
+    VIEWS_BUSY = "HW-H006"
 
     UNKNOWN_OPERATION = "HW-O001"
     OPERATION_ENDED = "HW-O002"
@@ -199,11 +242,15 @@ def _explained(code: Refusal) -> tuple[str, str]:
 _EXPLANATIONS: dict[str, tuple[str, str]] = {
     **GROUPS_AND_SCHEDULES,
     **OF_VOLUMES,
+    **OF_POOLS,
     **OF_RAW_DISKS,
+    **OF_REPLICAS,
     **OF_KEYS,
     **OF_BACKUPS,
     **OF_QOS,
+    **OF_THE_PAST,
     **OF_DRIFT,
+    **OF_APPROVALS,
     Refusal.MALFORMED: (
         "The message is not JSON, or a field is missing, unknown or out of its bounds.",
         "Compare it with the schema: hwbus api asyncapi.",
@@ -297,67 +344,6 @@ _EXPLANATIONS: dict[str, tuple[str, str]] = {
     Refusal.DISK_NOT_IN_POOL: (
         "The disk does not belong to that pool.",
         "hwbus pool show NAME lists its disks.",
-    ),
-    Refusal.UNKNOWN_POOL: ("There is no such pool on that node.", "hwbus pool ls shows the pools."),
-    Refusal.POOL_EXISTS: (
-        "The node has a pool of that name.",
-        "Choose another name, or grow the pool: hwbus pool grow NAME --node NODE --disk ID.",
-    ),
-    Refusal.CAPACITY: (
-        "The pool has not that much room left; what is reserved counts as used.",
-        "Ask for less, grow the pool, or delete what is not needed: hwbus usage.",
-    ),
-    Refusal.METADATA: (
-        "The pool's LVM metadata area has no room for another volume.",
-        "Use another pool, or delete volumes.",
-    ),
-    Refusal.VOLUME_LIMIT: (
-        "The pool holds as many volumes as it may.",
-        "Use another pool, or delete volumes.",
-    ),
-    Refusal.THIN_RATIO: (
-        "The thin pool has promised as much as its over-commit ratio allows.",
-        "Ask for less, or use a pool formed with a larger thin size or ratio.",
-    ),
-    Refusal.NO_THIN_POOL: (
-        "The pool was formed without a thin pool.",
-        "Use a thick layout, or a pool formed with --thin SIZE.",
-    ),
-    Refusal.POOL_IN_USE: (
-        "The pool carries volumes, or room is reserved in it.",
-        "Delete or move them first: hwbus volume ls --pool NAME.",
-    ),
-    Refusal.POOL_BUSY: (
-        "Another operation is running on the pool.",
-        "Wait for it or cancel it: hwbus op ls.",
-    ),
-    Refusal.POOL_NOT_READY: (
-        "The pool is being formed or removed.",
-        "Wait for that operation: hwbus op ls.",
-    ),
-    Refusal.TOO_FEW_DISKS: (
-        "The pool has fewer disks with room than the stripes that were asked for.",
-        "Ask for fewer stripes, or grow the pool by a disk.",
-    ),
-    Refusal.NO_DISKS_NAMED: (
-        "No disk was named, or one was named twice.",
-        "Name each disk once: hwbus disk ls --blank.",
-    ),
-    Refusal.POOL_DISK_FAILING: (
-        "A disk of the pool says by SMART that it is failing; nothing new is put in the pool.",
-        "hwbus disk show ID tells why; hwbus disk drain ID moves all off it while it can be read.",
-    ),
-    Refusal.POOL_DISK_MISSING: (
-        "A disk of the pool is missing or cannot be read; LVM changes nothing in the pool without.",
-        "hwbus drift names the disk; plug it in again, or look at its cables and the kernel log.",
-    ),
-    Refusal.LAST_DISK: (
-        "A pool keeps at least one disk; there would be nowhere to move its volumes to.",
-        "Grow the pool by another disk first, or remove the empty pool: hwbus pool rm NAME.",
-    ),
-    Refusal.THIN_NOT_LARGER: (
-        "A thin pool grows and never shrinks; what is asked for is not larger than what it has.",
-        "Ask for more than the present size: hwbus pool show NAME.",
     ),
     Refusal.UNKNOWN_OPERATION: (
         "There is no such operation.",

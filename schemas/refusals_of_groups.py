@@ -8,8 +8,8 @@ GROUPS_AND_SCHEDULES: dict[str, tuple[str, str]] = {
     "HW-T001": ("There is no such volume group.", "hwbus group ls shows them."),
     "HW-T002": ("There is a volume group of that name.", "Choose another name."),
     "HW-T003": (
-        "A snapshot of the group is being taken.",
-        "Wait for it or cancel it: hwbus op show ID.",
+        "Something is under way: a snapshot of the group, a move, or that of one of its volumes.",
+        "Wait for it or cancel it: hwbus group show NAME, hwbus op ls.",
     ),
     "HW-T004": (
         "The volume is in another group, and a volume is in one at most.",
@@ -31,6 +31,14 @@ GROUPS_AND_SCHEDULES: dict[str, tuple[str, str]] = {
     "HW-T009": (
         "Several volumes of the group are in use beside an attachment: nobody can hold them still.",
         "Attach them (hwbus volume attach) and use /dev/hwbus/NAME, or stop what uses them.",
+    ),
+    "HW-T010": (
+        "The volumes of a group stay on common nodes, and that would part them.",
+        "Move all of them: hwbus group migrate, hand-over or add-replica NAME; or say --apart.",
+    ),
+    "HW-T011": (
+        "Not all volumes of the group could be moved; each is whole where the operation says.",
+        "Mend what is in the way and say it again: those that are there already stay.",
     ),
     "HW-C001": ("There is no such schedule.", "hwbus schedule ls shows them."),
     "HW-C002": ("There is a schedule of that name.", "Choose another name."),

@@ -95,6 +95,20 @@ OF_VOLUMES: dict[str, tuple[str, str]] = {
         "The node that has the source does not lend it just now, and says why.",
         "The copy goes on by itself when it does; docs/copies.md says more.",
     ),
+    "HW-V043": (
+        (
+            "A label is not written as Kubernetes writes labels, is to be set and to be removed, "
+            "or cannot be taken over since it is not known."
+        ),
+        (
+            "Write --label team=shop or --label example.com/tier=gold: letters, digits, - _ and ., "
+            "at most 63 of them, and a DNS name before the / if there is one."
+        ),
+    ),
+    "HW-V044": (
+        "A volume has at most 32 labels.",
+        "Remove some: hwbus volume label NAME KEY-; hwbus volume show NAME lists them.",
+    ),
     "HW-R001": ("There is no such replica.", "hwbus volume show NAME lists them."),
     "HW-R002": (
         "The node still holds an earlier replica of a volume of that name.",

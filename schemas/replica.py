@@ -7,10 +7,12 @@ import msgspec
 from schemas.backups import FromBackup
 from schemas.disk import Wiping
 from schemas.grammar import Event, Report, Request
+from schemas.instants import InstantSettled, SettleInstant, Together
 from schemas.keys import Encryption, Keys
 from schemas.mending import SeenVolume
 from schemas.refusals import Refusal
-from schemas.units import Bytes, Count, Id, Name, Path, Text
+from schemas.replication import Replication
+from schemas.units import Bytes, Count, Id, Name, Path, SomeBytes, Text
 from schemas.volume import CopyOf, Filesystem, Layout, Stripes
 
 REPLICAS = "replica"
@@ -34,13 +36,6 @@ class SnapshotOf(msgspec.Struct, frozen=True, kw_only=True):
     uid: Id
 
 
-class Together(msgspec.Struct, frozen=True, kw_only=True):
-    """The snapshots of one instant: none of them is made unless all of them are wanted."""
-
-    instant: Id
-    snapshots: tuple[Name, ...]
-
-
 class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a leg shall be like. The logical volume is named like the volume, in ``pool``.
 
@@ -50,7 +45,8 @@ class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     what changes in the volume, that of an encrypted one includes the header. ``together``: it is
     of the same instant as others. With ``disk`` it is that disk, whole: ``pool`` is then a group
     on that disk alone, by which it is known. With ``adopts`` it is there already, made by somebody
-    else.
+    else. With ``replication`` it is tied to its peers, whether or not they are there. ``bare``:
+    it is to be, and nothing is made on it before.
     """
 
     uid: Id
@@ -66,6 +62,8 @@ class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     from_backup: FromBackup | None = None
     disk: Name | None = None
     adopts: SeenVolume | None = None
+    replication: Replication | None = None
+    bare: bool = False
 
 
 class CreateReplica(Request, frozen=True, kw_only=True, tag="replica.create.v1"):
@@ -77,13 +75,21 @@ class CreateReplica(Request, frozen=True, kw_only=True, tag="replica.create.v1")
     spec: ReplicaSpec
 
 
-class ResizeReplica(Request, frozen=True, kw_only=True, tag="replica.resize.v1"):
-    """Step of growing: the leg shall be so large. A smaller size withdraws a larger wish."""
+class ResizeReplica(
+    Request, frozen=True, kw_only=True, omit_defaults=True, tag="replica.resize.v1"
+):
+    """Step of growing: the leg shall be so large. A smaller size withdraws a larger wish.
+
+    ``device_bytes`` is what the replicated device shall have, if it is tied to others; the
+    ``filesystem`` on that grows along, where it is written to.
+    """
 
     volume: Name
     node: Name
     operation: Id
     size_bytes: Bytes
+    device_bytes: SomeBytes = 0
+    filesystem: Filesystem = Filesystem.NONE
 
 
 class RemoveReplica(
@@ -121,20 +127,30 @@ class KeepReplica(Request, frozen=True, kw_only=True, tag="replica.keep.v1"):
     operation: Id
 
 
-class RekeyReplica(Request, frozen=True, kw_only=True, tag="replica.rekey.v1"):
+class RekeyReplica(Request, frozen=True, kw_only=True, omit_defaults=True, tag="replica.rekey.v1"):
     """Step of rekeying, or of undoing it: by these keys the leg shall open, and by no others.
 
-    No others that are known here: what a person put into the header by hand stays.
+    No others that are known here: what a person put into the header by hand stays. ``elsewhere``:
+    the volume is written to on another node, and so is its header; this one shall have the keys.
     """
 
     volume: Name
     node: Name
     operation: Id
     keys: Keys
+    elsewhere: bool = False
 
 
-class ReportReplicaPresent(Report, frozen=True, kw_only=True, tag="replica.report-present.v1"):
-    """The node has the leg, made now or found made, with all that its spec asks for."""
+class ReportReplicaPresent(
+    Report, frozen=True, kw_only=True, omit_defaults=True, tag="replica.report-present.v1"
+):
+    """The node has the leg, made now or found made, with all that its spec asks for.
+
+    ``withdrawn``: said by one who knows that it was to go and is to stay, so it will not go now.
+    ``tie`` is the operation by which it is tied to its peers there: what was said of another tie is
+    no answer to whoever waits for this one. Of a snapshot: the ``turn`` in which it was taken, and
+    the nodes that have ``followed`` with theirs.
+    """
 
     volume: Name
     node: Name
@@ -142,6 +158,10 @@ class ReportReplicaPresent(Report, frozen=True, kw_only=True, tag="replica.repor
     size_bytes: Bytes
     device: Path
     consistency: Consistency | None = None
+    withdrawn: bool = False
+    tie: Id | None = None
+    turn: Id | None = None
+    followed: tuple[Name, ...] = ()
 
 
 class ReportReplicaHeld(Report, frozen=True, kw_only=True, tag="replica.report-held.v1"):
@@ -190,8 +210,13 @@ class ReplicaWanted(Event, frozen=True, kw_only=True, tag="replica.wanted.v1"):
     spec: ReplicaSpec
 
 
-class ReplicaCreated(Event, frozen=True, kw_only=True, tag="replica.created.v1"):
-    """The node has the leg; ``disk``: it is that disk, whole."""
+class ReplicaCreated(
+    Event, frozen=True, kw_only=True, omit_defaults=True, tag="replica.created.v1"
+):
+    """The node has the leg; ``disk``: it is that disk, whole.
+
+    Of a snapshot: the ``turn`` in which it was taken, and the nodes that have ``followed``.
+    """
 
     volume: Name
     node: Name
@@ -202,16 +227,22 @@ class ReplicaCreated(Event, frozen=True, kw_only=True, tag="replica.created.v1")
     thin: bool = False
     consistency: Consistency | None = None
     disk: Name | None = None
+    turn: Id | None = None
+    followed: tuple[Name, ...] = ()
 
 
-class ReplicaResizeWanted(Event, frozen=True, kw_only=True, tag="replica.resize-wanted.v1"):
-    """The leg shall be so large."""
+class ReplicaResizeWanted(
+    Event, frozen=True, kw_only=True, omit_defaults=True, tag="replica.resize-wanted.v1"
+):
+    """The leg shall be so large, and the replicated device ``device_bytes``, if it is one."""
 
     volume: Name
     node: Name
     operation: Id
     uid: Id
     size_bytes: Bytes
+    device_bytes: SomeBytes = 0
+    filesystem: Filesystem = Filesystem.NONE
 
 
 class ReplicaResized(Event, frozen=True, kw_only=True, tag="replica.resized.v1"):
@@ -273,14 +304,17 @@ class ReplicaRemovalWithdrawn(Event, frozen=True, kw_only=True, tag="replica.rem
     uid: Id
 
 
-class ReplicaRekeyWanted(Event, frozen=True, kw_only=True, tag="replica.rekey-wanted.v1"):
-    """The leg shall open by other keys."""
+class ReplicaRekeyWanted(
+    Event, frozen=True, kw_only=True, omit_defaults=True, tag="replica.rekey-wanted.v1"
+):
+    """The leg shall open by other keys; ``elsewhere``: its header is written on another node."""
 
     volume: Name
     node: Name
     operation: Id
     uid: Id
     encryption: Encryption
+    elsewhere: bool = False
 
 
 class ReplicaRekeyed(Event, frozen=True, kw_only=True, tag="replica.rekeyed.v1"):
@@ -330,6 +364,7 @@ class ReplicaTroubled(Event, frozen=True, kw_only=True, tag="replica.troubled.v1
 
 ReplicaCommand = (
     CreateReplica
+    | SettleInstant
     | ResizeReplica
     | RemoveReplica
     | HoldReplica
@@ -344,6 +379,7 @@ ReplicaCommand = (
 )
 ReplicaEvent = (
     ReplicaWanted
+    | InstantSettled
     | ReplicaCreated
     | ReplicaResizeWanted
     | ReplicaResized

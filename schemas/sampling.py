@@ -13,14 +13,20 @@ from typing import Any
 import msgspec
 import msgspec.inspect as mi
 
-from schemas.audit import DecidedRecord, ExecutedRecord, ParkedRecord, RefusedRecord
+from schemas.audit import (
+    DecidedRecord,
+    ExecutedRecord,
+    HeadRecord,
+    ParkedRecord,
+    RefusedRecord,
+)
 from schemas.commit import Commit
 from schemas.grammar import Message, type_name
 from schemas.upcasts import UPCASTS
 from schemas.words import ANSWERS, AnyEvent, every_word
 
 SAMPLES = Path(__file__).with_name("samples")
-AUDIT_RECORDS = (RefusedRecord, DecidedRecord, ExecutedRecord, ParkedRecord)
+AUDIT_RECORDS = (RefusedRecord, DecidedRecord, ExecutedRecord, ParkedRecord, HeadRecord)
 
 _AT = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 _TEXTS = (
@@ -96,6 +102,8 @@ def _plain(type_: mi.Type, default: Any) -> Any:
             return 1.5
         case mi.DateTimeType():
             return _AT
+        case mi.BytesType():
+            return b"sample-1"
         case mi.RawType() | mi.AnyType():
             return {"sample": 1}
         case _:

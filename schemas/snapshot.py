@@ -7,6 +7,7 @@ import msgspec
 from schemas.grammar import Event, Report, Request
 from schemas.refusals import Refusal
 from schemas.replica import Consistency
+from schemas.replication import Member
 from schemas.rhythm import BySchedule
 from schemas.units import Bytes, Id, Moment, Name, Seconds, SomeBytes, Text
 from schemas.volume import Layout
@@ -15,6 +16,34 @@ SNAPSHOTS = "snapshot"
 FULL_PERCENT = 100
 ROLLBACK_S = 21_600
 Fill = Annotated[int, msgspec.Meta(ge=0, le=FULL_PERCENT)]
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is to be made of one replica: a snapshot of that name, with that room for what changes.
+
+    ``reserve_bytes`` is 0 for a thin one, which shares. The leg of an encrypted volume is larger
+    than it by ``header_bytes``, and that of a replicated one by ``head_room_bytes``. It is where
+    the volume is written to, or on another ``node``: then it is the twin of the snapshot
+    ``twin_of``, which is taken there.
+    """
+
+    snapshot: Name
+    volume: Name
+    volume_uid: Id
+    pool: Name
+    size_bytes: Bytes
+    reserve_bytes: SomeBytes = 0
+    layout: Layout = Layout.LINEAR
+    header_bytes: SomeBytes = 0
+    head_room_bytes: SomeBytes = 0
+    node: Name | None = None
+    twin_of: Name | None = None
+
+    @property
+    def room_bytes(self) -> int:
+        """What it takes of its pool: of a thin one, what it may come to."""
+        thin = self.layout is Layout.THIN
+        return self.size_bytes + self.header_bytes if thin else self.reserve_bytes
 
 
 class CreateSnapshot(
@@ -26,6 +55,9 @@ class CreateSnapshot(
     volume if it is not given, and never more than a volume that changes everywhere would need.
     ``operation`` is the larger operation that it is a step of; with ``keep`` it may outlive that.
     ``by`` is set by schedules.
+
+    Of a replicated volume each replica that has all that was written is kept, at one instant, with
+    ``single`` only the one that is written to. Those of the others are snapshots of their own.
     """
 
     snapshot: Name
@@ -34,19 +66,22 @@ class CreateSnapshot(
     deadline_s: Seconds = 600
     operation: Id | None = None
     keep: bool = False
-
     by: BySchedule | None = None
+    single: bool = False
 
 
-class PrepareSnapshot(Request, frozen=True, kw_only=True, tag="snapshot.prepare.v1"):
-    """Step of taking a group's snapshot: there shall be one of this volume, with the others'.
+class PrepareSnapshot(
+    Request, frozen=True, kw_only=True, omit_defaults=True, tag="snapshot.prepare.v1"
+):
+    """Step of taking several: there shall be one of this volume or replica, with the others.
 
-    ``together`` is what the snapshot of the whole group is called.
+    ``together`` is what the snapshot of the whole ``group`` is called, or that of the replica that
+    is written to.
     """
 
     snapshot: Name
     operation: Id
-    group: Name
+    group: Name | None = None
     together: Name
     volume: Name
     volume_uid: Id
@@ -57,6 +92,7 @@ class PrepareSnapshot(Request, frozen=True, kw_only=True, tag="snapshot.prepare.
     layout: Layout = Layout.LINEAR
     by: BySchedule | None = None
     header_bytes: SomeBytes = 0
+    head_room_bytes: SomeBytes = 0
 
 
 class DeleteSnapshot(
@@ -144,7 +180,8 @@ class SnapshotCreationBegan(
 
     ``reserve_bytes`` is what is set aside for what changes; 0 for a thin one, which shares.
     ``of_operation`` is the larger operation that it is taken for, with which it goes.
-    The leg of the volume is larger than it by ``header_bytes``.
+    The leg of the volume is larger than it by ``header_bytes``, and by ``head_room_bytes`` for
+    what its replication needs. ``twins`` are those of other replicas, of the same instant.
     """
 
     snapshot: Name
@@ -161,15 +198,19 @@ class SnapshotCreationBegan(
     of_operation: Id | None = None
     header_bytes: SomeBytes = 0
     by: BySchedule | None = None
+    head_room_bytes: SomeBytes = 0
+    twins: tuple[Part, ...] = ()
 
 
-class SnapshotPrepared(Event, frozen=True, kw_only=True, tag="snapshot.prepared.v1"):
-    """A snapshot of that volume shall be taken by the operation that takes those of its group."""
+class SnapshotPrepared(
+    Event, frozen=True, kw_only=True, omit_defaults=True, tag="snapshot.prepared.v1"
+):
+    """A snapshot shall be taken by the operation that takes those of its group or volume."""
 
     snapshot: Name
     uid: Id
     operation: Id
-    group: Name
+    group: Name | None = None
     together: Name
     volume: Name
     volume_uid: Id
@@ -180,6 +221,7 @@ class SnapshotPrepared(Event, frozen=True, kw_only=True, tag="snapshot.prepared.
     layout: Layout = Layout.LINEAR
     by: BySchedule | None = None
     header_bytes: SomeBytes = 0
+    head_room_bytes: SomeBytes = 0
 
 
 class SnapshotCreated(Event, frozen=True, kw_only=True, tag="snapshot.created.v1"):
@@ -232,8 +274,14 @@ class SnapshotDeletionFailed(Event, frozen=True, kw_only=True, tag="snapshot.del
     because: str
 
 
-class SnapshotRollbackBegan(Event, frozen=True, kw_only=True, tag="snapshot.rollback-began.v1"):
-    """The volume shall become what it was when the snapshot was taken."""
+class SnapshotRollbackBegan(
+    Event, frozen=True, kw_only=True, omit_defaults=True, tag="snapshot.rollback-began.v1"
+):
+    """The volume shall become what it was when the snapshot was taken.
+
+    Of a volume with several replicas, ``members``, the one in that pool becomes it, and the others
+    are filled from it; ``device_bytes`` is how large the replicated device is.
+    """
 
     snapshot: Name
     uid: Id
@@ -243,6 +291,8 @@ class SnapshotRollbackBegan(Event, frozen=True, kw_only=True, tag="snapshot.roll
     volume_uid: Id
     node: Name
     pool: Name
+    members: tuple[Member, ...] = ()
+    device_bytes: SomeBytes = 0
 
 
 class SnapshotRolledBack(Event, frozen=True, kw_only=True, tag="snapshot.rolled-back.v1"):

@@ -14,6 +14,8 @@ from schemas.disk import Content, DiskClass, Health
 from schemas.mending import SeenVolume
 from schemas.node import Capability, Drift
 from schemas.refusals import Refusal
+from schemas.replica_view import LegRole, ReplicasCompared, VolumeHealth, VolumeLeg
+from schemas.replication import LegDisk, PeerSeen
 from schemas.settling import Verb
 from schemas.units import Moment
 from schemas.volume import Candidate, Filesystem, Layout
@@ -38,6 +40,7 @@ class NodeState(StrEnum):
     READY = "ready"
     CORDONED = "cordoned"
     SILENT = "silent"
+    DRAINING = "draining"
     REMOVING = "removing"
     REMOVED = "removed"
     ADMITTED = "admitted"
@@ -54,6 +57,7 @@ class NodeRow(Tracked, frozen=True, kw_only=True):
     capabilities: tuple[Capability, ...] = ()
     worker_version: str = ""
     cordoned: bool = False
+    draining: bool = False
     silent: bool = False
     last_heard: Moment | None = None
     pools: tuple[str, ...] = ()
@@ -179,6 +183,13 @@ class VolumeState(StrEnum):
     REKEYING = "rekeying"
     LOCKED = "locked"
     SETTLING = "settling"
+    ADDING_REPLICA = "adding-replica"
+    REMOVING_REPLICA = "removing-replica"
+    HANDING_OVER = "handing-over"
+    FAILING_OVER = "failing-over"
+    MIGRATING = "migrating"
+    SETTLING_SPLIT = "settling-split"
+    REPAIRING = "repairing"
 
 
 class VolumeRow(Tracked, frozen=True, kw_only=True):
@@ -196,7 +207,14 @@ class VolumeRow(Tracked, frozen=True, kw_only=True):
     ``defects`` are the open findings about its leg; the view ``drift`` tells them in full.
     ``candidates``, the pools that were looked at when it was placed, with their scores, and
     ``wanted_limits``, its own or those of its class, are filled by the view ``volume`` only.
-    One that is a whole ``disk`` is in no pool.
+    One that is a whole ``disk`` is in no pool. ``labels`` are what people sort it by.
+    ``written_bytes`` and ``read_bytes`` went through its devices, as far as nodes have told.
+
+    ``replicas`` are told where there are several, with their ``health``; ``node`` has the one that
+    is written to, in that ``epoch``. Of ``replicas_wanted`` those are made anew that were lost with
+    their node. ``survives`` is how many more may be lost. The one that is least filled is so to
+    ``sync_percent``, and was last at ``sync_bytes_per_s``. ``failover``: another goes on by itself
+    when that node falls silent. ``migrating_from`` is the node whose replica moves.
     """
 
     name: str
@@ -233,6 +251,19 @@ class VolumeRow(Tracked, frozen=True, kw_only=True):
     defects: tuple[Drift, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     disk: str = ""
+    replicas: tuple[VolumeLeg, ...] = ()
+    replicas_wanted: int = 1
+    health: VolumeHealth | None = None
+    survives: int = 0
+    epoch: int = 0
+    failover: bool = True
+    sync_percent: int | None = None
+    sync_bytes_per_s: int | None = None
+    migrating_from: str = ""
+    compared: ReplicasCompared | None = None
+    written_bytes: int = 0
+    read_bytes: int = 0
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class ReplicaState(StrEnum):
@@ -246,6 +277,7 @@ class ReplicaState(StrEnum):
     REMOVING = "removing"
     MERGING = "merging"
     MENDING = "mending"
+    TYING = "tying"
 
 
 class ReplicaRow(Tracked, frozen=True, kw_only=True):
@@ -253,6 +285,11 @@ class ReplicaRow(Tracked, frozen=True, kw_only=True):
 
     ``size_bytes`` includes the header of an encrypted one; each of ``keys``, which are references,
     may open it: more than one while its key is being changed, or where that was given up.
+
+    What follows ``operation`` is of a leg among several, by the last word of its node: given at
+    ``seen_at``, when that knew the volume to be in the epoch ``seen_in``; ``epoch`` is the latest
+    that it was told. ``out_of_sync_bytes`` is the most it differs by from a peer, and
+    ``sync_bytes_per_s`` how fast that became less. ``outdated`` is the word of the log.
     """
 
     volume: str
@@ -271,43 +308,17 @@ class ReplicaRow(Tracked, frozen=True, kw_only=True):
     keys: tuple[str, ...] = ()
     device: str = ""
     operation: str = ""
-
-
-class UsageLevel(StrEnum):
-    """Over what usage is summed up."""
-
-    CLUSTER = "cluster"
-    NODE = "node"
-    POOL = "pool"
-    VOLUME = "volume"
-    SNAPSHOT = "snapshot"
-
-
-class UsageRow(Row, frozen=True, kw_only=True):
-    """Room at one level: the cluster is the sum of its nodes, a node of its pools.
-
-    ``capacity = allocated + free`` as ``vgs`` prints it, ``committed = allocated + reserved``,
-    ``available = capacity - committed``. ``thin_bytes`` (part of ``allocated``) is set aside for
-    thin volumes, which were promised ``thin_committed_bytes`` of it. A volume's ``capacity`` is
-    its size, with the header of an encrypted one; a thin one has ``allocated`` 0, since its room is
-    the thin pool's. The same holds for a snapshot, but that the ``capacity`` of a thick one is its
-    reserve. Pools count both.
-    """
-
-    level: UsageLevel
-    name: str
-    node: str = ""
-    pool: str = ""
-    capacity_bytes: int = 0
-    allocated_bytes: int = 0
-    reserved_bytes: int = 0
-    committed_bytes: int = 0
-    free_bytes: int = 0
-    available_bytes: int = 0
-    thin_bytes: int = 0
-    thin_committed_bytes: int = 0
-    volumes: int = 0
-    seq: int
+    role: LegRole | None = None
+    disk_state: LegDisk | None = None
+    peers: tuple[PeerSeen, ...] = ()
+    frozen: bool = False
+    split: bool = False
+    out_of_sync_bytes: int = 0
+    sync_bytes_per_s: int | None = None
+    seen_at: Moment | None = None
+    seen_in: int = 0
+    epoch: int = 0
+    outdated: bool = False
 
 
 class DriftRow(Row, frozen=True, kw_only=True):

@@ -6,16 +6,20 @@ from typing import Annotated
 import msgspec
 
 from schemas.backups import FromBackup
-from schemas.disk import DiskClass, Wiping
+from schemas.deleting import DeletingCommand, DeletingEvent
+from schemas.disk import DiskClass
 from schemas.grammar import Event, Report, Request
 from schemas.keys import KeyRef
+from schemas.labels import Labels
 from schemas.mending import SeenVolume
 from schemas.refusals import Refusal
-from schemas.units import Bytes, HoldSeconds, Id, Moment, Name, Rate, Seconds, SomeBytes, Text
+from schemas.units import Bytes, Id, Moment, Name, Rate, Seconds, SomeBytes, Text
 
 VOLUMES = "volume"
 STRIPES_MAX = 64
+REPLICAS_MAX = 8
 Stripes = Annotated[int, msgspec.Meta(ge=1, le=STRIPES_MAX)]
+Replicas = Annotated[int, msgspec.Meta(ge=1, le=REPLICAS_MAX)]
 
 
 class Layout(StrEnum):
@@ -52,6 +56,13 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     because: str = ""
 
 
+class Leg(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one replica of a volume is."""
+
+    node: Name
+    pool: Name
+
+
 class CopyOf(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The snapshot that a new volume is to hold the first ``size_bytes`` of.
 
@@ -77,7 +88,10 @@ class ProvisionVolume(
 
     With ``key_ref`` it is encrypted, by the key that its node finds there; with ``qos`` it has that
     class from the beginning. One of the layout ``disk`` is a whole blank disk of at least that
-    size: ``disk``, or any of the class ``media``.
+    size: ``disk``, or any of the class ``media``. So many ``replicas`` hold the same, each on
+    another node; ``node`` and ``pool`` are then of the one that is written to. ``failover``: if its
+    node falls silent, another goes on without anybody asking. In ``group`` it is put where the
+    volumes of that group are; ``apart``: anywhere. ``labels`` say nothing about storage.
     """
 
     volume: Name
@@ -92,6 +106,11 @@ class ProvisionVolume(
     disk: Name | None = None
     media: DiskClass | None = None
     qos: Name | None = None
+    replicas: Replicas = 1
+    failover: bool = True
+    group: Name | None = None
+    apart: bool = False
+    labels: Labels = msgspec.field(default_factory=dict)
 
 
 class GrowVolume(Request, frozen=True, kw_only=True, tag="volume.grow.v1"):
@@ -102,51 +121,26 @@ class GrowVolume(Request, frozen=True, kw_only=True, tag="volume.grow.v1"):
     deadline_s: Seconds = 600
 
 
-class DeleteVolume(Request, frozen=True, kw_only=True, omit_defaults=True, tag="volume.delete.v1"):
-    """Remove the volume and its data, at once or after ``hold_s``.
+class LockVolume(Request, frozen=True, kw_only=True, omit_defaults=True, tag="volume.lock.v1"):
+    """Step of work on one of its snapshots: nothing else shall be done to the volume meanwhile.
 
-    Until then it is held: out of use, its name and room taken, and it can be undeleted. What is
-    ``lost`` is not held.
+    ``twins`` are the snapshots of other replicas that come with it.
     """
-
-    volume: Name
-    deadline_s: Seconds = 600
-    hold_s: HoldSeconds = 0
-    wiping: Wiping = Wiping.DISCARD
-
-
-class UndeleteVolume(Request, frozen=True, kw_only=True, tag="volume.undelete.v1"):
-    """Bring a held volume back as it was."""
-
-    volume: Name
-    deadline_s: Seconds = 600
-
-
-class PurgeVolume(Request, frozen=True, kw_only=True, omit_defaults=True, tag="volume.purge.v1"):
-    """Remove a held volume and its data now.
-
-    With ``until``: only the hold that ends then. So the control plane purges what is over.
-    """
-
-    volume: Name
-    deadline_s: Seconds = 600
-    until: Moment | None = None
-    wiping: Wiping = Wiping.DISCARD
-
-
-class LockVolume(Request, frozen=True, kw_only=True, tag="volume.lock.v1"):
-    """Step of work on one of its snapshots: nothing else shall be done to the volume meanwhile."""
 
     volume: Name
     uid: Id
     operation: Id
     snapshot: Name
+    twins: tuple[Name, ...] = ()
 
 
-class ConcludeVolume(Report, frozen=True, kw_only=True, tag="volume.report-concluded.v1"):
+class ConcludeVolume(
+    Report, frozen=True, kw_only=True, omit_defaults=True, tag="volume.report-concluded.v1"
+):
     """The running operation has come to its end; a ``code`` says that it failed.
 
-    ``gone``: the volume is, or for work on a snapshot, the snapshot.
+    ``gone``: the volume is, or for work on a snapshot, the snapshot; ``gone_twins`` are those that
+    were not taken with it.
     """
 
     volume: Name
@@ -158,13 +152,20 @@ class ConcludeVolume(Report, frozen=True, kw_only=True, tag="volume.report-concl
     code: Refusal | None = None
     because: Text = ""
     disk: Name | None = None
+    gone_twins: tuple[Name, ...] = ()
 
 
-class ReportLegRemoved(Report, frozen=True, kw_only=True, tag="volume.report-leg-removed.v1"):
-    """A leg turned out to be gone: its removal had been done before it could be withdrawn."""
+class ReportLegRemoved(
+    Report, frozen=True, kw_only=True, omit_defaults=True, tag="volume.report-leg-removed.v1"
+):
+    """A leg turned out to be gone: its removal had been done before it could be withdrawn.
+
+    Without ``node`` none of the volume is left.
+    """
 
     volume: Name
     uid: Id
+    node: Name | None = None
 
 
 class ReportVolumeSnapshotGone(
@@ -184,7 +185,8 @@ class VolumeProvisioningBegan(
 
     With ``source`` it shall hold what that snapshot holds, with ``backup`` what that does; else it
     is blank. With ``key_ref`` it is encrypted, and its leg larger than it by the header. With
-    ``adopts`` it is there, and only becomes a volume.
+    ``adopts`` it is there, and only becomes a volume. With ``group`` it belongs to that one from
+    the beginning; ``apart``: it need not be where the others are.
     """
 
     volume: Name
@@ -201,6 +203,11 @@ class VolumeProvisioningBegan(
     backup: FromBackup | None = None
     qos: Name | None = None
     adopts: SeenVolume | None = None
+    replicas: Replicas = 1
+    failover: bool = True
+    group: Name | None = None
+    apart: bool = False
+    labels: Labels = msgspec.field(default_factory=dict)
 
 
 class VolumeProvisioned(
@@ -234,7 +241,9 @@ class VolumeGrowthBegan(
 ):
     """The volume, which is ``from_bytes`` large in that pool, shall become ``size_bytes``.
 
-    Its leg is larger by ``header_bytes``.
+    Its leg is larger by ``header_bytes``, and by ``more_bytes`` when it has grown. Its other
+    replicas are ``others``; the ``filesystem`` on them grows along, and ``inside_bytes`` are those
+    of the header that lie in the replicated device.
     """
 
     volume: Name
@@ -248,6 +257,10 @@ class VolumeGrowthBegan(
     layout: Layout = Layout.LINEAR
     stripes: Stripes = 1
     header_bytes: SomeBytes = 0
+    others: tuple[Leg, ...] = ()
+    more_bytes: SomeBytes = 0
+    filesystem: Filesystem = Filesystem.NONE
+    inside_bytes: SomeBytes = 0
 
 
 class VolumeGrown(Event, frozen=True, kw_only=True, tag="volume.grown.v1"):
@@ -268,90 +281,6 @@ class VolumeGrowthFailed(Event, frozen=True, kw_only=True, tag="volume.growth-fa
     because: str
 
 
-class VolumeHoldBegan(
-    Event, frozen=True, kw_only=True, omit_defaults=True, tag="volume.hold-began.v1"
-):
-    """The volume shall be out of use, and held with its data ``until`` then."""
-
-    volume: Name
-    uid: Id
-    operation: Id
-    deadline: Moment
-    node: Name
-    pool: Name
-    until: Moment
-    wiping: Wiping = Wiping.DISCARD
-
-
-class VolumeHeld(Event, frozen=True, kw_only=True, tag="volume.held.v1"):
-    """The volume is deleted for everybody, but can be undeleted ``until`` then."""
-
-    volume: Name
-    uid: Id
-    operation: Id
-    until: Moment
-
-
-class VolumeUndeletionBegan(Event, frozen=True, kw_only=True, tag="volume.undeletion-began.v1"):
-    """The held volume shall be in use again."""
-
-    volume: Name
-    uid: Id
-    operation: Id
-    deadline: Moment
-    node: Name
-    pool: Name
-
-
-class VolumeUndeleted(Event, frozen=True, kw_only=True, tag="volume.undeleted.v1"):
-    """The volume is back, as it was."""
-
-    volume: Name
-    uid: Id
-    operation: Id
-
-
-class VolumeUndeletionFailed(Event, frozen=True, kw_only=True, tag="volume.undeletion-failed.v1"):
-    """The volume is held as before: bringing it back was given up."""
-
-    volume: Name
-    operation: Id
-    code: Refusal
-    because: str
-
-
-class VolumeDeletionBegan(
-    Event, frozen=True, kw_only=True, omit_defaults=True, tag="volume.deletion-began.v1"
-):
-    """The volume and its data shall go from that pool; ``held``: it was out of use already."""
-
-    volume: Name
-    uid: Id
-    operation: Id
-    deadline: Moment
-    node: Name
-    pool: Name
-    held: bool = False
-    wiping: Wiping = Wiping.DISCARD
-
-
-class VolumeDeleted(Event, frozen=True, kw_only=True, tag="volume.deleted.v1"):
-    """The volume is gone."""
-
-    volume: Name
-    uid: Id
-    operation: Id
-
-
-class VolumeDeletionFailed(Event, frozen=True, kw_only=True, tag="volume.deletion-failed.v1"):
-    """The volume stays, in use or held as before: its deletion was given up."""
-
-    volume: Name
-    operation: Id
-    code: Refusal
-    because: str
-
-
 class VolumeGone(Event, frozen=True, kw_only=True, tag="volume.gone.v1"):
     """The volume is gone: the node had deleted it before that was given up, or it was lost."""
 
@@ -359,22 +288,32 @@ class VolumeGone(Event, frozen=True, kw_only=True, tag="volume.gone.v1"):
     uid: Id
 
 
-class VolumeLocked(Event, frozen=True, kw_only=True, tag="volume.locked.v1"):
-    """Nothing else is done to the volume while that operation works on one of its snapshots."""
+class VolumeLocked(Event, frozen=True, kw_only=True, omit_defaults=True, tag="volume.locked.v1"):
+    """Nothing else is done to the volume while that operation works on one of its snapshots.
+
+    ``twins`` are those of other replicas that come with it.
+    """
 
     volume: Name
     uid: Id
     operation: Id
     snapshot: Name
+    twins: tuple[Name, ...] = ()
 
 
-class VolumeUnlocked(Event, frozen=True, kw_only=True, tag="volume.unlocked.v1"):
-    """The work on a snapshot of the volume has ended; ``gone``: that snapshot is no more."""
+class VolumeUnlocked(
+    Event, frozen=True, kw_only=True, omit_defaults=True, tag="volume.unlocked.v1"
+):
+    """The work on a snapshot of the volume has ended; ``gone``: that snapshot is no more.
+
+    ``gone_twins`` are those of other replicas that were not taken with it.
+    """
 
     volume: Name
     operation: Id
     snapshot: Name
     gone: bool = False
+    gone_twins: tuple[Name, ...] = ()
 
 
 class VolumeSnapshotGone(Event, frozen=True, kw_only=True, tag="volume.snapshot-gone.v1"):
@@ -385,31 +324,22 @@ class VolumeSnapshotGone(Event, frozen=True, kw_only=True, tag="volume.snapshot-
 
 
 VolumeCommand = (
-    ProvisionVolume
+    DeletingCommand
+    | ProvisionVolume
     | GrowVolume
-    | DeleteVolume
-    | UndeleteVolume
-    | PurgeVolume
     | LockVolume
     | ConcludeVolume
     | ReportLegRemoved
     | ReportVolumeSnapshotGone
 )
 VolumeEvent = (
-    VolumeProvisioningBegan
+    DeletingEvent
+    | VolumeProvisioningBegan
     | VolumeProvisioned
     | VolumeProvisioningFailed
     | VolumeGrowthBegan
     | VolumeGrown
     | VolumeGrowthFailed
-    | VolumeHoldBegan
-    | VolumeHeld
-    | VolumeUndeletionBegan
-    | VolumeUndeleted
-    | VolumeUndeletionFailed
-    | VolumeDeletionBegan
-    | VolumeDeleted
-    | VolumeDeletionFailed
     | VolumeGone
     | VolumeLocked
     | VolumeUnlocked

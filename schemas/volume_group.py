@@ -8,13 +8,14 @@ from typing import Annotated
 import msgspec
 
 from schemas.grammar import Event, Report, Request
+from schemas.group_moves import MOVED_MAX, GroupMoveCommand, GroupMoveEvent
 from schemas.refusals import Refusal
 from schemas.rhythm import BySchedule
-from schemas.units import Bytes, Id, Moment, Name, Seconds, SomeBytes, Text
-from schemas.volume import Layout
+from schemas.snapshot import Part
+from schemas.units import Bytes, Id, Moment, Name, Seconds, Text
 
 GROUPS = "group"
-MEMBERS_MAX = 16
+MEMBERS_MAX = MOVED_MAX
 Volumes = Annotated[tuple[Name, ...], msgspec.Meta(max_length=MEMBERS_MAX)]
 
 
@@ -25,41 +26,32 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     uid: Id
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is to be made of one volume: a snapshot of that name, with that room for what changes.
-
-    ``reserve_bytes`` is 0 for a thin one, which shares. The leg of an encrypted volume is larger
-    than it by ``header_bytes``.
-    """
-
-    snapshot: Name
-    volume: Name
-    volume_uid: Id
-    pool: Name
-    size_bytes: Bytes
-    reserve_bytes: SomeBytes = 0
-    layout: Layout = Layout.LINEAR
-    header_bytes: SomeBytes = 0
-
-    @property
-    def room_bytes(self) -> int:
-        """What it takes of its pool: of a thin one, what it may come to."""
-        thin = self.layout is Layout.THIN
-        return self.size_bytes + self.header_bytes if thin else self.reserve_bytes
-
-
 class CreateGroup(Request, frozen=True, kw_only=True, tag="group.create.v1"):
-    """Have these volumes belong together. A volume is in one group at most."""
+    """Have these volumes belong together. A volume is in one group at most.
+
+    They have to be on common nodes, unless they may be ``apart``.
+    """
 
     group: Name
     volumes: Volumes = ()
+    apart: bool = False
 
 
 class AddToGroup(Request, frozen=True, kw_only=True, tag="group.add.v1"):
-    """Have these volumes in the group too."""
+    """Have these volumes in the group too: where the others are, unless they may be ``apart``."""
 
     group: Name
     volumes: Volumes
+    apart: bool = False
+
+
+class JoinGroup(Request, frozen=True, kw_only=True, tag="group.join.v1"):
+    """Step of making a volume: it belongs to the group from the beginning."""
+
+    group: Name
+    volume: Name
+    uid: Id
+    operation: Id
 
 
 class TakeOutOfGroup(Request, frozen=True, kw_only=True, tag="group.take-out.v1"):
@@ -75,11 +67,14 @@ class RemoveGroup(Request, frozen=True, kw_only=True, tag="group.remove.v1"):
     group: Name
 
 
-class SnapshotGroup(Request, frozen=True, kw_only=True, tag="group.snapshot.v1"):
+class SnapshotGroup(
+    Request, frozen=True, kw_only=True, omit_defaults=True, tag="group.snapshot.v1"
+):
     """Keep all volumes of the group as they are at one instant.
 
     The snapshots are called ``<snapshot>-<volume>``. ``reserve_bytes`` is the room for each thick
-    volume, a fifth of it if it is not given. ``by`` is set by schedules.
+    volume, a fifth of it if it is not given. ``by`` is set by schedules. Of replicated volumes
+    each replica that has all that was written is kept, unless it is to be a ``single`` one.
     """
 
     group: Name
@@ -87,6 +82,7 @@ class SnapshotGroup(Request, frozen=True, kw_only=True, tag="group.snapshot.v1")
     reserve_bytes: Bytes | None = None
     deadline_s: Seconds = 600
     by: BySchedule | None = None
+    single: bool = False
 
 
 class ConcludeGroup(Report, frozen=True, kw_only=True, tag="group.report-concluded.v1"):
@@ -168,8 +164,10 @@ class GroupSnapshotFailed(Event, frozen=True, kw_only=True, tag="group.snapshot-
 
 
 GroupCommand = (
-    CreateGroup
+    GroupMoveCommand
+    | CreateGroup
     | AddToGroup
+    | JoinGroup
     | TakeOutOfGroup
     | RemoveGroup
     | SnapshotGroup
@@ -177,7 +175,8 @@ GroupCommand = (
     | ReportVolumeLeft
 )
 GroupEvent = (
-    GroupCreated
+    GroupMoveEvent
+    | GroupCreated
     | GroupVolumesAdded
     | GroupVolumesLeft
     | GroupRemoved

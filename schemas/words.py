@@ -3,11 +3,14 @@
 from typing import get_args
 
 from schemas.answers import Accepted, Refused, Undecided
+from schemas.approval import APPROVALS, ApprovalCommand, ApprovalEvent
 from schemas.attaching import AttachingCommand, AttachingEvent
 from schemas.attachment import ATTACHMENTS, AttachmentCommand, AttachmentEvent
 from schemas.commit import Commit
 from schemas.copying import CopyingCommand, CopyingEvent
+from schemas.counting import CountingCommand, CountingEvent
 from schemas.disk import DISKS, DiskCommand, DiskEvent
+from schemas.draining import DrainingCommand, DrainingEvent, ForgettingCommand, ForgettingEvent
 from schemas.encrypting import EncryptingCommand, EncryptingEvent
 from schemas.errand import ERRANDS, ErrandCommand, ErrandEvent
 from schemas.filling import FillingCommand, FillingEvent
@@ -18,13 +21,18 @@ from schemas.growing import (
     ThinGrowthCommand,
     ThinGrowthEvent,
 )
+from schemas.labels import LabellingCommand, LabellingEvent
+from schemas.legs import LegsCommand, LegsEvent
+from schemas.linking import LinkingCommand, LinkingEvent
 from schemas.mending import MendCommand, MendEvent
 from schemas.node import NODES, NodeCommand, NodeEvent
 from schemas.operation import OPERATIONS, OperationCommand, OperationEvent
 from schemas.policy import POLICIES, PolicyCommand, PolicyEvent
 from schemas.pool import POOLS, PoolCommand, PoolEvent
+from schemas.protection import PROTECTIONS, ProtectionCommand, ProtectionEvent
 from schemas.qos import QOS, QosCommand, QosEvent
 from schemas.replica import REPLICAS, ReplicaCommand, ReplicaEvent
+from schemas.replication import ReplicationCommand, ReplicationEvent
 from schemas.schedule import SCHEDULES, ScheduleCommand, ScheduleEvent
 from schemas.settling import (
     SettlingCommand,
@@ -52,6 +60,7 @@ AnyCommand = (
     | OperationCommand
     | SnapshotCommand
     | FillingCommand
+    | CountingCommand
     | SnapshotGrowthCommand
     | ThinGrowthCommand
     | PolicyCommand
@@ -63,6 +72,14 @@ AnyCommand = (
     | MendCommand
     | SettlingCommand
     | VolumeSettlingCommand
+    | LabellingCommand
+    | LegsCommand
+    | LinkingCommand
+    | DrainingCommand
+    | ForgettingCommand
+    | ReplicationCommand
+    | ProtectionCommand
+    | ApprovalCommand
 )
 AnyEvent = (
     NodeEvent
@@ -78,6 +95,7 @@ AnyEvent = (
     | OperationEvent
     | SnapshotEvent
     | FillingEvent
+    | CountingEvent
     | SnapshotGrowthEvent
     | ThinGrowthEvent
     | PolicyEvent
@@ -89,22 +107,33 @@ AnyEvent = (
     | MendEvent
     | SettlingEvent
     | VolumeSettlingEvent
+    | LabellingEvent
+    | LegsEvent
+    | LinkingEvent
+    | DrainingEvent
+    | ForgettingEvent
+    | ReplicationEvent
+    | ProtectionEvent
+    | ApprovalEvent
 )
 AnyCommit = Commit[AnyEvent]
 
 COMMANDS: dict[str, tuple[type[Request | Report], ...]] = {
-    NODES: get_args(NodeCommand | SettlingCommand),
+    NODES: get_args(NodeCommand | SettlingCommand | LinkingCommand | DrainingCommand),
     DISKS: get_args(DiskCommand),
-    POOLS: get_args(PoolCommand | ShrinkCommand | ThinGrowthCommand),
+    POOLS: get_args(PoolCommand | ShrinkCommand | ThinGrowthCommand | ForgettingCommand),
     VOLUMES: get_args(
         VolumeCommand
         | AttachingCommand
         | EncryptingCommand
         | CopyingCommand
         | FillingCommand
+        | CountingCommand
         | VolumeSettlingCommand
+        | LabellingCommand
+        | LegsCommand
     ),
-    REPLICAS: get_args(ReplicaCommand | MendCommand),
+    REPLICAS: get_args(ReplicaCommand | MendCommand | ReplicationCommand),
     ATTACHMENTS: get_args(AttachmentCommand),
     OPERATIONS: get_args(OperationCommand),
     SNAPSHOTS: get_args(SnapshotCommand | SnapshotGrowthCommand),
@@ -114,20 +143,25 @@ COMMANDS: dict[str, tuple[type[Request | Report], ...]] = {
     TARGETS: get_args(TargetCommand),
     ERRANDS: get_args(ErrandCommand),
     QOS: get_args(QosCommand),
+    PROTECTIONS: get_args(ProtectionCommand),
+    APPROVALS: get_args(ApprovalCommand),
 }
 EVENTS: dict[str, tuple[type[Event], ...]] = {
-    NODES: get_args(NodeEvent | SettlingEvent),
+    NODES: get_args(NodeEvent | SettlingEvent | LinkingEvent | DrainingEvent),
     DISKS: get_args(DiskEvent),
-    POOLS: get_args(PoolEvent | ShrinkEvent | ThinGrowthEvent),
+    POOLS: get_args(PoolEvent | ShrinkEvent | ThinGrowthEvent | ForgettingEvent),
     VOLUMES: get_args(
         VolumeEvent
         | AttachingEvent
         | EncryptingEvent
         | CopyingEvent
         | FillingEvent
+        | CountingEvent
         | VolumeSettlingEvent
+        | LabellingEvent
+        | LegsEvent
     ),
-    REPLICAS: get_args(ReplicaEvent | MendEvent),
+    REPLICAS: get_args(ReplicaEvent | MendEvent | ReplicationEvent),
     ATTACHMENTS: get_args(AttachmentEvent),
     OPERATIONS: get_args(OperationEvent),
     SNAPSHOTS: get_args(SnapshotEvent | SnapshotGrowthEvent),
@@ -137,6 +171,8 @@ EVENTS: dict[str, tuple[type[Event], ...]] = {
     TARGETS: get_args(TargetEvent),
     ERRANDS: get_args(ErrandEvent),
     QOS: get_args(QosEvent),
+    PROTECTIONS: get_args(ProtectionEvent),
+    APPROVALS: get_args(ApprovalEvent),
 }
 KINDS = tuple(COMMANDS)
 ANSWERS = (Accepted, Refused, Undecided)

@@ -43,6 +43,7 @@ class Clone(BySnapshot, frozen=True, kw_only=True):
             node=self.wish.node,
             rate_bytes_per_s=self.wish.rate_bytes_per_s,
             operation=self.operation,
+            labels=self.wish.labels,
         )
         return Due("restore", restore)
 

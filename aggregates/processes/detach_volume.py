@@ -1,5 +1,7 @@
 """Taking a volume back: mount and device go, or, while somebody is busy with it, both stay."""
 
+from typing import Self
+
 from msgspec.structs import replace
 
 from aggregates.processes.process import Due, GivingUp, Process
@@ -14,7 +16,8 @@ from schemas.attachment import (
     RemoveAttachment,
 )
 from schemas.grammar import Event
-from schemas.operation import OperationKind
+from schemas.operation import OperationKind, StepRefused
+from schemas.refusals import Refusal
 from schemas.volume import ConcludeVolume
 
 
@@ -65,7 +68,13 @@ class DetachVolumeProcess(Process, frozen=True, kw_only=True):
         left = (f"attachment/{self.node}/{self.volume}",) if waits_for_node else ()
         return self.given_up(why, *left)
 
-    def note(self, event: Event) -> "DetachVolumeProcess":
+    def refused(self, refusal: StepRefused) -> Self:
+        """Take what the node has no more for removed: it may have said so to an earlier wish."""
+        if refusal.code is Refusal.VOLUME_NOT_READY:
+            return replace(self, removal_wanted=True, removed=True)
+        return self.give_up(refusal.code, f"{refusal.step}: {refusal.because}")
+
+    def note(self, event: Event) -> Self:
         """Note what the node says."""
         match event:
             case AttachmentRemovalWanted():

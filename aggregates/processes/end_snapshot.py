@@ -1,5 +1,7 @@
 """How a snapshot ends: it is deleted, or the volume becomes what it was when it was taken."""
 
+from typing import Self
+
 from msgspec.structs import replace
 
 from aggregates.processes.process import Due, GivingUp, Process
@@ -83,14 +85,14 @@ class EndSnapshot(Process, frozen=True, kw_only=True):
         leg = f"replica/{self.wish.node}/{self.wish.snapshot}"
         return self.given_up(why, *((leg,) if waits_for_node else ()))
 
-    def refused(self, refusal: StepRefused) -> "EndSnapshot":
+    def refused(self, refusal: StepRefused) -> Self:
         """Delete a snapshot all the same when its volume is no more."""
         orphan = refusal.step == "lock" and refusal.code is Refusal.UNKNOWN_VOLUME
         if orphan and not self.merging:
             return replace(self, locked=True, unlocked=True)
         return self.give_up(refusal.code, f"{refusal.step}: {refusal.because}")
 
-    def note(self, event: Event) -> "EndSnapshot":
+    def note(self, event: Event) -> Self:
         """Note what volume, pool and node say."""
         match event:
             case VolumeLocked():
@@ -132,6 +134,7 @@ class EndSnapshot(Process, frozen=True, kw_only=True):
         return KeepReplica(volume=self.wish.snapshot, node=self.wish.node, operation=self.operation)
 
     def _done(self) -> Due:
+        """Return the step that says that what was asked for is so."""
         done = ConcludeSnapshot(snapshot=self.wish.snapshot, operation=self.operation, gone=True)
         return Due("done", done)
 
@@ -151,20 +154,9 @@ class EndSnapshot(Process, frozen=True, kw_only=True):
 
 def begin_deletion(event: SnapshotDeletionBegan) -> EndSnapshot:
     """Return the operation that deletes a snapshot."""
-    return _begin(event, OperationKind.SNAPSHOT_DELETE)
-
-
-def begin_rollback(event: SnapshotRollbackBegan) -> EndSnapshot:
-    """Return the operation that makes a volume what it was."""
-    return _begin(event, OperationKind.SNAPSHOT_ROLL_BACK)
-
-
-def _begin(
-    event: SnapshotDeletionBegan | SnapshotRollbackBegan, kind: OperationKind
-) -> EndSnapshot:
     return EndSnapshot(
         operation=event.operation,
-        kind=kind,
+        kind=OperationKind.SNAPSHOT_DELETE,
         object=f"snapshot/{event.snapshot}",
         deadline=event.deadline,
         wish=event,

@@ -6,6 +6,15 @@ from typing import Self
 from msgspec.structs import replace
 
 from aggregates.processes.process import Due, GivingUp, Process
+from schemas.deleting import (
+    VolumeDeleted,
+    VolumeDeletionFailed,
+    VolumeHeld,
+    VolumeHoldBegan,
+    VolumeUndeleted,
+    VolumeUndeletionBegan,
+    VolumeUndeletionFailed,
+)
 from schemas.disk import DiskReleased
 from schemas.grammar import Event
 from schemas.operation import OperationKind
@@ -21,73 +30,72 @@ from schemas.replica import (
     ReplicaRemoved,
     ReplicaTroubled,
 )
-from schemas.volume import (
-    ConcludeVolume,
-    VolumeDeleted,
-    VolumeDeletionFailed,
-    VolumeHeld,
-    VolumeHoldBegan,
-    VolumeUndeleted,
-    VolumeUndeletionBegan,
-    VolumeUndeletionFailed,
-)
+from schemas.volume import ConcludeVolume
 
 
-class _LegProcess(Process, frozen=True, kw_only=True):
-    """What holding and undeleting have in common: one leg, two wishes, and a node that answers.
+class _LegsProcess(Process, frozen=True, kw_only=True):
+    """What holding and undeleting have in common: legs, two wishes, and nodes that answer.
 
     ``asked`` and ``answered`` are of the wish that the operation is for, ``withdrawn`` and
-    ``as_before`` of the opposite one, by which it goes back. What turns out to be gone stays gone.
+    ``as_before`` of the opposite one, by which it goes back: by the names of ``nodes``. What turns
+    out to be gone stays gone; the volume is, when all of it is.
     """
 
     volume: str
-    node: str
-    asked: bool = False
-    answered: bool = False
-    withdrawn: bool = False
-    as_before: bool = False
-    removed: bool = False
-    released: bool = False
+    nodes: tuple[str, ...]
+    asked: frozenset[str] = frozenset()
+    answered: frozenset[str] = frozenset()
+    withdrawn: frozenset[str] = frozenset()
+    as_before: frozenset[str] = frozenset()
+    removed: frozenset[str] = frozenset()
+    released: frozenset[str] = frozenset()
     concluded: bool = False
 
     @abstractmethod
-    def ask(self) -> Due:
+    def ask(self, node: str, number: int) -> Due:
         """Return the wish that the operation is for."""
 
     @abstractmethod
-    def withdraw(self) -> Due:
+    def withdraw(self, node: str, number: int) -> Due:
         """Return the wish that takes the first one back."""
 
+    @property
+    def gone(self) -> bool:
+        """Whether nothing is left of the volume anywhere."""
+        return self.removed == frozenset(self.nodes)
+
     def forward(self) -> Due | None:
-        """Say the wish, wait for the node, conclude."""
+        """Say the wish, wait for the nodes, conclude."""
         if self.succeeded:
             return self.completed()
-        if not self.asked:
-            return self.ask()
-        return self._conclude("done", None) if self.answered else None
+        for number, node in enumerate(self.nodes):
+            if node not in self.asked | self.removed:
+                return self.ask(node, number)
+        done = self.answered | self.removed >= frozenset(self.nodes)
+        return self._conclude("done", None) if done else None
 
     def back(self, why: GivingUp) -> Due | None:
-        """Say the opposite wish; the node says how things are then."""
-        if self.removed and not self.concluded:
-            waits_for_ledger = not (self.released or self.out_of_time)
+        """Say the opposite wish; the nodes say how things are then."""
+        if self.gone and not self.concluded:
+            waits_for_ledger = not (self.released == self.removed or self.out_of_time)
             return None if waits_for_ledger else self._conclude("gone", None)
-        if self.asked and not (self.withdrawn or self.removed):
-            return self.withdraw()
-        waits_for_node = self.withdrawn and not (self.as_before or self.removed)
-        if waits_for_node and not self.out_of_time:
+        for number, node in enumerate(self.nodes):
+            if node in self.asked - self.withdrawn - self.removed:
+                return self.withdraw(node, number)
+        unsure = self.withdrawn - self.as_before - self.removed
+        if unsure and not self.out_of_time:
             return None
         if not self.concluded:
             return self._conclude("failed", why)
-        left = (f"replica/{self.node}/{self.volume}",) if waits_for_node else ()
-        return self.given_up(why, *left)
+        return self.given_up(why, *(f"replica/{node}/{self.volume}" for node in sorted(unsure)))
 
     def note(self, event: Event) -> Self:
-        """Note what volume, pool and node say."""
+        """Note what volume, pools and nodes say."""
         match event:
             case ReplicaRemoved():
-                return replace(self, removed=True)
+                return replace(self, removed=self.removed | {event.node})
             case RoomReleased() | DiskReleased():
-                return replace(self, released=True)
+                return replace(self, released=self.released | {event.node})
             case ReplicaTroubled(permanent=True):
                 return self.give_up(event.code, event.because)
             case VolumeDeletionFailed() | VolumeUndeletionFailed():
@@ -101,80 +109,81 @@ class _LegProcess(Process, frozen=True, kw_only=True):
             ConcludeVolume(
                 volume=self.volume,
                 operation=self.operation,
-                gone=self.removed,
+                gone=self.gone,
                 code=why.code if why else None,
                 because=why.because[:1000] if why else "",
             ),
         )
 
-    def _hold(self, step: str) -> Due:
-        leg = HoldReplica(volume=self.volume, node=self.node, operation=self.operation)
-        return Due(step, leg)
+    def _hold(self, step: str, node: str, number: int) -> Due:
+        leg = HoldReplica(volume=self.volume, node=node, operation=self.operation)
+        return Due(step, leg, number)
 
-    def _keep(self, step: str) -> Due:
-        leg = KeepReplica(volume=self.volume, node=self.node, operation=self.operation)
-        return Due(step, leg)
+    def _keep(self, step: str, node: str, number: int) -> Due:
+        leg = KeepReplica(volume=self.volume, node=node, operation=self.operation)
+        return Due(step, leg, number)
 
 
-class HoldVolumeProcess(_LegProcess, frozen=True, kw_only=True):
+class HoldVolumeProcess(_LegsProcess, frozen=True, kw_only=True):
     """A volume in use is not held: then the leg stays in use, and the deletion has failed."""
 
-    def ask(self) -> Due:
+    def ask(self, node: str, number: int) -> Due:
         """Have the leg put out of use."""
-        return self._hold("hold")
+        return self._hold("hold", node, number)
 
-    def withdraw(self) -> Due:
+    def withdraw(self, node: str, number: int) -> Due:
         """Have the leg taken into use again."""
-        return self._keep("keep")
+        return self._keep("keep", node, number)
 
     def forward(self) -> Due | None:
         """Go on as ever; a leg that is gone already needs no holding."""
-        if self.removed and not self.succeeded:
-            return self._conclude("gone", None) if self.released else None
+        if self.gone and not self.succeeded:
+            told = self.released == self.removed
+            return self._conclude("gone", None) if told else None
         return super().forward()
 
     def note(self, event: Event) -> Self:
         """Note what the node says of holding."""
         match event:
             case ReplicaHoldWanted():
-                return replace(self, asked=True)
+                return replace(self, asked=self.asked | {event.node})
             case ReplicaHeld():
-                return replace(self, answered=True)
+                return replace(self, answered=self.answered | {event.node})
             case ReplicaRemovalWithdrawn():
-                return replace(self, withdrawn=True)
+                return replace(self, withdrawn=self.withdrawn | {event.node})
             case ReplicaKept():
-                return replace(self, as_before=True)
+                return replace(self, as_before=self.as_before | {event.node})
             case VolumeHeld() | VolumeDeleted():
                 return self.success()
             case _:
                 return super().note(event)
 
 
-class UndeleteVolumeProcess(_LegProcess, frozen=True, kw_only=True):
+class UndeleteVolumeProcess(_LegsProcess, frozen=True, kw_only=True):
     """What is not brought back stays held."""
 
-    def ask(self) -> Due:
+    def ask(self, node: str, number: int) -> Due:
         """Have the leg taken into use again."""
-        return self._keep("wake")
+        return self._keep("wake", node, number)
 
-    def withdraw(self) -> Due:
+    def withdraw(self, node: str, number: int) -> Due:
         """Have the leg put out of use again."""
-        return self._hold("hold")
+        return self._hold("hold", node, number)
 
     def note(self, event: Event) -> Self:
         """Note what the node says of waking."""
         match event:
             case ReplicaRemovalWithdrawn():
-                return replace(self, asked=True)
+                return replace(self, asked=self.asked | {event.node})
             case ReplicaKept():
-                return replace(self, answered=True)
+                return replace(self, answered=self.answered | {event.node})
             case ReplicaHoldWanted():
-                return replace(self, withdrawn=True)
+                return replace(self, withdrawn=self.withdrawn | {event.node})
             case ReplicaHeld():
-                return replace(self, as_before=True)
+                return replace(self, as_before=self.as_before | {event.node})
             case ReplicaRemoved():
-                gone = replace(self, removed=True)
-                return gone.give_up(Refusal.UNKNOWN_REPLICA, f"{self.node} has nothing left of it")
+                gone = replace(self, removed=self.removed | {event.node})
+                return gone.give_up(Refusal.UNKNOWN_REPLICA, f"{event.node} has nothing left of it")
             case VolumeUndeleted():
                 return self.success()
             case VolumeDeleted():
@@ -191,7 +200,7 @@ def begin_holding(event: VolumeHoldBegan) -> HoldVolumeProcess:
         object=f"volume/{event.volume}",
         deadline=event.deadline,
         volume=event.volume,
-        node=event.node,
+        nodes=(event.node, *event.others),
     )
 
 
@@ -203,5 +212,5 @@ def begin_undeleting(event: VolumeUndeletionBegan) -> UndeleteVolumeProcess:
         object=f"volume/{event.volume}",
         deadline=event.deadline,
         volume=event.volume,
-        node=event.node,
+        nodes=(event.node, *event.others),
     )

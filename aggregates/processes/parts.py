@@ -174,6 +174,13 @@ def under_way(part: P) -> P:
     return replace(part, started=True)
 
 
+def joined(part: P, whole: Process) -> P:
+    """Return a part that began when *whole* had been told the time that often, or gave up."""
+    begun = replace(part, started=True, expiries=whole.expiries)
+    why = whole.giving_up
+    return begun if why is None else begun.give_up(why.code, why.because, why.outcome)
+
+
 def evolved(part: P, event: Event) -> P:
     """Return a part after *event*."""
     return part.evolve(event)

@@ -31,22 +31,26 @@ from schemas.volume import (
     Candidate,
     ConcludeVolume,
     CopyOf,
+    Filesystem,
     Layout,
     VolumeProvisioned,
     VolumeProvisioningBegan,
     VolumeProvisioningFailed,
 )
+from schemas.volume_group import GroupVolumesAdded, JoinGroup
 
 
 class Provision(Process, frozen=True, kw_only=True):
     """The candidates are tried in their order; the first that keeps its word gets the volume.
 
-    A volume that is to hold a snapshot keeps that from going while it is read.
+    A volume that is to hold a snapshot keeps that from going while it is read; one that is made for
+    a group is of it before anything else.
     """
 
     volume: str
     wish: VolumeProvisioningBegan
     candidates: tuple[Candidate, ...]
+    joined: bool = False
     tried: int = 0
     reserved: bool = False
     bounced: bool = False
@@ -66,6 +70,16 @@ class Provision(Process, frozen=True, kw_only=True):
         return header_bytes(self.wish.key_ref)
 
     @property
+    def filesystem(self) -> Filesystem:
+        """What its leg gets when it is made."""
+        return self.wish.filesystem
+
+    @property
+    def bare(self) -> bool:
+        """Whether nothing is made on its leg, since that comes when it has peers."""
+        return False
+
+    @property
     def here(self) -> Candidate:
         """The candidate whose turn it is; the last one when all have been tried."""
         return self.candidates[min(self.tried, len(self.candidates) - 1)]
@@ -74,6 +88,8 @@ class Provision(Process, frozen=True, kw_only=True):
         """Reserve, have the leg made, wait for the node and the ledger, conclude."""
         if self.succeeded:
             return self._read() or self.completed()
+        if self.wish.group is not None and not self.joined:
+            return self._join(self.wish.group)
         if self.wish.source is not None and not self.reading:
             return self._begin_reading(self.wish.source)
         if self.bounced:
@@ -84,7 +100,7 @@ class Provision(Process, frozen=True, kw_only=True):
             return Due("create", self._create(), self.tried)
         if not (self.created_bytes and self.settled):
             return None
-        return Due("ready", self._ready())
+        return Due("ready", self.ready())
 
     def back(self, why: GivingUp) -> Due | None:
         """Have the leg removed, give the room back, say that there is no volume."""
@@ -122,6 +138,8 @@ class Provision(Process, frozen=True, kw_only=True):
     def note(self, event: Event) -> Self:
         """Note what pool and node say."""
         match event:
+            case GroupVolumesAdded():
+                return replace(self, joined=True)
             case RoomReserved():
                 return replace(self, reserved=True)
             case RoomUnreserved():
@@ -149,7 +167,8 @@ class Provision(Process, frozen=True, kw_only=True):
             case _:
                 return self
 
-    def _ready(self) -> ConcludeVolume:
+    def ready(self) -> ConcludeVolume:
+        """Return that the volume is there, as large as the node has made it."""
         return ConcludeVolume(
             volume=self.volume,
             operation=self.operation,
@@ -157,6 +176,10 @@ class Provision(Process, frozen=True, kw_only=True):
             pool=self.here.pool,
             size_bytes=self.created_bytes - self.header_bytes,
         )
+
+    def _join(self, group: str) -> Due:
+        about = {"volume": self.volume, "uid": self.wish.uid, "operation": self.operation}
+        return Due("join", JoinGroup(group=group, **about))
 
     def _reserve(self) -> Reserve | ClaimDisk:
         return Reserve(
@@ -181,11 +204,12 @@ class Provision(Process, frozen=True, kw_only=True):
                 size_bytes=self.wish.size_bytes + self.header_bytes,
                 layout=self.wish.layout,
                 stripes=self.wish.stripes,
-                filesystem=self.wish.filesystem,
+                filesystem=self.filesystem,
                 copy_of=self._source(),
                 encryption=Encryption(keys=(key_ref,)) if key_ref else None,
                 from_backup=self.wish.backup,
                 adopts=self.wish.adopts,
+                bare=self.bare,
             ),
         )
 
@@ -225,7 +249,8 @@ class Provision(Process, frozen=True, kw_only=True):
         )
 
 
-def _kind(event: VolumeProvisioningBegan) -> OperationKind:
+def kind_of(event: VolumeProvisioningBegan) -> OperationKind:
+    """Return what kind of operation it is to make that volume."""
     filled = event.source is not None or event.backup is not None
     return OperationKind.VOLUME_RESTORE if filled else OperationKind.VOLUME_PROVISION
 
@@ -234,7 +259,7 @@ def begin(event: VolumeProvisioningBegan) -> Provision:
     """Return the operation that *event* began."""
     return Provision(
         operation=event.operation,
-        kind=_kind(event),
+        kind=kind_of(event),
         object=f"volume/{event.volume}",
         deadline=event.deadline,
         volume=event.volume,

@@ -4,7 +4,7 @@ from typing import Self
 
 from msgspec.structs import replace
 
-from aggregates.processes import provision
+from aggregates.processes import provision, provision_replicated
 from aggregates.processes.process import Due, GivingUp
 from aggregates.processes.provision import Provision
 from schemas.disk import ClaimDisk, DiskClaimed, DiskReleased, ReportDiskReleased
@@ -82,8 +82,9 @@ class ProvisionDisk(Provision, frozen=True, kw_only=True):
         spec = replace(wish.spec, size_bytes=self.here.room_bytes, disk=self.here.disk)
         return replace(wish, spec=spec)
 
-    def _ready(self) -> ConcludeVolume:
-        return replace(super()._ready(), disk=self.here.disk)
+    def ready(self) -> ConcludeVolume:
+        """Return that the volume is there, and which disk it is."""
+        return replace(super().ready(), disk=self.here.disk)
 
     def _detach(self) -> Due:
         wish = DetachPool(node=self.here.node, pool=self.here.pool)
@@ -92,6 +93,8 @@ class ProvisionDisk(Provision, frozen=True, kw_only=True):
 
 def begin(event: VolumeProvisioningBegan) -> Provision:
     """Return the operation that *event* began, of whichever layout."""
+    if event.replicas > 1:
+        return provision_replicated.begin(event)
     began = provision.begin(event)
     if event.layout is not Layout.DISK:
         return began

@@ -1,5 +1,7 @@
 """Changing the key of a volume: the new one is there before the old one goes."""
 
+from typing import Self
+
 from msgspec.structs import replace
 
 from aggregates.processes.process import Due, GivingUp, Process
@@ -52,7 +54,7 @@ class RekeyVolumeProcess(Process, frozen=True, kw_only=True):
         left = (f"replica/{self.node}/{self.volume}",) if waits_for_node else ()
         return self.given_up(why, *left)
 
-    def note(self, event: Event) -> "RekeyVolumeProcess":
+    def note(self, event: Event) -> Self:
         """Note what the node says."""
         match event:
             case ReplicaRekeyWanted():

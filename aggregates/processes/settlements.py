@@ -6,12 +6,13 @@ from aggregates.decision import World
 from aggregates.disk import Owner
 from aggregates.errand import ErrandPhase
 from aggregates.pool import PoolPhase
-from aggregates.processes import together
+from aggregates.processes import comparisons, epochs, together
 from aggregates.raw_disks import group_of
 from aggregates.replica import ReplicaPhase
 from aggregates.snapshot import SnapshotPhase
 from aggregates.volume import VolumePhase
 from schemas.disk import ReportDiskReleased
+from schemas.draining import PoolForgotten
 from schemas.errand import StopErrand
 from schemas.grammar import Event, Message
 from schemas.mending import ReplicaMended
@@ -25,6 +26,7 @@ from schemas.pool import (
 )
 from schemas.refusals import Refusal
 from schemas.replica import ReplicaCreated, ReplicaRemoved, ReplicaResized
+from schemas.replication import ReplicaForgotten
 from schemas.settling import ConcludeSettling, ForeignReleased
 from schemas.snapshot import (
     ConcludeSnapshot,
@@ -42,7 +44,11 @@ def follows(events: Sequence[Event], world: World) -> tuple[Message, ...]:
     return tuple(
         report
         for event in events
-        for reports in (_follows(event), together.follows(event, world))
+        for reports in (
+            _follows(event),
+            together.follows(event, world),
+            epochs.follows(event, world),
+        )
         for report in reports
     )
 
@@ -68,7 +74,15 @@ def _follows(event: Event) -> Iterator[Message]:
             if event.snapshot:
                 yield ReportSnapshotLegRemoved(snapshot=event.volume, uid=event.uid)
             else:
-                yield ReportLegRemoved(volume=event.volume, uid=event.uid)
+                yield ReportLegRemoved(volume=event.volume, uid=event.uid, node=event.node)
+        case ReplicaForgotten():
+            yield ReportReleased(pool=event.pool, node=event.node, claim=event.uid)
+            if event.snapshot:
+                yield ReportSnapshotLegRemoved(snapshot=event.volume, uid=event.uid)
+        case PoolForgotten():
+            for disk in event.disks:
+                yield ReportDiskReleased(disk=disk, node=event.node, pool=event.pool)
+            yield DetachPool(node=event.node, pool=event.pool)
         case SnapshotGone():
             yield ReportVolumeSnapshotGone(
                 volume=event.volume, uid=event.volume_uid, snapshot=event.snapshot
@@ -98,11 +112,15 @@ def owed(world: World) -> tuple[Message, ...]:
         *_settled_by_nobody(world),
         *_outlived(world),
         *together.owed(world),
+        *epochs.owed(world),
+        *comparisons.owed(world),
     )
 
 
 def _owed_to_ledgers(world: World) -> Iterator[Message]:
-    present = {r.spec.uid: (key, r) for key, r in world.replicas.items() if r.spec is not None}
+    present = {
+        (key[0], r.spec.uid): (key, r) for key, r in world.replicas.items() if r.spec is not None
+    }
     waiting = {v.uid for v in world.volumes.values() if v.operation}
     waiting |= {s.uid for s in world.snapshots.values() if s.operation}
     # What is in quarantine, or on its way there or to become a volume, has a claim, and no leg.
@@ -110,7 +128,7 @@ def _owed_to_ledgers(world: World) -> Iterator[Message]:
     waiting |= {s.uid for node in world.nodes.values() for s in node.settling}
     for (node, name), pool in world.pools.items():
         for claim in sorted(pool.ledger.settled.keys() | pool.ledger.reserved.keys()):
-            if claim not in present and claim not in waiting:
+            if (node, claim) not in present and claim not in waiting:
                 yield ReportReleased(pool=name, node=node, claim=claim)
     for (node, _volume), replica in present.values():
         if replica.spec is None or replica.phase is not ReplicaPhase.PRESENT:
@@ -185,7 +203,8 @@ def _owed_to_snapshots(world: World) -> Iterator[Message]:
             yield ReportSnapshotLegRemoved(snapshot=name, uid=snapshot.uid)
     for name, volume in world.volumes.items():
         for kept in sorted(volume.snapshots):
-            left = kept in world.snapshots or (volume.node, kept) in world.replicas
+            nodes = {volume.node, *(one.node for one in volume.members)}
+            left = kept in world.snapshots or any((n, kept) in world.replicas for n in nodes)
             if not left and not volume.operation:
                 yield ReportVolumeSnapshotGone(volume=name, uid=volume.uid, snapshot=kept)
 

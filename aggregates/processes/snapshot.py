@@ -3,6 +3,7 @@
 from msgspec.structs import replace
 
 from aggregates.processes.process import Due, GivingUp, Process
+from aggregates.processes.snapshot_group import SnapshotAll
 from aggregates.snapshot import room_for
 from schemas.grammar import Event
 from schemas.operation import OperationKind
@@ -21,6 +22,7 @@ from schemas.replica import (
 )
 from schemas.snapshot import (
     ConcludeSnapshot,
+    Part,
     SnapshotCreated,
     SnapshotCreationBegan,
     SnapshotCreationFailed,
@@ -156,12 +158,45 @@ class TakeSnapshot(Process, frozen=True, kw_only=True):
         return Due("free", free)
 
 
-def begin(event: SnapshotCreationBegan) -> TakeSnapshot:
-    """Return the operation that *event* began."""
+def begin(event: SnapshotCreationBegan) -> TakeSnapshot | SnapshotAll:
+    """Return the operation that *event* began: with twins it is more than one."""
+    if event.twins:
+        return _begin_with_twins(event)
     return TakeSnapshot(
         operation=event.operation,
         kind=OperationKind.SNAPSHOT_CREATE,
         object=f"snapshot/{event.snapshot}",
         deadline=event.deadline,
         wish=event,
+    )
+
+
+def _begin_with_twins(event: SnapshotCreationBegan) -> SnapshotAll:
+    """Return the operation that keeps all replicas of a volume; there is no group to tell."""
+    return SnapshotAll(
+        operation=event.operation,
+        kind=OperationKind.SNAPSHOT_CREATE,
+        object=f"snapshot/{event.snapshot}",
+        deadline=event.deadline,
+        node=event.node,
+        parts=(_part_of(event), *event.twins),
+        together=event.snapshot,
+        by=event.by,
+        uids={event.snapshot: event.uid},
+        concluded=True,
+    )
+
+
+def _part_of(event: SnapshotCreationBegan) -> Part:
+    """Return what is to be made of the replica that is written to."""
+    return Part(
+        snapshot=event.snapshot,
+        volume=event.volume,
+        volume_uid=event.volume_uid,
+        pool=event.pool,
+        size_bytes=event.size_bytes,
+        reserve_bytes=event.reserve_bytes,
+        layout=event.layout,
+        header_bytes=event.header_bytes,
+        head_room_bytes=event.head_room_bytes,
     )

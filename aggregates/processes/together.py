@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 from aggregates.decision import World
 from aggregates.operation import Operation
+from schemas.deleting import VolumeDeleted, VolumeHeld
 from schemas.grammar import Event, Message
 from schemas.operation import OperationEnded, Outcome
 from schemas.refusals import Refusal
 from schemas.schedule import ReportScheduleRunEnded
-from schemas.volume import VolumeDeleted, VolumeGone, VolumeHeld, VolumeProvisioningFailed
+from schemas.volume import VolumeGone, VolumeProvisioningFailed
 from schemas.volume_group import ConcludeGroup, ReportVolumeLeft
 
 

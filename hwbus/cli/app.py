@@ -10,10 +10,10 @@ from hwbus.cli.paint import RED, Pen
 from hwbus.cli.tree import COMMANDS, HELP, HELP_WORDS, root_help
 from hwbus.cli.world import World, enter
 
-_ALIASES = {"volume": "vol", "snapshot": "snap", "schedule": "sched"}
-_GROUPS = frozenset(name for name, where, _, _ in COMMANDS if where.endswith(":app")) | {
-    *_ALIASES.values()
-}
+_ALIASES = {"volume": "vol", "snapshot": "snap", "schedule": "sched", "events": "event"}
+_GROUPS = frozenset(
+    name for name, where, _, _ in COMMANDS if where.endswith((":app", ":protections"))
+) | {*_ALIASES.values()}
 _INNER = frozenset({("backup", "target"), ("qos", "class")})
 _TAKE_VALUE = frozenset({"-o", "--output", "--server", "--actor", "--id", "--timeout"})
 
@@ -50,7 +50,7 @@ def hoist(argv: Sequence[str]) -> list[str]:
         leading += argv[i : i + taken]
         i += taken
     rest = list(argv[i:])
-    words = 2 if rest and rest[0] in _GROUPS else 1
+    words = 2 if rest and rest[0] in _GROUPS and not "".join(rest[1:2]).startswith("-") else 1
     words += tuple(rest[:2]) in _INNER
     return [*rest[:words], *leading, *rest[words:]]
 

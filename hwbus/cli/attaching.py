@@ -8,7 +8,7 @@ from cyclopts.token import Token
 
 from hwbus.cli.changing import change
 from hwbus.cli.exits import Exit, FailureError
-from hwbus.cli.nouns import VolumeName
+from hwbus.cli.nouns import AtNode, VolumeName
 from hwbus.cli.options import CHANGE, OPTIONS, Change, Deadline, Options
 from hwbus.cli.sizes import parse_size
 from schemas.attaching import AttachVolume, DetachVolume, LimitVolume
@@ -39,6 +39,10 @@ def attach(
     cgroup: Annotated[
         str | None, Parameter(help="The control group that limits hold for, below /sys/fs/cgroup.")
     ] = None,
+    node: Annotated[
+        AtNode,
+        Parameter(help="On this one of its nodes. [default: where it was written to last]"),
+    ] = None,
     deadline: Deadline = 600,
     options: Options = OPTIONS,
     how: Change = CHANGE,
@@ -51,6 +55,7 @@ def attach(
         read_only=read_only,
         cgroup=cgroup,
         deadline_s=deadline,
+        node=node,
     )
     return change(word, options, how)
 

@@ -9,7 +9,7 @@ from hwbus.cli.changing import change
 from hwbus.cli.exits import Exit, FailureError, for_refusal
 from hwbus.cli.following import follow_to_end
 from hwbus.cli.nouns import AtNode
-from hwbus.cli.options import CHANGE, OPTIONS, Change, Deadline, Options, noun
+from hwbus.cli.options import CHANGE, OPTIONS, VIEWING, Change, Deadline, Options, Viewing, noun
 from hwbus.cli.reading import listing, one, show_row
 from hwbus.cli.session import actor_of, conversation, print_call, run, server_of
 from hwbus.cli.world import world
@@ -56,13 +56,13 @@ def add(
 
 
 @app.command(name="ls", alias="list")
-def ls(*, options: Options = OPTIONS) -> int:
+def ls(*, options: Viewing = VIEWING) -> int:
     """List the backup targets."""
     return listing("targets", {}, options)
 
 
 @app.command
-def show(name: TargetName, /, *, options: Options = OPTIONS) -> int:
+def show(name: TargetName, /, *, options: Viewing = VIEWING) -> int:
     """Show one backup target: where it is, what lies there, and the last trouble with it."""
     if options.show_call:
         return print_call(query_call("targets", {"name": name}), options)

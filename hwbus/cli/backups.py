@@ -9,13 +9,16 @@ from hwbus.cli.backup_targets import app as targets
 from hwbus.cli.changing import change, confirmed
 from hwbus.cli.copying import NewName, NewSize, RateLimit, Reserve, Stripes
 from hwbus.cli.exits import Exit, FailureError
+from hwbus.cli.labelling import NewLabels, written
 from hwbus.cli.nouns import AtNode, AtPool, AtVolume, VolumeName, Yes
 from hwbus.cli.options import (
     CHANGE,
     OPTIONS,
+    VIEWING,
     Change,
     CopyDeadline,
     Options,
+    Viewing,
     WholeSeconds,
     noun,
 )
@@ -85,9 +88,15 @@ def ls(
     *,
     volume: AtVolume = None,
     node: AtNode = None,
-    options: Options = OPTIONS,
+    options: Viewing = VIEWING,
 ) -> int:
     """List backups: those that lie in TARGET now, whoever made them, or all that are known."""
+    if target is not None and options.at is not None:
+        raise FailureError(
+            Exit.USAGE,
+            "what lies in a target is looked up now, not as it was",
+            fix="Leave TARGET out: hwbus backup ls --at lists what was known of backups then.",
+        )
     asked = {"target": target, "volume": volume}
     if target is None or options.show_call:
         return listing("backups", asked, options)
@@ -104,7 +113,7 @@ async def _listed(target: str, where: dict[str, str], node: str | None, options:
 
 
 @app.command
-def show(target: TargetName, name: BackupId, /, *, options: Options = OPTIONS) -> int:
+def show(target: TargetName, name: BackupId, /, *, options: Viewing = VIEWING) -> int:
     """Show one backup: of what, how large, what it cost, and what of it is damaged."""
     if options.show_call:
         return print_call(query_call("backups", {"target": target, "name": name}), options)
@@ -133,6 +142,7 @@ def restore(
     pool: AtPool = None,
     node: AtNode = None,
     rate: RateLimit = None,
+    label: NewLabels = None,
     deadline: CopyDeadline = COPY_S,
     options: Options = OPTIONS,
     how: Change = CHANGE,
@@ -156,6 +166,7 @@ def restore(
         node=node,
         rate_bytes_per_s=rate,
         deadline_s=deadline,
+        labels=written(label),
     )
     return change(word, options, how)
 
@@ -211,7 +222,7 @@ def delete(
 ) -> int:
     """Remove a backup, and what no other backup in the target needs and is old enough."""
     if not options.show_call:
-        confirmed(name, f"This deletes the backup {name[:80]!r}", yes=yes)
+        confirmed(name, f"This deletes the backup {name[:80]!r}", yes=yes or how.plan)
     word = SweepTarget(target=target, backup=name, node=node, grace_s=grace, deadline_s=_SWEEP_S)
     return change(word, options, how)
 

@@ -76,15 +76,68 @@ def state(field: str = "state", title: str = "STATE") -> Column:
     return Column(title, lambda row, brush: brush.pen.state(clean(str(row.get(field, "")))))
 
 
-def defective_state(field: str = "state", title: str = "STATE") -> Column:
-    """Return a column of states, with what drift found beside them."""
-    plain_state = state(field, title)
+def volume_state_cell(row: Row, brush: Brush) -> str:
+    """What is done with a volume, how its replicas are if it has several, and what drift found."""
+    doing, health = str(row.get("state", "")), str(row.get("health") or "")
+    told = [doing] if doing != "ready" or not health else []
+    told += [health] if health and (health != "healthy" or not told) else []
+    comparing = (row.get("compared") or {}).get("operation") and doing != "repairing"
+    told += ["verifying"] if comparing else []
+    words = [brush.pen.state(clean(word)) for word in told]
+    percent = row.get("sync_percent")
+    found = ", ".join(clean(str(one)) for one in row.get("defects") or ())
+    words += [f"{percent}%"] if percent is not None else []
+    return " ".join(filter(None, (*words, brush.pen.colour(found, RED))))
 
-    def cell(row: Row, brush: Brush) -> str:
-        found = ", ".join(clean(str(one)) for one in row.get("defects") or ())
-        return " ".join(filter(None, (plain_state.cell(row, brush), brush.pen.colour(found, RED))))
 
-    return Column(title, cell)
+def replica_state_cell(row: Row, brush: Brush) -> str:
+    """What the node has of a replica, and what is the matter with it."""
+    matters = [word for word in ("split", "frozen", "outdated") if row.get(word)]
+    words = [brush.pen.state(clean(str(row.get("state", ""))))]
+    return " ".join((*words, *(brush.pen.colour(word, RED) for word in matters)))
+
+
+def peers_cell(row: Row, _brush: Brush) -> str:
+    """To whom a replica is connected, and how good the data there is."""
+    told = []
+    for peer in row.get("peers") or ():
+        words = [peer.get("node"), peer.get("tie", "standalone"), peer.get("disk", "unknown")]
+        sync, left = peer.get("sync", "none"), peer.get("out_of_sync_bytes") or 0
+        words += [f"sync-{sync}"] if sync != "none" else []
+        how = "behind" if sync != "none" else "differs"
+        words += [f"{format_size(left)} {how}"] if left else []
+        told.append(clean(" ".join(str(word) for word in words)))
+    return ", ".join(told) or "-"
+
+
+def replicas_cell(row: Row, _brush: Brush) -> str:
+    """How many replicas of a volume are good, of how many."""
+    wanted, legs = row.get("replicas_wanted") or 1, row.get("replicas") or ()
+    if wanted == 1 and not legs:
+        return "1"
+    return f"{sum(1 for leg in legs if leg.get('good'))}/{max(wanted, len(legs))}"
+
+
+def survives_cell(row: Row, _brush: Brush) -> str:
+    """How many replicas more a volume may lose; one that has no other cannot be asked that."""
+    return str(row.get("survives") or 0) if row.get("health") else "-"
+
+
+def verified_cell(row: Row, brush: Brush) -> str:
+    """How long ago the replicas were compared, and what was found then."""
+    known = row.get("compared") or {}
+    found = known.get("differing_bytes") or 0
+    words = [
+        age(known.get("at"), brush.now) or "-",
+        *([f"{format_size(found)} differs"] if found else []),
+    ]
+    return " ".join(words)
+
+
+def replication_cell(row: Row, _brush: Brush) -> str:
+    """Of how many replicas a node can hold one."""
+    can = row.get("capabilities") or ()
+    return "many" if "replication-many" in can else "2" if "replication" in can else "-"
 
 
 def moment(field: str, title: str = "AT") -> Column:
@@ -191,14 +244,25 @@ def _change(change: Row) -> str:
 _BOOKKEEPING = frozenset({"changed_at", "created_at", "seq", "version", "candidates", "deadline"})
 
 
-_KNOWN_FROM_ELSEWHERE = frozenset({"name", "uid", "operation"})
+_KNOWN_FROM_ELSEWHERE = frozenset({"name", "uid", "operation", "replicas", "peers"})
 
 
 def selects_cell(row: Row, _brush: Brush) -> str:
     """What a policy looks after."""
     where = "/".join(filter(None, (row.get("node"), row.get("pool"))))
-    chosen = " ".join(filter(None, (row.get("media"), where, row.get("volume"))))
+    group = f"group/{row['group']}" if row.get("group") else ""
+    chosen = " ".join(filter(None, (row.get("media"), where, group, row.get("volume"))))
     return clean(chosen) or "all"
+
+
+def when_cell(row: Row, _brush: Brush) -> str:
+    """At which level a policy acts, or how often."""
+    return rhythm_cell(row, _brush) if row.get("every_s") else share(row.get("threshold_percent"))
+
+
+def met_cell(row: Row, _brush: Brush) -> str:
+    """Which objects a command meets that waits for approval."""
+    return clean(", ".join(one.partition("@")[0] for one in row.get("objects") or ())) or "-"
 
 
 def share(percent: int | None) -> str:

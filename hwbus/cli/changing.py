@@ -1,8 +1,13 @@
 """Changing something: say the word, tell what was decided, and follow the work if asked to."""
 
+import asyncio
+import contextlib
+import re
+
 import msgspec
 
 from hwbus.cli import recall
+from hwbus.cli.collecting import collected, collecting, said
 from hwbus.cli.exits import Exit, FailureError, for_refusal
 from hwbus.cli.following import Ending, follow_to_end
 from hwbus.cli.options import Change, Options
@@ -10,14 +15,17 @@ from hwbus.cli.output import print_data, say
 from hwbus.cli.paint import GREEN, RED, Pen, clean
 from hwbus.cli.session import actor_of, conversation, print_call, run, server_of
 from hwbus.cli.world import world
-from hwbus.client import Call, Client, command_call
+from hwbus.client import Call, Client, Happening, command_call, read, subjects_of
 from hwbus.ports import OutcomeUnknownError
 from schemas.answers import Accepted, Answer, Refused, Undecided
 from schemas.grammar import Message
 from schemas.place import place_of
+from schemas.refusals import Refusal
 
 _ANSWER_S = 10.0
 _DEADLINE_S = 600
+_REQUESTED = "approval.requested.v1"
+_REQUEST = re.compile(r"request ([0-9a-z]{26})")
 # An operation ends by its deadline; whoever waits for it needs to hear so, too.
 SLACK_S = 60.0
 # The broker takes 1 MiB at most; more is not worth sending, the desk refuses 64 KiB already.
@@ -25,7 +33,16 @@ _MESSAGE_BYTES_MAX = 900_000
 
 
 def change(word: Message, options: Options, how: Change) -> int:
-    """Say *word* to the control plane and print what comes of it; returns the exit code."""
+    """Say *word* to the control plane and print what comes of it; returns the exit code.
+
+    With ``--plan`` it is not said: what would come of it is asked for, and printed.
+    """
+    if collected(word, how):
+        return Exit.OK
+    if how.plan or how.at is not None:
+        from hwbus.cli.planning import planned
+
+        return planned((said(word),), options, how)
     call = _call(word, options, how)
     if options.show_call:
         return print_call(call, options)
@@ -77,6 +94,8 @@ async def _changed(
 ) -> int:
     async with conversation(options) as client:
         answer = await _answer(client, call)
+        if how.wait and isinstance(answer, Refused) and answer.code is Refusal.NEEDS_APPROVAL:
+            answer = await _once_approved(client, call, answer, patience_s)
         match answer:
             case Refused():
                 return refused(answer, options)
@@ -99,6 +118,37 @@ async def _changed(
             timeout_s=patience_s,
         )
     return ended(ending, options)
+
+
+async def _once_approved(client: Client, call: Call, no: Refused, patience_s: float) -> Answer:
+    """Wait until somebody else has spoken, then say it again; return what comes of that."""
+    found = _REQUEST.search(no.because)
+    if found is None:
+        return no
+    say(f"{no.code} {clean(no.because)}")
+    say(f"Waiting for somebody else: hwbus approval approve {found[1]}")
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(patience_s):
+            await _until_spoken(client, f"approval/{found[1]}")
+            return await _answer(client, call)
+    return no
+
+
+async def _until_spoken(client: Client, request: str) -> None:
+    """Return when somebody has approved or rejected *request*, or its time is over."""
+    written = await client.log.history(subjects_of(request)[0])
+    latest = read(written[-1]) if written else None
+    if latest is not None and not _asks(latest):
+        return
+    after = 0 if latest is None else latest.seq
+    async with client.happenings(after=after, objects=[request]) as story:
+        async for happening in story:
+            if not _asks(happening):
+                return
+
+
+def _asks(happening: Happening) -> bool:
+    return bool(happening.events) and happening.events[-1].get("type") == _REQUESTED
 
 
 async def _answer(client: Client, call: Call) -> Answer:
@@ -194,6 +244,8 @@ def confirmed(name: str, what: str, *, yes: bool) -> None:
     if yes:
         return
     here = world()
+    if collecting():
+        return
     if not here.stdin.isatty():
         raise FailureError(
             Exit.USAGE, f"{what}; nobody is there to confirm it", fix="Say so with --yes."

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from hwbus.cli.changing import change
+from hwbus.cli.labelling import KeepLabels, NewLabels, written
 from hwbus.cli.nouns import AtNode, AtPool, SnapshotName, VolumeName
 from hwbus.cli.options import CHANGE, OPTIONS, Change, CopyDeadline, Options, Size
 from schemas.copying import COPY_S, CloneVolume, RestoreVolume
@@ -40,6 +41,8 @@ def clone(
     node: AtNode = None,
     reserve: Reserve = None,
     rate: RateLimit = None,
+    label: NewLabels = None,
+    keep_labels: KeepLabels = False,
     deadline: CopyDeadline = COPY_S,
     options: Options = OPTIONS,
     how: Change = CHANGE,
@@ -58,6 +61,8 @@ def clone(
         node=node,
         reserve_bytes=reserve,
         rate_bytes_per_s=rate,
+        labels=written(label),
+        keep_labels=keep_labels,
         deadline_s=deadline,
     )
     return change(word, options, how)
@@ -74,6 +79,8 @@ def restore(
     pool: AtPool = None,
     node: AtNode = None,
     rate: RateLimit = None,
+    label: NewLabels = None,
+    keep_labels: KeepLabels = False,
     deadline: CopyDeadline = COPY_S,
     options: Options = OPTIONS,
     how: Change = CHANGE,
@@ -91,6 +98,8 @@ def restore(
         pool=pool,
         node=node,
         rate_bytes_per_s=rate,
+        labels=written(label),
+        keep_labels=keep_labels,
         deadline_s=deadline,
     )
     return change(word, options, how)

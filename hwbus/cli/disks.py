@@ -7,7 +7,7 @@ from cyclopts import Parameter
 from hwbus.cli.changing import change
 from hwbus.cli.exits import Exit, FailureError
 from hwbus.cli.nouns import AtNode, AtPool, DiskId, Why
-from hwbus.cli.options import CHANGE, OPTIONS, Change, Deadline, Options, noun
+from hwbus.cli.options import CHANGE, OPTIONS, VIEWING, Change, Deadline, Options, Viewing, noun
 from hwbus.cli.reading import listing, one, show_row
 from hwbus.cli.session import conversation, print_call, run
 from hwbus.client import query_call
@@ -25,7 +25,7 @@ def ls(
     free: Annotated[
         bool, Parameter(name=["--free", "--blank"], negative=(), help="Only what can be taken.")
     ] = False,
-    options: Options = OPTIONS,
+    options: Viewing = VIEWING,
 ) -> int:
     """List the disks."""
     where = {"node": node, "pool": pool, "state": "free" if free else None}
@@ -33,7 +33,7 @@ def ls(
 
 
 @app.command
-def show(id_: DiskId, /, *, options: Options = OPTIONS) -> int:
+def show(id_: DiskId, /, *, options: Viewing = VIEWING) -> int:
     """Show one disk."""
     if options.show_call:
         return print_call(query_call("disks", {"id": id_}), options)

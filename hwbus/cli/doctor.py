@@ -5,6 +5,7 @@ import contextlib
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,13 +15,14 @@ from cyclopts import Parameter
 
 from hwbus import subjects
 from hwbus.cli.exits import Exit, FailureError
-from hwbus.cli.options import OPTIONS, Options
+from hwbus.cli.options import OPTIONS, Options, seconds
 from hwbus.cli.output import print_cells, print_data
-from hwbus.cli.paint import Pen, clean, moment
-from hwbus.cli.session import conversation, run, server_of
+from hwbus.cli.paint import Pen, clean, local, moment
+from hwbus.cli.session import actor_of, linked, run, server_of
 from hwbus.cli.sizes import format_size
-from hwbus.cli.world import world
+from hwbus.cli.world import Link, world
 from hwbus.client import Client
+from hwbus.ports import NobodyThereError, OutcomeUnknownError
 from schemas.live import Heartbeat
 
 _TOOLS = {
@@ -40,6 +42,7 @@ _ROOM_MIN_BYTES = 1 << 30
 _SKEW_S = 1.0
 _HEARTBEATS_S = 2.5
 _LAG_EVENTS = 1000
+_UNSIGNED_S = 600.0
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
@@ -53,14 +56,68 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     exit: int = 0
 
 
+class _Head(msgspec.Struct, frozen=True):
+    seq: int
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Through:
+    """How the log is gone through."""
+
+    log: Annotated[
+        bool, Parameter(negative=(), help="Go through the whole log, for what is in limbo.")
+    ] = False
+    from_store: Annotated[
+        Path | None, Parameter(help="With --log: a copy of the broker's store.")
+    ] = None
+    from_archive: Annotated[
+        Path | None, Parameter(help="With --log: what hwbus audit archive wrote.")
+    ] = None
+    as_of: Annotated[
+        str | None,
+        Parameter(help="With --log: what time it is. For a copy: when its last commit was made."),
+    ] = None
+    grace_s: Annotated[
+        float | None,
+        Parameter(
+            name="--grace",
+            converter=seconds,
+            n_tokens=1,
+            accepts_keys=False,
+            help="With --log: how long after a deadline: 2m unless said otherwise.",
+        ),
+    ] = None
+
+
+THROUGH = Through()
+
+
 def doctor(
     *,
     here_only: Annotated[
         bool, Parameter(name="--here", negative=(), help="Only this machine, no control plane.")
     ] = False,
+    through: Through = THROUGH,
     options: Options = OPTIONS,
 ) -> int:
-    """Look for what is missing or wrong on this machine and in the control plane, with fixes."""
+    """Look for what is missing or wrong on this machine and in the control plane, with fixes.
+
+    With ``--log`` the whole log is gone through instead, or a copy of it: what is overdue, what has
+    no cause, what does not add up, and which views are behind. It ends with 1 if there is any.
+    """
+    if through.log:
+        from hwbus.cli.limbo import go_through
+
+        return go_through(
+            options,
+            from_store=through.from_store,
+            from_archive=through.from_archive,
+            as_of=through.as_of,
+            grace_s=through.grace_s,
+        )
+    if through != THROUGH:
+        raise FailureError(Exit.USAGE, "what a log is gone through with goes with --log")
     findings = [*_machine(Path("/"))]
     if not here_only:
         findings += run(_control_plane(options))
@@ -184,11 +241,14 @@ async def _control_plane(options: Options) -> list[Finding]:
     findings: list[Finding] = []
     server = server_of(options)
     try:
-        async with conversation(options) as client:
+        async with linked(options) as link:
+            client = Client(link.bus, link.log, actor=actor_of(options), mint=world().mint)
             findings.append(Finding(what="nats", state="ok", found=server))
             rows = (await client.query("status")).items
             findings.append(Finding(what="control plane", state="ok", found="answers"))
             findings += [_lag(row) for row in rows]
+            findings.append(await _signed(link))
+            findings.append(await _limbo(client))
             findings += await _nodes(client)
             findings += await _clocks(client)
     except FailureError as failure:
@@ -221,6 +281,40 @@ def _lag(row: dict[str, Any]) -> Finding:
         state="advice" if slow else "ok",
         found=f"{lag} behind, at {row.get('position')}",
         fix="Wait; if it does not sink, look at the control plane's log." if slow else "",
+    )
+
+
+async def _signed(link: Link) -> Finding:
+    last = await link.audit.last("hwbus.audit.head.*")
+    signed = 0 if last is None else msgspec.json.decode(last.data, type=_Head).seq
+    first = await link.log.get(signed + 1)
+    late = first is not None and (world().clock.now() - first.at).total_seconds() > _UNSIGNED_S
+    return Finding(
+        what="signed heads",
+        state="trouble" if late else "ok",
+        found=f"up to {signed}" + (f", nothing since {local(first.at)}" if late and first else ""),
+        fix="The control plane's log says why no head is signed: hwbus.notary." if late else "",
+        exit=Exit.FAILED,
+    )
+
+
+async def _limbo(client: Client) -> Finding:
+    what = "limbo"
+    try:
+        page = await client.query("limbo", timeout_s=_HEARTBEATS_S)
+    except (NobodyThereError, OutcomeUnknownError) as error:
+        older = "An older control plane does not look; hwbus doctor --log does it here."
+        return Finding(what=what, state="advice", found=f"not known: {error}", fix=older)
+    if not page.items:
+        return Finding(what=what, state="ok", found=f"nothing, up to {page.seq}")
+    first = page.items[0]
+    named = f"{first.get('code')} at {first.get('seq')}, {first.get('subject')}"
+    return Finding(
+        what=what,
+        state="trouble",
+        found=f"{len(page.items)} findings, the first is {named}: {first.get('because')}",
+        fix=f"{first.get('fix')} hwbus doctor --log goes through all of it.",
+        exit=Exit.FAILED,
     )
 
 

@@ -7,9 +7,9 @@ from cyclopts import Parameter
 from hwbus.cli.changing import change, confirmed
 from hwbus.cli.exits import Exit, FailureError
 from hwbus.cli.nouns import AtNode, Yes
-from hwbus.cli.options import CHANGE, OPTIONS, Change, Deadline, Options, noun
+from hwbus.cli.options import CHANGE, OPTIONS, VIEWING, Change, Deadline, Options, Viewing, noun
 from hwbus.cli.output import heading, print_data, print_table
-from hwbus.cli.reading import listing, note_behind, rest, show_row
+from hwbus.cli.reading import listing, note_behind, note_point, rest, show_row
 from hwbus.cli.session import conversation, own_writes, print_call, run
 from hwbus.cli.tables import TABLES
 from hwbus.client import Page, query_call
@@ -29,7 +29,7 @@ Seen = Annotated[
 
 
 @app.default
-def show_all(*, node: AtNode = None, options: Options = OPTIONS) -> int:
+def show_all(*, node: AtNode = None, options: Viewing = VIEWING) -> int:
     """Show where nodes differ from what was decided, and what would settle it."""
     return listing("drift", {"node": node}, options)
 
@@ -42,7 +42,7 @@ def ls(
     past: Annotated[
         bool, Parameter(negative=(), help="Those that are no more, and who settled them.")
     ] = False,
-    options: Options = OPTIONS,
+    options: Viewing = VIEWING,
 ) -> int:
     """List the findings, and what would settle each; the last 200 a node with --past."""
     view = "drift-past" if past else "drift"
@@ -50,7 +50,7 @@ def ls(
 
 
 @app.command
-def show(object_: Object, /, *, kind: Kind = None, options: Options = OPTIONS) -> int:
+def show(object_: Object, /, *, kind: Kind = None, options: Viewing = VIEWING) -> int:
     """Show one finding: both sides, since when, and the commands that would settle it."""
     where = _where(object_, kind)
     if options.show_call:
@@ -62,6 +62,7 @@ async def _show(where: dict[str, Any], options: Options) -> int:
     async with conversation(options) as client:
         page = await client.query("drift", where, min_seq=own_writes(options))
         note_behind(page)
+        note_point(page, options)
         if len(page.items) > 1 and options.output in {"json", "yaml"}:
             print_data(page.kind, page.items, options.output, seq=page.seq)
             return Exit.OK
@@ -147,7 +148,7 @@ def recreate(
     name = object_.rpartition("/")[2]
     if volume is None and not options.show_call:
         lost = f"This makes {name[:80]!r} anew, empty: what was in it will not come back"
-        confirmed(name, lost, yes=yes)
+        confirmed(name, lost, yes=yes or how.plan)
     about = {"volume": volume or name, "deadline_s": deadline}
     return _settle(Verb.RECREATE, object_, None, seen, options, how, **about)
 

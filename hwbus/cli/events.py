@@ -1,11 +1,13 @@
 """Events: the record itself, as it stands and as it grows."""
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import msgspec
 from cyclopts import Parameter
 
 from hwbus import subjects
+from hwbus.cli.causes import Causes, Chain, Effect, print_causes, print_effects
 from hwbus.cli.exits import Exit, FailureError
 from hwbus.cli.following import describe
 from hwbus.cli.options import OPTIONS, Options, noun
@@ -16,7 +18,13 @@ from hwbus.cli.world import world
 from hwbus.client import Client, Happening, read, subjects_of
 
 app = noun("events", "What happened, in the order in which it happened.")
+app.command("hwbus.cli.feeding:follow_events", name="follow")
 _READ_MAX = 100_000
+OfObject = Annotated[
+    str | None, Parameter(name="--object", help="Only of this: volume/pg, pool/n1/fast.")
+]
+ByActor = Annotated[str | None, Parameter(help="Only what this actor asked for.")]
+OfOperation = Annotated[str | None, Parameter(help="Only of this operation.")]
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,11 +52,12 @@ def tail(
     lines: Annotated[
         int, Parameter(name=["--lines", "-n"], help="Look back over so many commits.")
     ] = 20,
-    object_: Annotated[
-        str | None, Parameter(name="--object", help="Only of this: volume/pg, pool/n1/fast.")
+    after: Annotated[
+        int | None, Parameter(help="All behind this sequence, however many; instead of --lines.")
     ] = None,
-    by: Annotated[str | None, Parameter(help="Only what this actor asked for.")] = None,
-    correlation: Annotated[str | None, Parameter(help="Only of this operation.")] = None,
+    object_: OfObject = None,
+    by: ByActor = None,
+    correlation: OfOperation = None,
     options: Options = OPTIONS,
 ) -> int:
     """Show the latest commits; one JSON object a line with -o json."""
@@ -59,9 +68,32 @@ def tail(
         raise FailureError(Exit.USAGE, str(error)) from error
     if options.show_call:
         filters = ",".join(objects) or "hwbus.evt.>"
-        world().out.write(f"nats sub --stream HWBUS_EVENTS '{filters}'\n")
+        start = "" if after is None else f" --start-sequence {after + 1}"
+        world().out.write(f"nats sub --stream HWBUS_EVENTS{start} '{filters}'\n")
         return Exit.OK
+    if after is not None:
+        return run(_onwards(wanted, after, options, follow=follow))
     return run(_tail(wanted, max(0, lines), options, follow=follow))
+
+
+async def _onwards(wanted: Wanted, after: int, options: Options, *, follow: bool) -> int:
+    """Print what stands behind *after*, to the end of the log, or for ever."""
+    async with conversation(options) as client:
+        head = await client.log.head()
+        if not 0 <= after <= head:
+            raise FailureError(
+                Exit.NOT_FOUND,
+                f"the log ends at {head}, so nothing can stand behind {after}",
+                fix="If it once did, the log was made anew or restored: see docs/feeds.md.",
+            )
+        if follow or after < head:
+            async with client.happenings(after=after) as story:
+                async for happening in story:
+                    if wanted.takes(happening):
+                        print_happening(happening, options)
+                    if happening.seq >= head and not follow:
+                        break
+    return Exit.OK
 
 
 async def _tail(wanted: Wanted, lines: int, options: Options, *, follow: bool) -> int:
@@ -71,14 +103,26 @@ async def _tail(wanted: Wanted, lines: int, options: Options, *, follow: bool) -
         if lines:
             past, after = await _past(client, wanted, lines, head)
             for happening in past:
-                _print(happening, options)
+                print_happening(happening, options)
         if follow:
-            objects = (wanted.object,) if wanted.object else ()
-            async with client.happenings(after=after, objects=objects) as growing:
-                async for happening in growing:
-                    if wanted.takes(happening):
-                        _print(happening, options)
+            await go_on(client, wanted, after, options)
     return Exit.OK
+
+
+async def go_on(
+    client: Client,
+    wanted: Wanted,
+    after: int,
+    options: Options,
+    passed: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Print the wanted ones behind *after* as they come, for ever; tell each that is *passed*."""
+    objects = (wanted.object,) if wanted.object else ()
+    async with client.happenings(after=after, objects=objects) as growing:
+        async for happening in growing:
+            if wanted.takes(happening):
+                print_happening(happening, options)
+            passed(happening.seq)
 
 
 async def _past(
@@ -104,7 +148,8 @@ async def _past(
     return found, head
 
 
-def _print(happening: Happening, options: Options) -> None:
+def print_happening(happening: Happening, options: Options) -> None:
+    """Print a commit as a line, at once."""
     here = world()
     pen = Pen(here, here.out)
     if options.output in {"json", "yaml"}:
@@ -128,18 +173,23 @@ def show(
     seq: Annotated[int, Parameter(help="Sequence number of the commit.")],
     /,
     *,
+    causes: Annotated[bool, Parameter(negative=(), help="And why, up to who wanted it.")] = False,
+    effects: Annotated[
+        bool, Parameter(negative=(), help="And what came of it, down to the tools.")
+    ] = False,
     options: Options = OPTIONS,
 ) -> int:
-    """Show one commit in full."""
+    """Show one commit in full; with --causes and --effects what it is a part of."""
     if options.show_call:
         world().out.write(f"nats stream get HWBUS_EVENTS {seq}\n")
         return Exit.OK
-    return run(_show(seq, options))
+    return run(_show(seq, options, causes=causes, effects=effects))
 
 
-async def _show(seq: int, options: Options) -> int:
+async def _show(seq: int, options: Options, *, causes: bool, effects: bool) -> int:
     async with conversation(options) as client:
         stored = await client.log.get(seq) if seq > 0 else None
+        walked = await _walk(client, seq, causes=causes, effects=effects) if stored else None
     if stored is None:
         raise FailureError(
             Exit.NOT_FOUND, f"there is no commit {seq}", fix="hwbus events tail shows the latest."
@@ -148,6 +198,8 @@ async def _show(seq: int, options: Options) -> int:
     if options.output in {"json", "yaml"}:
         raw = msgspec.json.decode(stored.data) if happening.readable else None
         item = {"seq": seq, "subject": stored.subject, "commit": raw}
+        if walked is not None:
+            item |= walked.as_json()
         print_data("Commit", [item], options.output, seq=seq)
     elif options.output == "name":
         world().out.write(f"{seq}\n")
@@ -157,4 +209,38 @@ async def _show(seq: int, options: Options) -> int:
         for event in happening.events:
             world().out.write("\n")
             print_fields({"event": event.get("type", ""), **event}, hide=("type",))
+        if walked is not None:
+            walked.print(whole=options.output == "wide")
     return Exit.OK
+
+
+class _Walked(msgspec.Struct, frozen=True):
+    chain: Chain | None
+    effects: list[Effect] | None
+
+    def as_json(self) -> dict[str, Any]:
+        parts = {"causes": self.chain, "effects": self.effects}
+        return {name: msgspec.to_builtins(part) for name, part in parts.items() if part is not None}
+
+    def print(self, *, whole: bool) -> None:
+        if self.chain is not None:
+            print_causes(self.chain)
+        if self.effects is not None:
+            print_effects(self.effects, whole=whole)
+
+
+async def _walk(client: Client, seq: int, *, causes: bool, effects: bool) -> _Walked | None:
+    if not causes and not effects:
+        return None
+    walker = Causes(client)
+    row = await walker.commit(seq)
+    if row is None:
+        raise FailureError(
+            Exit.FAILED,
+            f"the audit has not reached {seq} yet",
+            fix="Ask again; hwbus doctor shows how far the views are behind.",
+        )
+    return _Walked(
+        await walker.chain(row) if causes else None,
+        await walker.effects(row) if effects else None,
+    )

@@ -45,6 +45,8 @@ _NOT_FOUND = frozenset(
         Refusal.UNKNOWN_BACKUP,
         Refusal.UNKNOWN_QOS,
         Refusal.UNKNOWN_OPERATION,
+        Refusal.UNKNOWN_APPROVAL,
+        Refusal.UNKNOWN_PROTECTION,
     }
 )
 _CONFLICT = frozenset(
@@ -60,6 +62,7 @@ _CONFLICT = frozenset(
         Refusal.SNAPSHOT_BUSY,
         Refusal.GROUP_BUSY,
         Refusal.TARGET_BUSY,
+        Refusal.VIEWS_BUSY,
     }
 )
 # What a rule said no to, although only after the operation had begun.

@@ -8,6 +8,7 @@ from hwbus.cli.exits import Exit, FailureError, for_refusal
 from hwbus.cli.options import OPTIONS, Options
 from hwbus.cli.output import print_cells, print_data, print_fields
 from hwbus.cli.world import world
+from schemas.limbo import Limbo
 from schemas.node import Drift
 from schemas.refusals import Refusal
 from schemas.settling import EXPLAINED, WAYS
@@ -26,6 +27,8 @@ def explain(
     kind = (code or "").lower().partition("/")[0]
     if kind in set(Drift):
         return _finding(Drift(kind), options)
+    if kind.upper() in set(Limbo):
+        return _in_limbo(Limbo(kind.upper()), options)
     codes = [_known(code)] if code else list(Refusal)
     items = [
         {
@@ -56,6 +59,17 @@ def _finding(kind: Drift, options: Options) -> int:
         print_data("Findings", [item], options.output)
     elif options.output == "name":
         world().out.write(f"{kind.value}\n")
+    else:
+        print_fields(item)
+    return Exit.OK
+
+
+def _in_limbo(code: Limbo, options: Options) -> int:
+    item = {"code": code.value, "check": code.check, "meaning": code.meaning, "fix": code.advice}
+    if options.output in {"json", "yaml"}:
+        print_data("Findings", [item], options.output)
+    elif options.output == "name":
+        world().out.write(f"{code}\n")
     else:
         print_fields(item)
     return Exit.OK

@@ -11,7 +11,7 @@ from hwbus.cli.exits import Exit, FailureError, for_failed_operation
 from hwbus.cli.paint import Pen, clean
 from hwbus.cli.sizes import copied, format_size
 from hwbus.cli.world import world
-from hwbus.client import ENDED, Client, Happening, ends
+from hwbus.client import ENDED, FILLED, Client, Happening, ends
 from schemas.refusals import Refusal
 
 _OWN = "operation/"
@@ -45,8 +45,21 @@ def describe(event: dict[str, Any]) -> str:
         details.append(format_size(event["size_bytes"]))
     if isinstance(event.get("of_bytes"), int):
         details.append(copied(int(event.get("done_bytes", 0)), event["of_bytes"]))
+    if event.get("type") == FILLED:
+        details += _legs(event)
     details += [clean(str(event[key])) for key in _TOLD if event.get(key)]
     return ", ".join([f"{kind} {verb}".strip(), *details])
+
+
+def _legs(event: dict[str, Any]) -> list[str]:
+    """Return how good the data of a replica is, and what is still to be filled."""
+    seen = event.get("seen", {})
+    peers = seen.get("peers", ())
+    left = max((int(peer.get("out_of_sync_bytes", 0)) for peer in peers), default=0)
+    how = "differs" if all(peer.get("sync", "none") == "none" for peer in peers) else "behind"
+    return [clean(str(seen.get("disk", "unknown")))] + (
+        [f"{format_size(left)} {how}"] if left else []
+    )
 
 
 class Progress(AbstractContextManager["Progress"]):

@@ -42,7 +42,7 @@ WORKER = ServiceSpec(
     name="worker",
     argv=(
         *("{python}", "-m", "node_workers", "--node", "{node}", "--nats-url", "{nats_url}"),
-        *("--state", "{state}"),
+        *("--state", "{state}", "--address", "{storage_address}"),
     ),
     in_nodes=True,
 )

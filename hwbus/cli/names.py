@@ -100,6 +100,16 @@ def qos_classes(context: "CompletionContext") -> list[str]:
     return _names("qos", context)
 
 
+def protections(context: "CompletionContext") -> list[str]:
+    """Return the names of all protections."""
+    return _names("protections", context)
+
+
+def approvals(context: "CompletionContext") -> list[str]:
+    """Return the ids of requests for approval, those that are over too."""
+    return _names("approvals", context)
+
+
 def operations(context: "CompletionContext") -> list[str]:
     """Return the ids of operations, ended ones too."""
     return _names("operations", context)

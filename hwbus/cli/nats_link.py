@@ -9,6 +9,7 @@ from hwbus.cli.quiet import silence
 from hwbus.cli.world import Link
 from hwbus.jetstream import ApiError, connect
 from hwbus.ports import NobodyThereError, OutcomeUnknownError
+from hwbus.streams import AUDIT
 
 _CONNECT_S = 1.5
 _PROBE_S = 1.0
@@ -30,7 +31,7 @@ async def connect_nats(server: str) -> AsyncIterator[Link]:
     silence()
     async with connect(servers, name="hwbus-cli", within_s=_CONNECT_S, answer_within_s=5) as wires:
         try:
-            yield Link(bus=wires.bus, log=wires.log)
+            yield Link(bus=wires.bus, log=wires.log, audit=wires.log_of(AUDIT.name))
         except (ApiError, OutcomeUnknownError) as error:
             said = error if isinstance(error, ApiError) else error.__cause__
             if isinstance(said, ApiError) and said.code == _NOT_FOUND:

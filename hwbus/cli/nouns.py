@@ -58,6 +58,16 @@ QosClassName = Annotated[
     str,
     Parameter(completer=names.qos_classes, converter=_of("qos"), help="Name of a QoS class."),
 ]
+ProtectionName = Annotated[
+    str,
+    Parameter(
+        completer=names.protections, converter=_of("protection"), help="Name of a protection."
+    ),
+]
+ApprovalId = Annotated[
+    str,
+    Parameter(completer=names.approvals, converter=_of("approval"), help="Id of a request."),
+]
 VolumeNames = Annotated[
     str, Parameter(completer=names.volumes, converter=_of("volume"), help="Names of volumes.")
 ]
@@ -118,6 +128,24 @@ AtGroup = Annotated[
         converter=_of("group"),
         n_tokens=1,
         help="The volume group, by name.",
+    ),
+]
+OfGroup = Annotated[
+    str | None,
+    Parameter(
+        name="--group",
+        completer=names.groups,
+        converter=_of("group"),
+        n_tokens=1,
+        help="Make it for this volume group: it is put where the others are.",
+    ),
+]
+Apart = Annotated[
+    bool,
+    Parameter(
+        name="--apart",
+        negative=(),
+        help="It may be on other nodes than the other volumes of its group.",
     ),
 ]
 AtClass = Annotated[

@@ -17,6 +17,7 @@ from hwbus.client import Page
 _GAP = "  "
 _BOOKKEEPING = frozenset({"created_at", "changed_at", "seq", "version"})
 _NOTHING = frozenset({"-", "no"})
+_STATES = frozenset({"state", "health"})
 _HIDDEN = frozenset({"candidates", "steps", "changes"})
 
 
@@ -28,8 +29,14 @@ def say(text: str) -> None:
 
 def print_data(kind: str, items: Sequence[Any], form: Format, *, seq: int = 0) -> None:
     """Print *items* as one JSON or YAML document of the shape every command keeps."""
+    then = world().then
+    print_document(kind, items, form, seq=seq, **({"at": then} if then is not None else {}))
+
+
+def print_document(kind: str, items: Sequence[Any], form: Format, *, seq: int, **more: Any) -> None:
+    """Print *items* as ``print_data`` does, with *more* said about all of them."""
     here = world()
-    document = {"kind": kind, "apiVersion": "v1", "seq": seq, "items": list(items)}
+    document = {"kind": kind, "apiVersion": "v1", "seq": seq, **more, "items": list(items)}
     if form == "yaml":
         here.out.write(msgspec.yaml.encode(document).decode())
     else:
@@ -53,7 +60,7 @@ def print_page(view: str, page: Page, form: Format) -> None:
 def print_table(table: Table, rows: Iterable[Row], *, wide: bool = False) -> None:
     """Print rows in columns: cut to the terminal's width, in full where no terminal is."""
     here = world()
-    brush = Brush(Pen(here, here.out), here.clock.now())
+    brush = Brush(Pen(here, here.out), here.then or here.clock.now())
     columns = [column for column in table.columns if wide or not column.wide]
     cells = [[_cell(column, row, brush, whole=wide) for column in columns] for row in rows]
     print_cells(
@@ -119,7 +126,7 @@ def print_fields(row: Row, *, hide: Iterable[str] = (), everything: bool = False
     widest = max((len(key) for key in shown), default=0)
     for key, value in shown.items():
         title = key.removesuffix("_bytes").removesuffix("_at").replace("_", " ")
-        text = pen.state(str(value)) if key == "state" else plain(key, value)
+        text = pen.state(str(value)) if key in _STATES else plain(key, value)
         pen.line(f"{pen.colour(title.ljust(widest), DIM)}{_GAP}{text}")
 
 
@@ -149,6 +156,8 @@ _LISTING = {
     "groups": "hwbus group ls",
     "schedules": "hwbus schedule ls",
     "qos": "hwbus qos class ls",
+    "protections": "hwbus protection ls",
+    "approvals": "hwbus approval ls --all",
     "targets": "hwbus backup target ls",
     "backups": "hwbus backup ls",
     "operation": "hwbus op ls --all",

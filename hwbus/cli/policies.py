@@ -7,12 +7,26 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from cyclopts.token import Token
 
+from hwbus.cli.backtest import backtest
 from hwbus.cli.changing import change, confirmed
 from hwbus.cli.exits import Exit
-from hwbus.cli.nouns import AtNode, AtPool, AtVolume, PolicyName, Why, Yes
-from hwbus.cli.options import CHANGE, OPTIONS, Change, Options, Size, noun, parse_duration
+from hwbus.cli.nouns import AtGroup, AtNode, AtPool, AtVolume, PolicyName, Why, Yes
+from hwbus.cli.options import (
+    CHANGE,
+    CHANGE_NOW,
+    OPTIONS,
+    VIEWING,
+    Change,
+    ChangeNow,
+    Options,
+    Size,
+    Viewing,
+    noun,
+    parse_duration,
+)
 from hwbus.cli.output import heading, print_table
 from hwbus.cli.reading import listing, one, show_row
+from hwbus.cli.rhythms import parse_rhythm
 from hwbus.cli.session import conversation, print_call, run
 from hwbus.cli.sizes import parse_size
 from hwbus.cli.tables import ALARMS
@@ -27,12 +41,22 @@ from schemas.policy import (
     Selector,
     SetPolicy,
 )
+from schemas.rhythm import Rhythm
 
-app = noun("policy", "What is done by itself: growing, adding disks, draining them.")
+app = noun("policy", "What is done by itself: growing, disks in and out, comparing replicas.")
+app.command(backtest)
+_BY_THE_CLOCK = ("group", "every_s", "offset_s", "at_once", "repair")
 _PERCENT = re.compile(r"([0-9]{1,6})%")
 _WHOLE = re.compile(r"([0-9]{1,6})%?")
 
-Kind = Literal["grow-volumes", "grow-thin-pools", "grow-snapshots", "add-disks", "drain-disks"]
+Kind = Literal[
+    "grow-volumes",
+    "grow-thin-pools",
+    "grow-snapshots",
+    "add-disks",
+    "drain-disks",
+    "verify-replicas",
+]
 
 
 def _percent(_type: Any, tokens: Sequence[Token]) -> int:
@@ -53,6 +77,19 @@ def _seconds(_type: Any, tokens: Sequence[Token]) -> int:
     return round(parse_duration(tokens[0].value))
 
 
+def _rhythm(_type: Any, tokens: Sequence[Token]) -> Rhythm:
+    return parse_rhythm(tokens[0].value)
+
+
+Every = Annotated[
+    Rhythm | None,
+    Parameter(
+        converter=_rhythm,
+        n_tokens=1,
+        accepts_keys=False,
+        help="How often replicas are compared, in UTC: daily@02:00, weekly@sun@03:30.",
+    ),
+]
 At = Annotated[
     int,
     Parameter(
@@ -87,14 +124,27 @@ CoolDown = Annotated[
 ]
 
 
+Media = Annotated[
+    Literal["hdd", "ssd", "nvme"] | None,
+    Parameter(name="--class", help="The class of the disks that are added."),
+]
+AtOnce = Annotated[
+    int,
+    Parameter(show_default=False, help="Compare so many volumes at one time at most. [default: 1]"),
+]
+Repair = Annotated[
+    bool, Parameter(negative=(), help="Have what differs copied from where it is written to.")
+]
+
+
 @app.command(name="ls", alias="list")
-def ls(*, options: Options = OPTIONS) -> int:
+def ls(*, options: Viewing = VIEWING) -> int:
     """List the policies."""
     return listing("policies", {}, options)
 
 
 @app.command
-def show(name: PolicyName, /, *, options: Options = OPTIONS) -> int:
+def show(name: PolicyName, /, *, options: Viewing = VIEWING) -> int:
     """Show one policy: what it does, what it did last, and what it cannot do and why."""
     if options.show_call:
         return print_call(query_call("policies", {"name": name}), options)
@@ -105,7 +155,8 @@ async def _show(name: str, options: Options) -> int:
     async with conversation(options) as client:
         where = {"name": name}
         page, row = await one(client, "policies", where, f"policy {name[:80]!r}", options)
-        if show_row("policies", page, options) and row["alarms"]:
+        hide = () if row["every_s"] else _BY_THE_CLOCK
+        if show_row("policies", page, options, hide=hide) and row["alarms"]:
             heading("Alarms")
             print_table(ALARMS, row["alarms"])
     return Exit.OK
@@ -124,12 +175,13 @@ def set_(
     step: Step = "",
     ceiling: Ceiling = None,
     cool_down: CoolDown = 600,
-    media: Annotated[
-        Literal["hdd", "ssd", "nvme"] | None,
-        Parameter(name="--class", help="The class of the disks that are added."),
-    ] = None,
+    media: Media = None,
+    group: AtGroup = None,
+    every: Every = None,
+    at_once: AtOnce = 0,
+    repair: Repair = False,
     options: Options = OPTIONS,
-    how: Change = CHANGE,
+    how: ChangeNow = CHANGE_NOW,
 ) -> int:
     """Have something done by itself; of a policy that there is, say all of it anew."""
     if pool is not None and node is None and pool.count("/") == 1:
@@ -137,13 +189,16 @@ def set_(
     relative = _PERCENT.fullmatch(step)
     spec = PolicySpec(
         kind=PolicyKind(kind),
-        selector=Selector(node=node, pool=pool, volume=volume),
+        selector=Selector(node=node, pool=pool, volume=volume, group=group),
         threshold_percent=at,
         step_percent=int(relative[1]) if relative else 0,
         step_bytes=parse_size(step) if step and not relative else 0,
         ceiling_bytes=ceiling or 0,
         media=None if media is None else DiskClass(media),
         cool_down_s=cool_down,
+        rhythm=every,
+        at_once=at_once or int(kind == PolicyKind.VERIFY_REPLICAS.value),
+        repair=repair,
     )
     return change(SetPolicy(policy=name, spec=spec), options, how)
 
@@ -178,5 +233,5 @@ def remove(
 ) -> int:
     """Do this no more; what a policy has begun is ended."""
     if not options.show_call:
-        confirmed(name, f"This removes the policy {name[:80]!r}", yes=yes)
+        confirmed(name, f"This removes the policy {name[:80]!r}", yes=yes or how.plan)
     return change(RemovePolicy(policy=name), options, how)

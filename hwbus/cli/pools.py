@@ -10,7 +10,17 @@ from cyclopts.token import Token
 from hwbus.cli.changing import change, confirmed
 from hwbus.cli.exits import Exit
 from hwbus.cli.nouns import AtNode, DiskIds, LeavingIds, NodeName, PoolName, Yes
-from hwbus.cli.options import CHANGE, OPTIONS, Change, Deadline, Options, Size, noun
+from hwbus.cli.options import (
+    CHANGE,
+    OPTIONS,
+    VIEWING,
+    Change,
+    Deadline,
+    Options,
+    Size,
+    Viewing,
+    noun,
+)
 from hwbus.cli.output import heading, print_table
 from hwbus.cli.reading import listing, node_of_pool, one, rest, show_row
 from hwbus.cli.session import conversation, print_call, run
@@ -32,13 +42,13 @@ def _percent(_type: Any, tokens: Sequence[Token]) -> int:
 
 
 @app.command(name="ls", alias="list")
-def ls(*, node: AtNode = None, options: Options = OPTIONS) -> int:
+def ls(*, node: AtNode = None, options: Viewing = VIEWING) -> int:
     """List the pools."""
     return listing("pools", {"node": node}, options)
 
 
 @app.command
-def show(name: PoolName, /, *, node: AtNode = None, options: Options = OPTIONS) -> int:
+def show(name: PoolName, /, *, node: AtNode = None, options: Viewing = VIEWING) -> int:
     """Show one pool, its disks, volumes and snapshots."""
     node, name = node_of_pool(name, node, options)
     if options.show_call:
@@ -170,5 +180,5 @@ def remove(
     """Take an empty pool apart and give its disks back, blank."""
     node, name = node_of_pool(name, node, options)
     if not options.show_call:
-        confirmed(name, f"This takes the pool {name!r} on {node!r} apart", yes=yes)
+        confirmed(name, f"This takes the pool {name!r} on {node!r} apart", yes=yes or how.plan)
     return change(RemovePool(pool=name, node=node, deadline_s=deadline), options, how)

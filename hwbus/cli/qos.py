@@ -9,7 +9,7 @@ from hwbus.cli.cells import Row
 from hwbus.cli.changing import change
 from hwbus.cli.exits import Exit, FailureError
 from hwbus.cli.nouns import AtClass, QosClassName, VolumeName
-from hwbus.cli.options import CHANGE, OPTIONS, Change, Deadline, Options, noun
+from hwbus.cli.options import CHANGE, OPTIONS, VIEWING, Change, Deadline, Options, Viewing, noun
 from hwbus.cli.output import heading, print_data, print_fields, print_table
 from hwbus.cli.paint import clean
 from hwbus.cli.reading import listing, one, rest, show_row
@@ -81,7 +81,7 @@ def unset(
 
 
 @app.command
-def show(name: VolumeName, /, *, options: Options = OPTIONS) -> int:
+def show(name: VolumeName, /, *, options: Viewing = VIEWING) -> int:
     """Show the limits that a volume shall have, and those that the kernel has, since when."""
     if options.show_call:
         return print_call(query_call("volume", {"name": name}), options)
@@ -121,13 +121,13 @@ def _told(row: Row, finding: str) -> Row:
 
 
 @classes.command(name="ls", alias="list")
-def ls(*, options: Options = OPTIONS) -> int:
+def ls(*, options: Viewing = VIEWING) -> int:
     """List the classes, and how many volumes carry the limits of each."""
     return listing("qos", {}, options)
 
 
 @classes.command(name="show")
-def show_class(name: QosClassName, /, *, options: Options = OPTIONS) -> int:
+def show_class(name: QosClassName, /, *, options: Viewing = VIEWING) -> int:
     """Show one class, the volumes that have it, and those that do not carry its limits yet."""
     if options.show_call:
         return print_call(query_call("qos", {"name": name}), options)

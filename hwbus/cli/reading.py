@@ -1,6 +1,6 @@
 """Listing and showing: ask a view, print what it says, remember the names it said."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hwbus.cli import recall
@@ -8,9 +8,10 @@ from hwbus.cli.cells import Row
 from hwbus.cli.exits import Exit, FailureError
 from hwbus.cli.options import Options
 from hwbus.cli.output import only_one, print_data, print_fields, print_page, say
+from hwbus.cli.paint import local
 from hwbus.cli.session import conversation, own_writes, print_call, run, server_of
 from hwbus.cli.tables import TABLES
-from hwbus.cli.world import world
+from hwbus.cli.world import go_back, world
 from hwbus.client import Client, Page, query_call
 
 # Views of which names are completed, and the field that holds the name.
@@ -24,10 +25,14 @@ NAME_FIELDS = {
     "groups": "name",
     "schedules": "name",
     "qos": "name",
+    "protections": "name",
+    "approvals": "id",
     "targets": "name",
     "backups": "name",
     "operations": "id",
 }
+
+_ON_DISKS = frozenset({"disks", "pools", "volumes", "replicas", "snapshots", "usage"})
 
 
 def listing(
@@ -38,6 +43,7 @@ def listing(
     if options.show_call:
         return print_call(query_call(view, asked, limit=limit), options)
     page = run(_listed(view, asked, options, limit))
+    note_point(page, options)
     print_page(view, page, options.output)
     return Exit.OK
 
@@ -51,7 +57,7 @@ async def _listed(view: str, where: Mapping[str, Any], options: Options, limit: 
         note_behind(page)
         if options.output in {"table", "wide"}:
             await note_simulated(client, view, page)
-    if view in NAME_FIELDS and not where:
+    if view in NAME_FIELDS and not where and page.at is None:
         remember(view, page, options)
     return page
 
@@ -61,6 +67,15 @@ def remember(view: str, page: Page, options: Options) -> None:
     field = NAME_FIELDS[view]
     names = [str(row.get(field, "")) for row in page.items]
     recall.saw(world(), server_of(options), view, list(dict.fromkeys(names)))
+
+
+def note_point(page: Page, options: Options) -> None:
+    """Say which point of the past is shown, if it is the past, and go back to it."""
+    if page.at is None:
+        return
+    go_back(page.at)
+    if options.output not in {"json", "yaml"}:
+        say(f"as of seq {page.seq}, {local(page.at)}")
 
 
 def note_behind(page: Page) -> None:
@@ -74,7 +89,7 @@ def note_behind(page: Page) -> None:
 
 async def note_simulated(client: Client, view: str, page: Page) -> None:
     """Say which of the nodes on *page* only simulate their storage."""
-    if view not in {"disks", "pools", "volumes", "snapshots", "usage"} or not page.items:
+    if view not in _ON_DISKS or not page.items:
         return
     nodes = await client.query_all("nodes")
     simulated = [n["name"] for n in nodes.items if "simulated" in n.get("capabilities", ())]
@@ -103,10 +118,11 @@ async def one(
     """Return the page and the one row on it. Raises ``FailureError``: there is none."""
     page = await client.query(view, where, min_seq=own_writes(options))
     note_behind(page)
+    note_point(page, options)
     return page, only_one(view, page, what)
 
 
-def show_row(view: str, page: Page, options: Options) -> bool:
+def show_row(view: str, page: Page, options: Options, *, hide: Sequence[str] = ()) -> bool:
     """Print the one row of *page*; return whether further parts may follow (only in tables)."""
     if options.output in {"json", "yaml"}:
         print_data(page.kind, page.items, options.output, seq=page.seq)
@@ -114,7 +130,7 @@ def show_row(view: str, page: Page, options: Options) -> bool:
     if options.output == "name":
         world().out.write(TABLES[view].name(page.items[0]) + "\n")
         return False
-    print_fields(page.items[0], everything=options.output == "wide")
+    print_fields(page.items[0], hide=hide, everything=options.output == "wide")
     return True
 
 

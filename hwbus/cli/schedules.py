@@ -9,7 +9,7 @@ from cyclopts.token import Token
 from hwbus.cli.changing import change, confirmed
 from hwbus.cli.exits import Exit
 from hwbus.cli.nouns import AtGroup, AtVolume, ScheduleName, Yes
-from hwbus.cli.options import CHANGE, OPTIONS, Change, Options, Size, noun
+from hwbus.cli.options import CHANGE, OPTIONS, VIEWING, Change, Options, Size, Viewing, noun
 from hwbus.cli.output import heading, print_table
 from hwbus.cli.reading import listing, one, rest, show_row
 from hwbus.cli.rhythms import parse_rhythm
@@ -38,13 +38,13 @@ Every = Annotated[
 
 
 @app.command(name="ls", alias="list")
-def ls(*, volume: AtVolume = None, group: AtGroup = None, options: Options = OPTIONS) -> int:
+def ls(*, volume: AtVolume = None, group: AtGroup = None, options: Viewing = VIEWING) -> int:
     """List the schedules."""
     return listing("schedules", {"volume": volume, "group": group}, options)
 
 
 @app.command
-def show(name: ScheduleName, /, *, options: Options = OPTIONS) -> int:
+def show(name: ScheduleName, /, *, options: Viewing = VIEWING) -> int:
     """Show one schedule, what became of its last run, and the snapshots it has taken."""
     if options.show_call:
         return print_call(query_call("schedules", {"name": name}), options)
@@ -116,5 +116,9 @@ def rm(
 ) -> int:
     """Forget a schedule. The snapshots it has taken stay, and nothing deletes them any more."""
     if not options.show_call:
-        confirmed(name, f"This forgets the schedule {name[:80]!r}; its snapshots stay", yes=yes)
+        confirmed(
+            name,
+            f"This forgets the schedule {name[:80]!r}; its snapshots stay",
+            yes=yes or how.plan,
+        )
     return change(RemoveSchedule(schedule=name), options, how)

@@ -1,6 +1,7 @@
 """One conversation with the control plane: connect, ask or change, and say plainly what failed."""
 
 import asyncio
+import contextvars
 import shlex
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -10,8 +11,8 @@ import msgspec
 
 from hwbus.cli import contexts, recall
 from hwbus.cli.exits import Exit, FailureError, for_refusal
-from hwbus.cli.options import Options
-from hwbus.cli.world import World, world
+from hwbus.cli.options import Options, Point, Viewing
+from hwbus.cli.world import Link, World, enter, world
 from hwbus.client import Call, Client, RefusedQueryError
 from hwbus.ports import ForbiddenError, NobodyThereError, OutcomeUnknownError
 
@@ -32,10 +33,18 @@ def actor_of(options: Options) -> str:
 @asynccontextmanager
 async def conversation(options: Options) -> AsyncIterator[Client]:
     """Open a connection. Raises ``FailureError``, also for what goes wrong while it is used."""
+    async with linked(options) as link:
+        at = point_of(options)
+        yield Client(link.bus, link.log, actor=actor_of(options), mint=world().mint, at=at)
+
+
+@asynccontextmanager
+async def linked(options: Options) -> AsyncIterator[Link]:
+    """As ``conversation``, for whoever reads the streams themselves."""
     here, server = world(), server_of(options)
     try:
         async with here.connect(server) as link:
-            yield Client(link.bus, link.log, actor=actor_of(options), mint=here.mint)
+            yield link
     except NobodyThereError as error:
         raise FailureError(
             Exit.UNREACHABLE,
@@ -66,6 +75,8 @@ async def conversation(options: Options) -> AsyncIterator[Client]:
             f"not permitted: {error}",
             fix="Ask for an account that may do this.",
         ) from error
+    except BrokenPipeError:
+        raise  # of whoever reads us, and not of the broker
     except (ConnectionError, OSError) as error:
         raise _unreachable(here, server, error) from error
 
@@ -81,9 +92,18 @@ def _unreachable(here: World, server: str, error: Exception) -> FailureError:
     )
 
 
+def point_of(options: Options) -> Point | None:
+    """Return the point in the past that is asked for, or None: the present."""
+    return options.at if isinstance(options, Viewing) else None
+
+
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run *work* to its end."""
-    return asyncio.run(work)
+    """Run *work* to its end; if it went back into the past, so does what is printed after it."""
+    context = contextvars.copy_context()
+    with asyncio.Runner() as runner:
+        result = runner.run(work, context=context)
+    enter(context.run(world))
+    return result
 
 
 def own_writes(options: Options) -> int:
@@ -93,7 +113,10 @@ def own_writes(options: Options) -> int:
 
 def print_call(call: Call, options: Options) -> int:
     """Print *call* as a line for the nats tool, and do nothing."""
-    argv = ["nats", "--server", server_of(options), "request", call.subject, call.data.decode()]
+    data, at = call.data, point_of(options)
+    if at is not None:
+        data = msgspec.json.encode(msgspec.json.decode(data) | {"at": at})
+    argv = ["nats", "--server", server_of(options), "request", call.subject, data.decode()]
     for name, value in call.headers.items():
         argv += ["--header", f"{name}:{value}"]
     world().out.write(shlex.join(argv) + "\n")

@@ -20,11 +20,13 @@ from hwbus.cli.nouns import (
 from hwbus.cli.options import (
     CHANGE,
     OPTIONS,
+    VIEWING,
     Change,
     Deadline,
     LongDeadline,
     Options,
     Size,
+    Viewing,
     noun,
 )
 from hwbus.cli.reading import listing, one, show_row
@@ -45,7 +47,7 @@ def ls(
     pool: AtPool = None,
     group: AtGroup = None,
     schedule: AtSchedule = None,
-    options: Options = OPTIONS,
+    options: Viewing = VIEWING,
 ) -> int:
     """List the snapshots."""
     where = {"volume": volume, "node": node, "pool": pool, "group": group, "schedule": schedule}
@@ -53,7 +55,7 @@ def ls(
 
 
 @app.command
-def show(name: SnapshotName, /, *, options: Options = OPTIONS) -> int:
+def show(name: SnapshotName, /, *, options: Viewing = VIEWING) -> int:
     """Show one snapshot: what it caught, how full it is, where its device is."""
     if options.show_call:
         return print_call(query_call("snapshots", {"name": name}), options)
@@ -78,12 +80,18 @@ def create(
         Size | None,
         Parameter(help="Room for what changes in a thick volume. [default: a fifth of it]"),
     ] = None,
+    single: Annotated[
+        bool,
+        Parameter(negative="", help="Of replicas, only the one that is written to."),
+    ] = False,
     deadline: Deadline = 600,
     options: Options = OPTIONS,
     how: Change = CHANGE,
 ) -> int:
     """Keep a volume as it is now; it stays in use."""
-    word = CreateSnapshot(snapshot=name, volume=volume, reserve_bytes=reserve, deadline_s=deadline)
+    word = CreateSnapshot(
+        snapshot=name, volume=volume, reserve_bytes=reserve, deadline_s=deadline, single=single
+    )
     return change(word, options, how)
 
 
@@ -114,7 +122,7 @@ def delete(
 ) -> int:
     """Remove a snapshot; its volume stays as it is."""
     if not options.show_call:
-        confirmed(name, f"This deletes the snapshot {name[:80]!r}", yes=yes)
+        confirmed(name, f"This deletes the snapshot {name[:80]!r}", yes=yes or how.plan)
     return change(DeleteSnapshot(snapshot=name, deadline_s=deadline), options, how)
 
 
@@ -131,5 +139,7 @@ def rollback(
     """Make a volume that nobody uses what it was; this uses the snapshot up."""
     if not options.show_call:
         lost = "and what was written to its volume since"
-        confirmed(name, f"This uses up the snapshot {name[:80]!r}, {lost} is lost", yes=yes)
+        confirmed(
+            name, f"This uses up the snapshot {name[:80]!r}, {lost} is lost", yes=yes or how.plan
+        )
     return change(RollBackSnapshot(snapshot=name, deadline_s=deadline), options, how)

@@ -5,50 +5,103 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from hwbus.cli import attaching, copying, encrypting
+from hwbus.cli import attaching, copying, encrypting, labelling, replicating
 from hwbus.cli.cells import Row
 from hwbus.cli.changing import change, confirmed, ended
 from hwbus.cli.encrypting import KeyReference
 from hwbus.cli.exits import Exit, FailureError
 from hwbus.cli.following import follow_to_end
-from hwbus.cli.nouns import AsClass, AsDisk, AtNode, AtPool, OfClass, VolumeName, Wipe, Yes
+from hwbus.cli.nouns import (
+    Apart,
+    AsClass,
+    AsDisk,
+    AtNode,
+    AtPool,
+    OfClass,
+    OfGroup,
+    VolumeName,
+    Wipe,
+    Yes,
+)
 from hwbus.cli.operations import patience_s
-from hwbus.cli.options import CHANGE, OPTIONS, Change, Deadline, Hold, Options, Size, noun
-from hwbus.cli.output import heading, print_cells, print_data, print_table, say
-from hwbus.cli.paint import clean, plain
+from hwbus.cli.options import (
+    CHANGE,
+    FOLLOWING,
+    OPTIONS,
+    VIEWING,
+    Change,
+    Deadline,
+    Following,
+    Hold,
+    Options,
+    Size,
+    Viewing,
+    noun,
+)
+from hwbus.cli.output import heading, print_data, print_table, say
+from hwbus.cli.paint import clean
+from hwbus.cli.placing import print_candidates
 from hwbus.cli.reading import listing, note_behind, one, rest, show_row
 from hwbus.cli.session import conversation, own_writes, print_call, run
 from hwbus.cli.sizes import format_size
 from hwbus.cli.tables import TABLES
 from hwbus.cli.world import world
 from hwbus.client import Client, Page, query_call
+from schemas.deleting import DeleteVolume, PurgeVolume, UndeleteVolume
 from schemas.disk import DiskClass, Wiping
-from schemas.volume import (
-    DeleteVolume,
-    Filesystem,
-    GrowVolume,
-    Layout,
-    ProvisionVolume,
-    PurgeVolume,
-    UndeleteVolume,
-)
+from schemas.volume import Filesystem, GrowVolume, Layout, ProvisionVolume
 
 _HOLD_S = 24 * 3600
+NewSize = Annotated[
+    Size | None, Parameter(help="How large: 50GiB, 500G (10^9); a whole disk: at least.")
+]
+AsLayout = Annotated[
+    Literal["linear", "striped", "thin", "disk"] | None,
+    Parameter(help="How its extents lie; disk: it is a whole one. [default: linear]"),
+]
+AsFilesystem = Annotated[
+    Literal["none", "ext4", "xfs"], Parameter(help="Make this filesystem on it.")
+]
 
 app = noun("volume", "What is given to those who need room.", alias="vol")
-_NEXT_DOOR = (attaching.attach, attaching.detach, attaching.limit, copying.clone, encrypting.rekey)
+_NEXT_DOOR = (
+    attaching.attach,
+    attaching.detach,
+    attaching.limit,
+    copying.clone,
+    encrypting.rekey,
+    labelling.label,
+    replicating.add_replica,
+    replicating.remove_replica,
+    replicating.hand_over,
+    replicating.fail_over,
+    replicating.failover,
+    replicating.migrate,
+    replicating.settle_split,
+    replicating.verify,
+)
+_OF_SEVERAL = ("replicas", "replicas_wanted", "health", "survives", "epoch", "failover", "compared")
 for _verb in _NEXT_DOOR:
     app.command(_verb)
+# They bring the views along: whoever does not name them does not wait for those.
+for _name in ("blame", "why"):
+    app.command(f"hwbus.cli.blaming:{_name}", name=_name)
 
 
 @app.command(name="ls", alias="list")
-def ls(*, node: AtNode = None, pool: AtPool = None, options: Options = OPTIONS) -> int:
+def ls(
+    *,
+    node: AtNode = None,
+    pool: AtPool = None,
+    selector: labelling.Selector = None,
+    options: Viewing = VIEWING,
+) -> int:
     """List the volumes."""
-    return listing("volumes", {"node": node, "pool": pool}, options)
+    return listing("volumes", {"node": node, "pool": pool, "selector": selector}, options)
 
 
 @app.command
-def show(name: VolumeName, /, *, options: Options = OPTIONS) -> int:
+def show(name: VolumeName, /, *, options: Viewing = VIEWING) -> int:
     """Show one volume, its legs and snapshots, and why it was put where it is."""
     if options.show_call:
         return print_call(query_call("volume", {"name": name}), options)
@@ -58,7 +111,9 @@ def show(name: VolumeName, /, *, options: Options = OPTIONS) -> int:
 async def _show(name: str, options: Options) -> int:
     async with conversation(options) as client:
         page, row = await one(client, "volume", {"name": name}, f"volume {name[:80]!r}", options)
-        if show_row("volumes", page, options):
+        several = row.get("replicas") or row.get("replicas_wanted", 1) > 1
+        hide = ("replicas",) if several else _OF_SEVERAL
+        if show_row("volumes", page, options, hide=hide):
             legs = await rest(client, "replicas", {"volume": name}, page)
             if legs.items:
                 heading("Replicas")
@@ -69,46 +124,30 @@ async def _show(name: str, options: Options) -> int:
                 print_table(TABLES["snapshots"], kept.items)
             if row.get("candidates"):
                 heading("Where it could have been put, best first")
-                _print_candidates(row["candidates"])
+                print_candidates(row["candidates"])
     return Exit.OK
-
-
-def _print_candidates(candidates: list[Row]) -> None:
-    rows = [
-        (
-            clean(f"{c.get('node')}/{c.get('disk') or c.get('pool')}"),
-            format_size(c.get("room_bytes", 0)),
-            str(c.get("score", 0)),
-            clean(" ".join(filter(None, (c.get("code"), c.get("because")))))
-            or plain("", c.get("parts")),
-        )
-        for c in candidates
-    ]
-    print_cells(("POOL", "ROOM", "SCORE", "WHY"), rows, right=(1, 2))
 
 
 @app.command
 def create(
     name: Annotated[str, Parameter(help="What to call it.")],
-    size: Annotated[
-        Size | None, Parameter(help="How large: 50GiB, 500G (10^9); a whole disk: at least.")
-    ] = None,
+    size: NewSize = None,
     /,
     *,
-    layout: Annotated[
-        Literal["linear", "striped", "thin", "disk"] | None,
-        Parameter(help="How its extents lie; disk: it is a whole one. [default: linear]"),
-    ] = None,
+    layout: AsLayout = None,
     stripes: Annotated[int, Parameter(help="Over so many disks, if striped.")] = 1,
-    fs: Annotated[
-        Literal["none", "ext4", "xfs"], Parameter(help="Make this filesystem on it.")
-    ] = "none",
+    fs: AsFilesystem = "none",
     key_ref: KeyReference = None,
     qos: OfClass = None,
+    replicas: replicating.Replicas = 1,
+    failover: replicating.Failover = True,
+    group: OfGroup = None,
+    apart: Apart = False,
     pool: AtPool = None,
     node: AtNode = None,
     disk: AsDisk = None,
     media: AsClass = None,
+    label: labelling.NewLabels = None,
     deadline: Deadline = 600,
     options: Options = OPTIONS,
     how: Change = CHANGE,
@@ -131,6 +170,11 @@ def create(
         disk=disk,
         media=None if media is None else DiskClass(media),
         qos=qos,
+        replicas=replicas,
+        failover=failover,
+        group=group,
+        apart=apart,
+        labels=labelling.written(label),
     )
     return change(word, options, how)
 
@@ -172,11 +216,11 @@ def delete(
     how: Change = CHANGE,
 ) -> int:
     """Delete a volume: its data goes after the hold, and until then it can be undeleted."""
-    if not options.show_call and not yes:
+    if not (options.show_call or how.plan or yes):
         span = str(timedelta(seconds=hold)).removesuffix(", 0:00:00")
         kept = hold and wipe != "lost"
         data = f"; its data is kept for {span}" if kept else ", and its data"
-        confirmed(name, f"This deletes {_what(name, options)}{data}", yes=yes)
+        confirmed(name, f"This deletes {_what(name, options)}{data}", yes=False)
     word = DeleteVolume(volume=name, deadline_s=deadline, hold_s=hold, wiping=Wiping(wipe))
     return change(word, options, how)
 
@@ -206,8 +250,8 @@ def purge(
     how: Change = CHANGE,
 ) -> int:
     """Remove a deleted volume and its data now, before its hold is over."""
-    if not options.show_call and not yes:
-        confirmed(name, f"This purges {_what(name, options)}, and its data", yes=yes)
+    if not (options.show_call or how.plan or yes):
+        confirmed(name, f"This purges {_what(name, options)}, and its data", yes=False)
     word = PurgeVolume(volume=name, deadline_s=deadline, wiping=Wiping(wipe))
     return change(word, options, how)
 
@@ -225,7 +269,8 @@ def _what(name: str, options: Options) -> str:
             Exit.NOT_FOUND, f"there is no volume {name[:80]!r}", fix="hwbus volume ls shows them."
         )
     row = rows[0]
-    return f"the volume {name[:80]!r} ({format_size(row['size_bytes'])}, on {row.get('node')})"
+    nodes = ", ".join(str(leg["node"]) for leg in row.get("replicas") or (row,))
+    return f"the volume {name[:80]!r} ({format_size(row['size_bytes'])}, on {nodes})"
 
 
 @app.command
@@ -237,13 +282,13 @@ def wait(
         Literal["ready", "gone"], Parameter(name="--for", help="What to wait for.")
     ] = "ready",
     options: Options = OPTIONS,
-    how: Change = CHANGE,
+    how: Following = FOLLOWING,
 ) -> int:
     """Wait until a volume is ready (or gone), following the operation that runs on it."""
     return run(_wait(name, for_, options, how))
 
 
-async def _wait(name: str, for_: str, options: Options, how: Change) -> int:
+async def _wait(name: str, for_: str, options: Options, how: Following) -> int:
     async with conversation(options) as client:
         row = await _row(client, name, own_writes(options))
         if row is not None and row.get("operation"):

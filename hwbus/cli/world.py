@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
+from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
@@ -15,17 +16,18 @@ from hwbus.ports import Bus, Clock, EventLog
 
 
 class Link(msgspec.Struct, frozen=True):
-    """A connection to the bus and to the log that lies behind it."""
+    """A connection to the bus and to the two streams that lie behind it."""
 
     bus: Bus
     log: EventLog
+    audit: EventLog
 
 
 Connect = Callable[[str], AbstractAsyncContextManager[Link]]
 
 
 class World(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything outside; tests bring another one."""
+    """Everything outside; tests bring another one. ``then`` is there when the past is shown."""
 
     connect: Connect
     out: TextIO
@@ -35,6 +37,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     mint: Callable[[], str]
     user: str
+    then: datetime | None = None
 
     @property
     def home(self) -> Path:
@@ -73,6 +76,11 @@ _CURRENT: ContextVar[World] = ContextVar("world")
 def world() -> World:
     """Return the world the running command is in."""
     return _CURRENT.get()
+
+
+def go_back(then: datetime) -> None:
+    """Make the past the world of what is printed from here on: ages are what they were then."""
+    enter(msgspec.structs.replace(world(), then=then))
 
 
 def enter(outside: World) -> None:

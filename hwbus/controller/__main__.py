@@ -16,47 +16,77 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from hwbus import telemetry
+from hwbus.archiving import Archiver
 from hwbus.codec import commit_codec
+from hwbus.controller.alarm_figures import AlarmFigures
+from hwbus.controller.approvals import Approvals
+from hwbus.controller.archivist import ARCHIVE_EVERY_S, ArchiveFigures, Archivist
 from hwbus.controller.care import Care
 from hwbus.controller.classes import Classes
 from hwbus.controller.counter import Counter
+from hwbus.controller.failovers import Failovers
 from hwbus.controller.figures import Figures
 from hwbus.controller.holds import Holds
 from hwbus.controller.http import application, serving
+from hwbus.controller.limbo import LimboWatch
+from hwbus.controller.notary import SIGN_EVERY_S, Notary
+from hwbus.controller.notary_key import NotaryKey
+from hwbus.controller.plans import AT_ONCE_MAX, Plans
+from hwbus.controller.rebuilds import Rebuilds
 from hwbus.controller.schedules import Schedules
 from hwbus.controller.storage import StorageDomain, StorageScript
 from hwbus.controller.watch import Watch
+from hwbus.controller.wellbeing import Wellbeing
 from hwbus.desk import CommandDesk, taking_in_the_past
 from hwbus.driver import Driver
 from hwbus.identity import Mint, SystemClock
 from hwbus.jetstream import Wires, connect
 from hwbus.logs import configure_logs
-from hwbus.streams import AUDIT
+from hwbus.places import Place, PlaceError, place_of
+from hwbus.streams import AUDIT, EVENTS
 from projectors.composition import Projectors
 from projectors.projector import Projector, Sources
 from schemas.upcasts import UPCASTS
 from schemas.words import AnyEvent
 
+USAGE = 2
 UNREACHABLE = 10
 _LOG = structlog.get_logger("hwbus.controller")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the control plane is told at its start. ``http`` is ``HOST:PORT``, or empty for none."""
+    """What the control plane is told at its start. ``http`` is ``HOST:PORT``, or empty for none.
+
+    Every ``sign_every_s`` the head of each stream is signed, if it has grown; every
+    ``archive_every_s`` what is signed is archived to ``archive_to``, or never if that is empty.
+    """
 
     nats_url: str
     state: Path
     http: str
     replicas: int
+    sign_every_s: float = SIGN_EVERY_S
+    archive_to: str = ""
+    archive_endpoint: str = ""
+    archive_every_s: float = ARCHIVE_EVERY_S
 
 
 class ControlPlane:
-    """Desk, driver, views, watch, holds, care, schedules and classes on one set of wires."""
+    """Desk, driver, views, notary and all that acts by itself, on one set of wires."""
 
-    def __init__(self, wires: Wires, projector: Projector) -> None:
+    def __init__(
+        self,
+        wires: Wires,
+        projector: Projector,
+        state: Path,
+        notaries: Sequence[Notary] = (),
+        archivist: Archivist | None = None,
+    ) -> None:
         clock, self._mint = SystemClock(), Mint()
         self._wires = wires
         self._projector = projector
+        self.notaries = tuple(notaries)
+        self.archivist = archivist
         self.domain = StorageDomain()
         self.desk = CommandDesk(
             self.domain,
@@ -70,11 +100,22 @@ class ControlPlane:
             self.desk, StorageScript(self.domain.world), clock, msgspec.json.Encoder().encode
         )
         self.watch = Watch(self.desk, self.domain.world, wires.bus, clock)
-        self.holds = Holds(self.desk, self.domain.world, clock, self._mint)
-        self.care = Care(self.desk, self.domain.world, clock, self._mint)
-        self.schedules = Schedules(self.desk, self.domain.world, clock, self._mint)
-        self.classes = Classes(self.desk, self.domain.world, clock, self._mint)
+        about = (self.desk, self.domain.world, clock, self._mint)
+        self.care = Care(*about)
+        self.looking = (
+            self.care,
+            Holds(*about),
+            Schedules(*about),
+            Classes(*about),
+            Failovers(*about),
+            Rebuilds(*about),
+            Approvals(*about),
+        )
+        audit_log = wires.log_of(AUDIT.name)
+        self.limbo = LimboWatch(self.desk, self.domain.world, projector, audit_log, clock)
+        self.wellbeing = Wellbeing(projector, wires.bus, state)
         self.counter = Counter(self.desk, wires.bus, wires.inbox(), wires.outlet, clock)
+        self.plans = Plans(self.domain.world, lambda: self.desk.position, wires.log, clock)
         self._caught_up = asyncio.Event()
         self._open = False
 
@@ -101,15 +142,23 @@ class ControlPlane:
         if follower.done():
             follower.result()
         self.driver.go_live()
-        watcher = asyncio.create_task(self.watch.run())
-        keeper = asyncio.create_task(self.holds.run())
-        carer = asyncio.create_task(self.care.run())
-        clockwork = asyncio.create_task(self.schedules.run())
-        carrier = asyncio.create_task(self.classes.run())
+        looking = [one.run() for one in self.looking]
+        notaries = [one.run() for one in self.notaries]
+        archives = [] if self.archivist is None else [self.archivist.run()]
+        minding = (self.watch.run(), self.limbo.run(), self.wellbeing.run())
+        runs = (*minding, *looking, *notaries, *archives)
+        standing = {asyncio.create_task(run) for run in runs}
         stopping = asyncio.create_task(stop.wait())
         gone = asyncio.create_task(self._wires.until_gone())
-        async with self.counter.open(version("hwbus")) as queue:
-            standing = {watcher, keeper, carer, clockwork, carrier}
+        plans = self._wires.bus.serve(
+            "hwbus-plans",
+            version("hwbus"),
+            [self.plans.endpoint()],
+            self.plans,
+            at_once_max=AT_ONCE_MAX,
+        )
+        doctor = self.limbo.serving(self._wires.bus, version("hwbus"))
+        async with plans, doctor, self.counter.open(version("hwbus")) as queue:
             tasks: set[asyncio.Task[Any]] = {follower, *standing, stopping, gone, queue}
             self._open = True
             _LOG.info("serving", position=self.desk.position, open=self.driver.open_operations)
@@ -120,6 +169,9 @@ class ControlPlane:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+            if stopping in done:
+                for notary in self.notaries:
+                    await notary.close()
             for task in done - {stopping}:
                 task.result()
             if gone in done:
@@ -130,6 +182,8 @@ class ControlPlane:
             self._caught_up.set()
         async for seen in self.desk.follow():
             self.care.take(seen)
+            self.limbo.take(seen, judge=self._caught_up.is_set())
+            self.wellbeing.take(seen)
             await self.driver.take(seen)
             if self.desk.position >= head:
                 self._caught_up.set()
@@ -138,6 +192,10 @@ class ControlPlane:
 @asynccontextmanager
 async def control_plane(settings: Settings) -> AsyncIterator[ControlPlane]:
     """Put the control plane together, its views already following and its HTTP door open."""
+    # Before anything is begun: who cannot be let into the archive shall know it at once.
+    place = None
+    if settings.archive_to:
+        place = place_of(settings.archive_to, settings.archive_endpoint, os.environ)
     async with AsyncExitStack() as stack:
         wires = await stack.enter_async_context(connect(settings.nats_url, name="hwbus-controller"))
         await wires.ensure_streams(replicas=settings.replicas)
@@ -150,16 +208,52 @@ async def control_plane(settings: Settings) -> AsyncIterator[ControlPlane]:
             clock=SystemClock(),
         )
         projector = await stack.enter_async_context(projectors.running())
-        plane = ControlPlane(wires, projector)
+        notaries = _notaries(wires, settings)
+        archivist = None if place is None else _archivist(wires, place, settings)
+        plane = ControlPlane(wires, projector, settings.state, notaries, archivist)
         if settings.http:
             host, _, port = settings.http.rpartition(":")
             registry = CollectorRegistry()
             registry.register(
-                Figures(plane.domain.world, plane.desk, plane.driver, projector, version("hwbus"))
+                Figures(
+                    plane.domain.world,
+                    plane.desk,
+                    plane.driver,
+                    projector,
+                    notaries,
+                    version("hwbus"),
+                )
             )
+            registry.register(ArchiveFigures(archivist))
+            registry.register(AlarmFigures(plane.domain.world, plane.limbo, plane.wellbeing))
             door = serving(application(registry, plane.unready), host, int(port))
             await stack.enter_async_context(door)
         yield plane
+
+
+def _notaries(wires: Wires, settings: Settings) -> tuple[Notary, ...]:
+    """Return one for each stream that is kept for ever, with one key."""
+    key, audit_log = NotaryKey.at_home(settings.state), wires.log_of(AUDIT.name)
+    return tuple(
+        Notary(
+            wires.log_of(stream.name),
+            audit_log,
+            wires.outlet,
+            SystemClock(),
+            key,
+            stream=stream,
+            every_s=settings.sign_every_s,
+        )
+        for stream in (EVENTS, AUDIT)
+    )
+
+
+def _archivist(wires: Wires, place: Place, settings: Settings) -> Archivist:
+    audit_log = wires.log_of(AUDIT.name)
+    archivers = [
+        Archiver(wires.log_of(stream.name), audit_log, place, stream) for stream in (EVENTS, AUDIT)
+    ]
+    return Archivist(archivers, SystemClock(), every_s=settings.archive_every_s)
 
 
 async def _serve(settings: Settings) -> None:
@@ -182,9 +276,30 @@ def _settings(argv: Sequence[str]) -> Settings:
     )
     parser.add_argument("--http", default="", help="HOST:PORT for /metrics, /livez and /readyz")
     parser.add_argument("--replicas", type=int, default=1, help="copies of each stream")
+    parser.add_argument(
+        "--sign-every", type=float, default=SIGN_EVERY_S, help="seconds between signed heads"
+    )
+    parser.add_argument(
+        "--archive-to", default="", help="FOLDER or s3://BUCKET/PREFIX to archive to by itself"
+    )
+    parser.add_argument(
+        "--archive-endpoint", default="", help="https://HOST:PORT of the store, if not that of AWS"
+    )
+    parser.add_argument(
+        "--archive-every", type=float, default=ARCHIVE_EVERY_S, help="seconds between segments"
+    )
     parsed = parser.parse_args(argv)
+    if parsed.archive_every <= 0:
+        parser.error("--archive-every is a time in seconds, and more than none")
     return Settings(
-        nats_url=parsed.nats_url, state=parsed.state, http=parsed.http, replicas=parsed.replicas
+        nats_url=parsed.nats_url,
+        state=parsed.state,
+        http=parsed.http,
+        replicas=parsed.replicas,
+        sign_every_s=parsed.sign_every,
+        archive_to=parsed.archive_to,
+        archive_endpoint=parsed.archive_endpoint,
+        archive_every_s=parsed.archive_every,
     )
 
 
@@ -198,6 +313,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConnectionError as error:
         sys.stderr.write(f"{error}\n")
         return UNREACHABLE
+    except PlaceError as error:
+        sys.stderr.write(f"{error}\n")
+        return USAGE
     finally:
         end_traces()
     return 0

@@ -5,25 +5,22 @@ is said, and the id of the wish is made of that record. So whoever dies in betwe
 twice, changes nothing about the end.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 
-import msgspec
 import structlog
 
 from aggregates.care import due, pending
 from aggregates.world import World
-from hwbus.asking import Asked
+from hwbus.controller.looking import Looking
 from hwbus.desk import CommandDesk, Seen
 from hwbus.ports import Clock
 from schemas.answers import Accepted, Answer, Refused, Undecided
 from schemas.disk import DiskChanged, DiskFound, DiskHealthChanged
 from schemas.filling import VolumeFilled
-from schemas.grammar import Event, Message, kind_and_verb
+from schemas.grammar import Event, Message
 from schemas.pool import ThinPoolFilled
 from schemas.snapshot import SnapshotFilled
 
-LOOK_EVERY_S = 1.0
 _SEQS_MAX = 20_000
 
 _LOG = structlog.get_logger("hwbus.care")
@@ -33,16 +30,13 @@ _TELLING: frozenset[type[Event]] = frozenset(
 )
 
 
-class Care:
+class Care(Looking):
     """Looks every second what policies have to do. Feed it the log, stretch by stretch."""
 
     def __init__(
         self, desk: CommandDesk, world: World, clock: Clock, mint: Callable[[], str]
     ) -> None:
-        self._desk = desk
-        self._world = world
-        self._clock = clock
-        self._mint = mint
+        super().__init__(desk, world, clock, mint)
         self._seqs: dict[str, int] = {}
 
     def take(self, seen: Sequence[Seen]) -> None:
@@ -57,12 +51,6 @@ class Care:
         self._seqs[object_] = seq
         if len(self._seqs) > _SEQS_MAX:
             del self._seqs[next(iter(self._seqs))]
-
-    async def run(self) -> None:
-        """Look until cancelled."""
-        while True:
-            await self.look()
-            await asyncio.sleep(LOOK_EVERY_S)
 
     async def look(self) -> None:
         """Say what was decided before, then have decided what is due now."""
@@ -83,13 +71,4 @@ class Care:
             _LOG.warning("a policy was not told", because=answer.because)
 
     async def _say(self, command: Message, id_: str, actor: str, cause: str) -> Answer:
-        kind, verb = kind_and_verb(command)
-        wish = Asked(
-            id=id_,
-            actor=actor,
-            kind=kind,
-            verb=verb,
-            data=msgspec.json.encode(command),
-            cause=cause,
-        )
-        return await self._desk.settle(wish, command)
+        return await self.ask(command, cause=cause, actor=actor, id_=id_)

@@ -1,6 +1,5 @@
 """What a QoS class allows is carried to the volumes that have it, by ordinary operations."""
 
-import asyncio
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
@@ -11,15 +10,13 @@ from aggregates.attaching import behind
 from aggregates.node import unheard
 from aggregates.volume import Volume, VolumePhase
 from aggregates.world import World
-from hwbus.asking import Asked
+from hwbus.controller.looking import Looking
 from hwbus.desk import CommandDesk
 from hwbus.ports import Clock
 from schemas.answers import Accepted, Answer, Undecided
 from schemas.attaching import FollowQosClass
 from schemas.attachment import Limits
-from schemas.grammar import kind_and_verb
 
-LOOK_EVERY_S = 1.0
 AT_ONCE = 16
 AGAIN_AFTER_S = 60.0
 AGAIN_AFTER_MAX_S = 3600.0
@@ -35,7 +32,7 @@ class _Asked(msgspec.Struct, frozen=True):
     wait_s: float
 
 
-class Classes:
+class Classes(Looking):
     """Looks for attached volumes that do not carry the limits of their class, and has them follow.
 
     Which do not is read from the log alone, so whoever starts anew goes on where it was. A volume
@@ -47,17 +44,8 @@ class Classes:
     def __init__(
         self, desk: CommandDesk, world: World, clock: Clock, mint: Callable[[], str]
     ) -> None:
-        self._desk = desk
-        self._world = world
-        self._clock = clock
-        self._mint = mint
+        super().__init__(desk, world, clock, mint)
         self._asked: dict[str, _Asked] = {}
-
-    async def run(self) -> None:
-        """Look until cancelled."""
-        while True:
-            await self.look()
-            await asyncio.sleep(LOOK_EVERY_S)
 
     async def look(self) -> None:
         """Have those follow that can, and are not to wait."""
@@ -99,16 +87,7 @@ class Classes:
 
     async def _follow(self, name: str, volume: Volume) -> Answer:
         command = FollowQosClass(volume=name, uid=volume.uid)
-        kind, verb = kind_and_verb(command)
-        wish = Asked(
-            id=self._mint(),
-            actor=f"qos:{volume.use.qos}",
-            kind=kind,
-            verb=verb,
-            data=msgspec.json.encode(command),
-            cause="class-changed",
-        )
-        answer = await self._desk.settle(wish, command)
+        answer = await self.ask(command, cause="class-changed", actor=f"qos:{volume.use.qos}")
         because = "" if isinstance(answer, Accepted) else answer.because
         _LOG.info("a volume follows", qos=volume.use.qos, volume=name, because=because)
         return answer

@@ -1,14 +1,16 @@
 """The control plane's figures, read at the moment they are asked for: nothing here goes stale."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from aggregates.attaching import behind
 from aggregates.ledger import METADATA_PER_VOLUME_BYTES
+from aggregates.peers import seen
 from aggregates.pool import Pool
 from aggregates.world import World
+from hwbus.controller.notary import Notary
 from hwbus.desk import CommandDesk
 from hwbus.driver import Driver
 from projectors.projector import Projector
@@ -21,12 +23,19 @@ class Figures(Collector):
     """Capacity from the ledgers, work from the driver, lag from the views."""
 
     def __init__(
-        self, world: World, desk: CommandDesk, driver: Driver, projector: Projector, version: str
+        self,
+        world: World,
+        desk: CommandDesk,
+        driver: Driver,
+        projector: Projector,
+        notaries: Sequence[Notary],
+        version: str,
     ) -> None:
         self._world = world
         self._desk = desk
         self._driver = driver
         self._projector = projector
+        self._notaries = notaries
         self._version = version
 
     def collect(self) -> Iterable[Metric]:
@@ -70,6 +79,8 @@ class Figures(Collector):
                 size.add_metric((name,), volume.size_bytes)
                 state.add_metric((name, volume.phase.value), 1)
         yield from (size, state)
+        yield from compared(self._world)
+        yield from moved(self._world)
 
     def _disks(self) -> Iterator[Metric]:
         health = _gauge(
@@ -114,10 +125,56 @@ class Figures(Collector):
         position = _gauge("hwbus_desk_position", "The last sequence the desk has taken in.")
         position.add_metric((), self._desk.position)
         yield position
+        yield from self._signed()
         events = _gauge("hwbus_projector_lag_events", "How far the views are behind.", ("stream",))
+        late = _gauge("hwbus_projector_lag_seconds", "For how long they have been.", ("stream",))
         for status in self._projector.status():
             events.add_metric((status.stream,), status.lag_events)
+            late.add_metric((status.stream,), status.lag_s)
         yield events
+        yield late
+
+    def _signed(self) -> Iterator[Metric]:
+        of = ("stream",)
+        signed = _gauge("hwbus_notary_signed_position", "The last sequence in a signed head.", of)
+        trouble = _gauge("hwbus_notary_trouble", "1 while the head cannot be signed.", of)
+        for notary in self._notaries:
+            signed.add_metric((notary.stream.name,), notary.signed)
+            trouble.add_metric((notary.stream.name,), bool(notary.trouble))
+        yield signed
+        yield trouble
+
+
+def moved(world: World) -> Iterator[Metric]:
+    """Return what consumers have written and read, as far as nodes have told."""
+    of = ("volume", "node")
+    written = CounterMetricFamily("hwbus_volume_written_bytes", "Written by consumers.", labels=of)
+    read = CounterMetricFamily("hwbus_volume_read_bytes", "Read by consumers.", labels=of)
+    if len(world.volumes) <= VOLUME_SERIES_MAX:
+        for name, volume in world.volumes.items():
+            for node, counted in volume.counted.items():
+                written.add_metric((name, node), counted.total_written_bytes)
+                read.add_metric((name, node), counted.total_read_bytes)
+    yield from (written, read)
+
+
+def compared(world: World) -> Iterator[Metric]:
+    """Return how replicated volumes are, by what was found when their replicas were compared."""
+    of = ("volume",)
+    differs = _gauge(
+        "hwbus_volume_differing_bytes", "Known not to be the same on all replicas.", of
+    )
+    verified = _gauge(
+        "hwbus_volume_verified_timestamp_seconds", "When the replicas were compared last.", of
+    )
+    replicated = {name: one for name, one in world.volumes.items() if one.members}
+    for name, volume in replicated.items() if len(replicated) <= VOLUME_SERIES_MAX else ():
+        home = seen(world, volume.node, name)
+        peers = () if home is None else home.peers
+        differs.add_metric((name,), max((one.out_of_sync_bytes for one in peers), default=0))
+        if volume.verified_at is not None:
+            verified.add_metric((name,), volume.verified_at.timestamp())
+    yield from (differs, verified)
 
 
 def qos_behind(world: World) -> Metric:

@@ -1,29 +1,25 @@
 """What is held and whose time is over is purged, by the operation that anybody could ask for."""
 
-import asyncio
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
-import msgspec
 import structlog
 
 from aggregates.node import unheard
 from aggregates.volume import Volume, VolumePhase
 from aggregates.world import World
-from hwbus.asking import Asked
+from hwbus.controller.looking import Looking
 from hwbus.desk import CommandDesk
 from hwbus.ports import Clock
 from schemas.answers import Accepted, Answer, Undecided
-from schemas.grammar import kind_and_verb
-from schemas.volume import PurgeVolume
+from schemas.deleting import PurgeVolume
 
-LOOK_EVERY_S = 1.0
 AGAIN_AFTER_S = 600.0
 
 _LOG = structlog.get_logger("hwbus.holds")
 
 
-class Holds:
+class Holds(Looking):
     """Looks at the clock, and asks the desk to purge each volume whose hold is over.
 
     Until when a volume is held stands in the log, so nothing is forgotten while no control plane
@@ -34,17 +30,8 @@ class Holds:
     def __init__(
         self, desk: CommandDesk, world: World, clock: Clock, mint: Callable[[], str]
     ) -> None:
-        self._desk = desk
-        self._world = world
-        self._clock = clock
-        self._mint = mint
+        super().__init__(desk, world, clock, mint)
         self._asked: dict[str, datetime] = {}
-
-    async def run(self) -> None:
-        """Look until cancelled."""
-        while True:
-            await self.look()
-            await asyncio.sleep(LOOK_EVERY_S)
 
     async def look(self) -> None:
         """Ask for what is due now."""
@@ -69,16 +56,7 @@ class Holds:
 
     async def _purge(self, name: str, volume: Volume) -> Answer:
         command = PurgeVolume(volume=name, until=volume.until)
-        kind, verb = kind_and_verb(command)
-        wish = Asked(
-            id=self._mint(),
-            actor="hwbus",
-            kind=kind,
-            verb=verb,
-            data=msgspec.json.encode(command),
-            cause="hold-over",
-        )
-        answer = await self._desk.settle(wish, command)
+        answer = await self.ask(command, cause="hold-over")
         because = "" if isinstance(answer, Accepted) else answer.because
         _LOG.info("a hold is over", volume=name, until=str(volume.until), because=because)
         return answer

@@ -1,10 +1,8 @@
 """What is due is taken, and what need not be kept is deleted, by ordinary operations."""
 
-import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 
-import msgspec
 import structlog
 
 from aggregates.node import unheard
@@ -13,17 +11,16 @@ from aggregates.schedule import Due, Schedule, due
 from aggregates.snapshot import Snapshot, SnapshotPhase
 from aggregates.volume import VolumePhase
 from aggregates.world import World
-from hwbus.asking import Asked
+from hwbus.controller.looking import Looking
 from hwbus.desk import CommandDesk
 from hwbus.ports import Clock
 from schemas.answers import Accepted, Answer, Undecided
-from schemas.grammar import Message, kind_and_verb
+from schemas.grammar import Message
 from schemas.rhythm import BySchedule
 from schemas.schedule import ReportScheduleRun
 from schemas.snapshot import CreateSnapshot, DeleteSnapshot
 from schemas.volume_group import SnapshotGroup
 
-LOOK_EVERY_S = 1.0
 PATIENCE_S = 900.0
 AGAIN_AFTER_S = 3600.0
 
@@ -31,7 +28,7 @@ _LOG = structlog.get_logger("hwbus.schedules")
 Mine = dict[str, dict[datetime, dict[str, Snapshot]]]
 
 
-class Schedules:
+class Schedules(Looking):
     """Looks at the clock, and asks the desk for what is due, in the name of the schedule.
 
     The id of each command is made of the moment it is for, so that whoever starts anew, or looks
@@ -46,17 +43,8 @@ class Schedules:
     def __init__(
         self, desk: CommandDesk, world: World, clock: Clock, mint: Callable[[], str]
     ) -> None:
-        self._desk = desk
-        self._world = world
-        self._clock = clock
-        self._mint = mint
+        super().__init__(desk, world, clock, mint)
         self._asked: dict[str, datetime] = {}
-
-    async def run(self) -> None:
-        """Look until cancelled."""
-        while True:
-            await self.look()
-            await asyncio.sleep(LOOK_EVERY_S)
 
     async def look(self) -> None:
         """Ask for what is due now, and for the end of what is not to be kept."""
@@ -141,9 +129,7 @@ class Schedules:
             for at, parts in dues.items()
             if all(one.phase is not SnapshotPhase.CREATING for one in parts.values())
         }
-        taken = [
-            Taken(at, not any(one.lost for one in parts.values())) for at, parts in done.items()
-        ]
+        taken = [Taken(at, _is_good(parts.values())) for at, parts in done.items()]
         for gone in to_delete(taken, schedule.keep):
             yield from sorted(done[gone.due].items())
 
@@ -163,16 +149,15 @@ class Schedules:
         _LOG.info("not to be kept", schedule=name, snapshot=snapshot)
 
     async def _ask(self, name: str, id_: str, command: Message, *, cause: str) -> Answer:
-        kind, verb = kind_and_verb(command)
-        wish = Asked(
-            id=id_,
-            actor=f"schedule:{name}",
-            kind=kind,
-            verb=verb,
-            data=msgspec.json.encode(command),
-            cause=cause,
-        )
-        return await self._desk.settle(wish, command)
+        return await self.ask(command, cause=cause, actor=f"schedule:{name}", id_=id_)
+
+
+def _is_good(parts: Iterable[Snapshot]) -> bool:
+    """Return whether each volume can be had as it was, from one of its replicas at least."""
+    good: dict[str, bool] = {}
+    for one in parts:
+        good[one.volume] = good.get(one.volume, False) or not one.lost
+    return all(good.values())
 
 
 def snapshot_name(schedule: str, at: datetime) -> str:

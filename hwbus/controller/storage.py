@@ -3,19 +3,25 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from aggregates import guarding
 from aggregates.decision import Facts
 from aggregates.processes import registry, settlements
 from aggregates.processes.process import Process
 from aggregates.world import World
+from hwbus.asking import Asked
 from hwbus.driver import Step
 from hwbus.subjects import Address
-from schemas.answers import Refused
+from schemas.answers import Refused, refuse
+from schemas.approval import ClaimApproval
 from schemas.disk import ReportDiskReleased
-from schemas.grammar import Event, Message
+from schemas.grammar import Event, Message, type_name
 from schemas.operation import ReportExpired, ReportStepRefused
 from schemas.place import place_of
 from schemas.policy import SetPolicy
+from schemas.protection import SetProtection
 from schemas.qos import CreateQosClass
+from schemas.refusals import Refusal
+from schemas.replication import ReportReplication
 from schemas.schedule import CreateSchedule
 from schemas.snapshot import PrepareSnapshot
 from schemas.words import command_for
@@ -23,17 +29,17 @@ from schemas.words import command_for
 _DEADLINE = "deadline_s"
 NAMES = frozenset(
     {"node", "disk", "disks", "pool", "volume", "volumes", "snapshot", "policy", "target"}
-    | {"group", "schedule", "qos"}
+    | {"group", "schedule", "qos", "protection"}
 )
 # They begin nothing that has a deadline of its own, but make something that has an identity.
-_MAKE = (CreateSchedule, PrepareSnapshot, SetPolicy, CreateQosClass)
+_MAKE = (CreateSchedule, PrepareSnapshot, SetPolicy, CreateQosClass, SetProtection)
 
 
 class StorageDomain:
     """Every aggregate of hwbus, in memory, behind the desk's port."""
 
-    def __init__(self) -> None:
-        self.world = World()
+    def __init__(self, world: World | None = None) -> None:
+        self.world = World() if world is None else world
 
     def word(self, kind: str, verb: str) -> type[Message] | None:
         """Return the command that is asked for under that name, or None."""
@@ -44,7 +50,7 @@ class StorageDomain:
         return Address(*place_of(command))
 
     def decide(
-        self, command: Message, *, at: datetime, mint: Callable[[], str]
+        self, command: Message, *, actor: str, at: datetime, mint: Callable[[], str]
     ) -> tuple[Event, ...] | Refused:
         """Decide; identities are made for what has a deadline, or begins a life without one."""
         fresh = _DEADLINE in command.__struct_fields__ or isinstance(command, _MAKE)
@@ -53,8 +59,32 @@ class StorageDomain:
             operation=mint() if fresh else "",
             uid=mint() if fresh else "",
             world=self.world,
+            actor=actor,
         )
         return self.world.decide(command, facts)
+
+    def forbids(self, wish: Asked, command: Message) -> Refused | None:
+        """Return why the control plane alone may say *command*, or None."""
+        if wish.within or not guarding.is_step(type(command)):
+            return None
+        return refuse(
+            Refusal.STEP_FROM_OUTSIDE, f"{type_name(command)} is a step of something larger"
+        )
+
+    def condition(
+        self, wish: Asked, command: Message, request: bytes, *, at: datetime
+    ) -> Message | None:
+        """Return how an approval is asked for or used, if *command* needs one that it has not."""
+        if wish.within:
+            return None
+        facts = Facts(at=at, operation="", uid="", world=self.world, actor=wish.actor)
+        return guarding.condition(command, request, wish.id, facts)
+
+    def unmet(self, condition: Message) -> Refused:
+        """Return how whoever asks is told that somebody else is needed."""
+        if not isinstance(condition, ClaimApproval):
+            raise TypeError(f"{condition!r} is no condition of storage")
+        return guarding.unmet(condition)
 
     def evolve(self, address: Address, events: Sequence[Event]) -> None:
         """Apply what was decided."""
@@ -78,6 +108,10 @@ class StorageDomain:
 
     def belongs_to(self, command: Message) -> str:
         """Return the operation that *command* is a step of, or an empty string."""
+        if isinstance(command, ReportReplication):
+            # A node sees such a change by itself; whoever works on the volume may wait for it.
+            volume = self.world.volumes.get(command.volume)
+            return "" if volume is None or volume.uid != command.uid else volume.operation
         return getattr(command, "operation", "") or ""
 
     def is_name(self, field: str) -> bool:

@@ -7,6 +7,7 @@ import msgspec
 import structlog
 
 from aggregates.node import NodePhase
+from aggregates.peers import missed_by_peers
 from aggregates.world import World
 from hwbus.asking import Asked
 from hwbus.desk import CommandDesk
@@ -17,16 +18,23 @@ from schemas.grammar import Report, kind_and_verb
 from schemas.node import ReportNodeHeard, ReportNodeSilent
 
 SILENT_AFTER_S = 10.0
+MISSED_AFTER_S = 5.0
+"""For a node that its peers in replicated volumes do not reach either."""
+
 LOOK_EVERY_S = 1.0
 
 _LOG = structlog.get_logger("hwbus.watch")
+
+
+_MISSED_AFTER = timedelta(seconds=MISSED_AFTER_S)
 
 
 class Watch:
     """Listens for heartbeats and tells the desk when a node falls silent or is heard again.
 
     A node that was never heard since the watch began counts from that moment, so that a control
-    plane that comes back does not call everybody silent.
+    plane that comes back does not call everybody silent. One that is silent is heard again only by
+    what it says: not because its peers do not miss it any more, as when its volumes have moved.
     """
 
     def __init__(self, desk: CommandDesk, world: World, bus: Bus, clock: Clock) -> None:
@@ -61,13 +69,19 @@ class Watch:
                 if node.phase not in {NodePhase.MEMBER, NodePhase.REMOVING}:
                     continue
                 last = self._heard.get(name, self._began)
-                quiet = now - last > timedelta(seconds=SILENT_AFTER_S)
+                quiet = now - last > timedelta(seconds=self._patience_s(name, now - last))
                 if quiet and not node.silent:
                     _LOG.warning("node is silent", node=name, last_heard=last.isoformat())
                     await self._report(ReportNodeSilent(node=name, last_heard=last))
-                elif node.silent and not quiet and name in self._heard:
+                elif node.silent and name in self._heard and now - last <= _MISSED_AFTER:
                     await self._report(ReportNodeHeard(node=name))
             await asyncio.sleep(LOOK_EVERY_S)
+
+    def _patience_s(self, name: str, quiet: timedelta) -> float:
+        """Return how long a node may be quiet: less, where others have lost it too."""
+        if quiet <= _MISSED_AFTER:
+            return SILENT_AFTER_S
+        return MISSED_AFTER_S if missed_by_peers(name, self._world) else SILENT_AFTER_S
 
     async def _report(self, report: Report) -> None:
         kind, verb = kind_and_verb(report)
@@ -78,5 +92,6 @@ class Watch:
             verb=verb,
             data=msgspec.json.encode(report),
             cause="watch",
+            within=True,
         )
         await self._desk.settle(wish, report)

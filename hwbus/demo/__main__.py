@@ -11,7 +11,18 @@ from collections.abc import Awaitable, Callable
 
 from hwbus.cli.quiet import silence
 from hwbus.client import RefusedQueryError
-from hwbus.demo import copying, draining, ending, failing, forming, limiting, serving, undoing
+from hwbus.demo import (
+    copying,
+    draining,
+    ending,
+    failing,
+    forming,
+    limiting,
+    recalling,
+    serving,
+    surviving,
+    undoing,
+)
 from hwbus.demo.place import Place, PlaceError
 from hwbus.demo.real import RealPlace
 from hwbus.demo.simulated import SimulatedPlace
@@ -34,8 +45,11 @@ _STORY: tuple[Callable[[Stage], Awaitable[None]], ...] = (
     undoing.mistakes_are_undone,
     copying.a_volume_is_cloned_in_use,
     limiting.a_class_limits,
+    surviving.a_volume_gets_a_replica_in_use,
+    surviving.a_node_loses_power,
     ending.volumes_are_deleted,
     ending.the_record_tells,
+    recalling.the_past_answers,
 )
 
 

@@ -1,4 +1,4 @@
-"""Chapters twelve and thirteen: what is not needed goes, and the record tells all of it."""
+"""Chapters fourteen and fifteen: what is not needed goes, and the record tells all of it."""
 
 import time
 from datetime import datetime

@@ -64,6 +64,12 @@ class Place(Protocol):
     async def start_worker(self, node: str) -> None:
         """Start the worker of a node."""
 
+    async def cut_power(self, node: str) -> None:
+        """Have the node be without power, at once. Raises ``PlaceError`` where there is none."""
+
+    async def boot(self, node: str) -> None:
+        """Have the node run again, with what was on its disks."""
+
     def left_behind(self) -> str:
         """Return what is still there after leaving, or nothing."""
 

@@ -80,6 +80,16 @@ class RealPlace:
         async with _obeying():
             await self._running.service_start(_WORKER, node)
 
+    async def cut_power(self, node: str) -> None:
+        """Kill the node's kernel."""
+        async with _obeying():
+            await self._running.kill(node)
+
+    async def boot(self, node: str) -> None:
+        """Boot it again."""
+        async with _obeying():
+            await self._running.boot(node)
+
     def left_behind(self) -> str:
         """Return the directory if it is still there."""
         if self._workspace is None or not self._workspace.path.exists():

@@ -23,6 +23,8 @@ _ROOT = Path(__file__).resolve().parents[2]
 _STOP_S = 10.0
 # Slow enough that a worker can be caught in the middle of something.
 _LATENCY_MS = 60
+# Its story is over before the usual minute is.
+_SIGN_EVERY_S = 10
 
 
 class SimulatedPlace:
@@ -79,6 +81,14 @@ class SimulatedPlace:
             *("--latency-ms", str(_LATENCY_MS)),
         )
 
+    async def cut_power(self, node: str) -> None:
+        """Refuse it: a simulated node has nothing that could be lost with its power."""
+        raise PlaceError(f"{node} is simulated: it has no power to be cut")
+
+    async def boot(self, node: str) -> None:
+        """Refuse it, as its power is never cut."""
+        raise PlaceError(f"{node} is simulated, and always on")
+
     def left_behind(self) -> str:
         """Return the directory if it is still there."""
         return str(self._path) if self._workspace and self._path.exists() else ""
@@ -113,7 +123,7 @@ class SimulatedPlace:
         self._control = await self._start(
             "controller",
             *("hwbus.controller", "--nats-url", self.nats_url),
-            *("--state", str(self._path / "control")),
+            *("--state", str(self._path / "control"), "--sign-every", str(_SIGN_EVERY_S)),
         )
         for node in NODES:
             await self.start_worker(node)

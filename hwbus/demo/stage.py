@@ -69,16 +69,22 @@ class Stage:
         self._env = env
 
     async def hwbus(
-        self, *args: str, status: int = 0, progress: bool = False, output: bool = True
+        self,
+        *args: str,
+        status: int = 0,
+        progress: bool = False,
+        output: bool = True,
+        show: bool = True,
     ) -> Said:
-        """Show ``hwbus ARGS``, run it, and show its *output*.
+        """Show ``hwbus ARGS``, run it, and show its *output*; nothing of it without *show*.
 
         *progress* shows stderr too. Raises ``NotSoError`` if it does not end with *status*.
         """
-        self.teller.command(("hwbus", *args))
+        if show:
+            self.teller.command(("hwbus", *args))
         said = await self._cli(args)
         self.teller.output(said.err if progress else "")
-        self.teller.output(said.out if output else "")
+        self.teller.output(said.out if output and show else "")
         return _ended(args, said, status)
 
     async def side_by_side(self, *commands: Sequence[str]) -> list[Said]:

@@ -10,7 +10,7 @@ import msgspec
 _LOCK = "supervisor.lock"
 _REPORT = "supervisor.json"
 _SETTINGS = "settings.json"
-_PARTS = ("nats", "control", "nodes", "logs", _LOCK, _REPORT, _SETTINGS)
+_PARTS = ("nats", "control", "nodes", "network", "logs", _LOCK, _REPORT, _SETTINGS)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +91,11 @@ class Layout:
     def node(self, name: str) -> Path:
         """What the worker of a node keeps."""
         return self.root / "nodes" / name
+
+    @property
+    def network(self) -> Path:
+        """By what the simulated machines of the nodes reach each other."""
+        return self.root / "network"
 
     def lock(self) -> int | None:
         """Take the place of the supervisor; returns what holds it, or None if it is taken."""

@@ -88,10 +88,10 @@ class Supervisor:
         await self._control.start()
         await self._until_ready()
         self._progress(f"control plane on http://{self._http}")
-        for node in self._settings.node_names:
-            await self._start_worker(node, url)
+        for number, node in enumerate(self._settings.node_names, start=1):
+            await self._start_worker(node, url, address=_address(number))
 
-    async def _start_worker(self, node: str, url: str) -> None:
+    async def _start_worker(self, node: str, url: str, *, address: str) -> None:
         state = self._layout.node(node)
         worker = self._child(
             f"node worker {node}",
@@ -111,6 +111,10 @@ class Supervisor:
             str(self._settings.disks),
             "--disk-size",
             str(self._settings.disk_size_bytes),
+            "--network",
+            str(self._layout.network),
+            "--address",
+            address,
         )
         self._workers.append(worker)
         await worker.start()
@@ -206,6 +210,11 @@ class Supervisor:
                 processes=(broker, *(child.process for child in children)),
             )
         )
+
+
+def _address(number: int) -> str:
+    """Return where a simulated node is in the simulated network; nothing real is ever there."""
+    return f"198.51.100.{number}"  # for documentation: RFC 5737
 
 
 def _version() -> str:

@@ -83,7 +83,8 @@ async def up(
     finally:
         os.close(sender)
     try:
-        await asyncio.wait_for(_ready(receiver, state, progress), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            await _ready(receiver, state, progress)
     except BaseException as error:
         await asyncio.shield(asyncio.to_thread(_end, daemon))
         if isinstance(error, TimeoutError):

@@ -63,7 +63,8 @@ class ControlSocket:
 
     async def _converse(self, reader: StreamReader, writer: StreamWriter) -> None:
         try:
-            line = await asyncio.wait_for(reader.readline(), _REQUEST_TIMEOUT_S)
+            async with asyncio.timeout(_REQUEST_TIMEOUT_S):
+                line = await reader.readline()
             _say(writer, await self._answer(line, reader, writer))
             await writer.drain()
             writer.close()

@@ -60,7 +60,8 @@ class HostProgram:
         self.signal(signal.SIGKILL)
         # What left the process group may hold the pipe for ever; its words are not the service's.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._reader, _LAST_WORDS_TIMEOUT_S)
+            async with asyncio.timeout(_LAST_WORDS_TIMEOUT_S):
+                await self._reader
         return status
 
 
@@ -161,7 +162,8 @@ class Service:
 
     async def _over(self, timeout_s: float) -> None:
         if self._watcher:
-            await asyncio.wait_for(asyncio.shield(self._watcher), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await asyncio.shield(self._watcher)
 
     async def _become_ready(self, watcher: asyncio.Task[None]) -> None:
         ready = asyncio.create_task(self._ready.wait())

@@ -98,7 +98,7 @@ class BackupTools:
             raise ToolRefusal(_FAILED, f"{spec.device}: Device or resource busy\n")
         done_bytes = self._turn(spec.journal, of_bytes)
         if done_bytes == of_bytes:
-            self._state.contents[target.at] = copy.deepcopy(kept.content)
+            self._devices.put(target, copy.deepcopy(kept.content))
         whole = done_bytes == of_bytes
         return Downloaded(done_bytes=done_bytes, of_bytes=of_bytes, whole=whole), whole
 

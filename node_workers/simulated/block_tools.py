@@ -6,11 +6,23 @@ from typing import Any
 
 import msgspec
 
+from node_workers.drbd_roles import MAJOR
 from node_workers.filesystems import FIND_MOUNTS, READ_XFS
 from node_workers.inventory import LSBLK
 from node_workers.simulated.arguments import ToolRefusal, UnknownToolUseError, read_arguments
 from node_workers.simulated.devices import Device, Devices
-from node_workers.simulated.model import EXTENT_BYTES, Content, Disk, Lv, Mapped, Mount, State, Vg
+from node_workers.simulated.drbd_model import SECTOR_BYTES, Leg
+from node_workers.simulated.model import (
+    EXTENT_BYTES,
+    Content,
+    Disk,
+    Lv,
+    Mapped,
+    Mount,
+    State,
+    Vg,
+    device_of,
+)
 from node_workers.smart import SMARTCTL
 
 _BLOCK_BYTES = 4096
@@ -70,8 +82,14 @@ class BlockTools:
         return row | self._use(lv.uuid) | self._above(lv.uuid)
 
     def _above(self, below: str) -> dict[str, Any]:
-        top = self._state.on_top_of(below)
-        return {} if top is None else {"children": [self._mapped_row(top)]}
+        rows = [self._mapped_row(one) for one in self._state.all_on_top_of(below)]
+        rows += [self._leg_row(leg) for leg in self._state.legs_on(below)]
+        return {"children": rows} if rows else {}
+
+    def _leg_row(self, leg: Leg) -> dict[str, Any]:
+        name, number = f"drbd{leg.minor}", f"{MAJOR}:{leg.minor}"
+        row = _row(name, name, f"/dev/{name}", "disk", leg.sectors * SECTOR_BYTES, number)
+        return row | self._above(device_of(leg))
 
     def _mapped_row(self, mapped: Mapped) -> dict[str, Any]:
         path, number = f"/dev/mapper/{mapped.name}", f"254:{mapped.minor}"
@@ -140,14 +158,25 @@ class BlockTools:
 
     def _blkdiscard(self, argv: Sequence[str]) -> str:
         given = read_arguments(
-            argv, valued=frozenset({"--offset", "--length"}), flags=frozenset({"--zeroout"})
+            argv,
+            valued=frozenset({"--offset", "--length"}),
+            flags=frozenset({"--zeroout", "--force"}),
         )
         device = self._open("blkdiscard", given.word())
-        if self._state.mounts_of(device.use) or device.held:
+        used = self._state.mounts_of(device.use) or device.held
+        if used and "--force" not in given.options:
             sentence = f"blkdiscard: {given.word()}: BLKZEROOUT ioctl failed: Device or resource"
             raise ToolRefusal(_WRONG_USE, f"{sentence} busy\n")
-        if given.one("--offset", "0") == "0":
+        offset = int(given.one("--offset", "0"))
+        end = offset + int(given.one("--length", str(device.size_bytes)))
+        metadata = self._devices.content(device).metadata
+        left = {at: one for at, one in metadata.items() if not offset < at <= end}
+        if offset == 0:
             self._devices.put(device, None)
+            if left:
+                self._state.contents[device.at] = Content(metadata=left)
+        elif metadata:
+            self._devices.content(device).metadata = left
         return ""
 
     def _mkfs_ext4(self, argv: Sequence[str]) -> str:
@@ -227,8 +256,10 @@ class BlockTools:
         return ""
 
     def _umount(self, argv: Sequence[str]) -> str:
-        target = read_arguments(argv, flags=frozenset()).word()
-        if any(mount.target == target and mount.busy for mount in self._state.mounts):
+        given = read_arguments(argv, flags=frozenset({"--lazy"}))
+        target = given.word()
+        busy = any(mount.target == target and mount.busy for mount in self._state.mounts)
+        if busy and "--lazy" not in given.options:
             raise ToolRefusal(_MOUNT_FAILED, f"umount: {target}: target is busy.\n")
         left = [mount for mount in self._state.mounts if mount.target != target]
         if len(left) == len(self._state.mounts):

@@ -53,7 +53,7 @@ class CopyingTools:
         told = {"done_bytes": done_bytes, "of_bytes": of_bytes, "digest": ""}
         if done_bytes < of_bytes:
             raise ToolRefusal(copier.TIME_OVER, "", json.dumps(told))
-        self._state.contents[target.at] = content
+        self._devices.put(target, content)
         return json.dumps(told | {"digest": "0" * 32})
 
     def _content(self, path: str, secret: bytes | None) -> Content:

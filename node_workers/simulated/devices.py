@@ -4,6 +4,7 @@ import msgspec
 from msgspec.structs import replace
 
 from node_workers.simulated.arguments import ToolRefusal
+from node_workers.simulated.drbd_model import SECTOR_BYTES, Leg
 from node_workers.simulated.model import (
     EXTENT_BYTES,
     OVERFLOWED_PERCENT,
@@ -13,6 +14,7 @@ from node_workers.simulated.model import (
     Mapped,
     State,
     Vg,
+    device_of,
 )
 
 
@@ -57,6 +59,9 @@ class Devices:
                     held=bool(disk.partitions) or self._state.pv_on(disk) is not None,
                     broken=disk.broken,
                 )
+        for leg in self._state.legs:
+            if f"/dev/drbd{leg.minor}" == path:
+                return self._replicated(leg)
         mapped = self._state.mapped_as(path.removeprefix("/dev/mapper/"))
         for vg in self._state.vgs:
             for lv in vg.lvs:
@@ -73,12 +78,30 @@ class Devices:
 
     def put(self, device: Device, content: Content | None) -> None:
         """Leave *content* on the device, or nothing."""
+        found = self._state.contents.get(device.at, Content())
         if device.inside:
-            self._state.contents[device.at].inner = content
-        elif content is None:
-            self._state.contents.pop(device.at, None)
+            found.inner = content
+        elif content is not None:
+            # What is copied ends before DRBD's metadata, there and here.
+            self._state.contents[device.at] = replace(content, metadata=found.metadata)
         else:
-            self._state.contents[device.at] = content
+            self._state.contents.pop(device.at, None)
+
+    def _replicated(self, leg: Leg) -> Device | None:
+        """Return the replicated device; only who is primary can open it."""
+        mapped = next((one for one in self._state.mapped if one.uuid == leg.backing), None)
+        below = None if mapped is None else self.find(f"/dev/mapper/{mapped.name}")
+        if below is None:
+            return None
+        use = device_of(leg)
+        return replace(
+            below,
+            name=f"drbd{leg.minor}",
+            use=use,
+            size_bytes=leg.sectors * SECTOR_BYTES,
+            held=self._state.on_top_of(use) is not None,
+            broken=below.broken or not leg.primary,
+        )
 
     def _mapped(self, vg: Vg, lv: Lv, mapped: Mapped) -> Device:
         below = self._volume(vg, lv)

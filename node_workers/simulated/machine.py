@@ -1,7 +1,6 @@
 """One machine, in memory or in a folder, and the hands of somebody who does not ask us."""
 
 import copy
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +9,17 @@ from typing import Self
 import msgspec
 from msgspec.structs import replace
 
-from node_workers.ports import BlockFacts
+from node_workers.devices import DEVICE_NAME, IDENTITY
+from node_workers.ports import BlockFacts, DeviceIo
 from node_workers.simulated.arguments import ToolRefusal, UnknownToolUseError
 from node_workers.simulated.block_tools import BlockTools
 from node_workers.simulated.copying_tools import CopyingTools
 from node_workers.simulated.crypt_tools import LUKS, CryptTools
+from node_workers.simulated.drbd_handler import Handler
+from node_workers.simulated.drbd_kernel import DrbdKernel
+from node_workers.simulated.drbd_tools import DrbdTools, evict
+from node_workers.simulated.drbd_wire import NoWire, Wire
+from node_workers.simulated.kept import STATE_FILE, write_down
 from node_workers.simulated.lvm_tools import LvmTools
 from node_workers.simulated.mapping_tools import MappingTools
 from node_workers.simulated.model import (
@@ -33,7 +38,6 @@ from node_workers.simulated.moving_tools import MovingTools
 from node_workers.simulated.report import full_report
 from node_workers.simulated.stillness_tools import StillnessTools
 
-_STATE_FILE = "machine.json"
 # mkfs.ext4 writes its superblock last, and what the copier has not noted down does not count.
 _NOTHING_HALF_DONE = frozenset({"mkfs.ext4", sys.executable})
 _DISK_LETTERS = "bcdefghijklmnopqrstuvwxyz"
@@ -53,11 +57,14 @@ class SimulatedMachine:
     """Disks, LVM and filesystems of one machine; tools are run on it with ``execute``.
 
     With a *folder* every change is on the host's disk before the tool has ended, and each disk
-    is a sparse file there.
+    is a sparse file there. By *wire* it reaches those that it replicates with.
     """
 
-    def __init__(self, state: State, folder: Path | None = None) -> None:
+    def __init__(self, state: State, folder: Path | None = None, wire: Wire | None = None) -> None:
         self.state = state
+        self.kernel = DrbdKernel(state, wire or NoWire(), self.save)
+        self.handler = Handler(state, self.kernel)
+        self._drbd = DrbdTools(state, self.kernel)
         self._folder = folder
         self._lvm = LvmTools(state)
         self._blocks = BlockTools(state)
@@ -68,40 +75,57 @@ class SimulatedMachine:
         self._stillness = StillnessTools(state, self._lvm.commands, self._mappings.commands["sh"])
 
     @classmethod
-    def with_disks(cls, name: str, sizes_bytes: Sequence[int]) -> Self:
+    def with_disks(cls, name: str, sizes_bytes: Sequence[int], wire: Wire | None = None) -> Self:
         """Return a machine in memory: its system disk is sda, sdb, sdc and so on are blank."""
-        machine = cls(State(machine=name))
+        machine = cls(State(machine=name), wire=wire)
         machine._furnish(sizes_bytes)
         return machine
 
     @classmethod
-    def in_folder(cls, folder: Path, name: str, sizes_bytes: Sequence[int]) -> Self:
+    def in_folder(
+        cls, folder: Path, name: str, sizes_bytes: Sequence[int], wire: Wire | None = None
+    ) -> Self:
         """Return the machine kept in *folder*; the first time, one with disks of those sizes."""
         folder.mkdir(parents=True, exist_ok=True)
-        kept = folder / _STATE_FILE
+        kept = folder / STATE_FILE
         if kept.exists():
-            return cls(msgspec.json.decode(kept.read_bytes(), type=State), folder)
-        machine = cls(State(machine=name), folder)
+            return cls(msgspec.json.decode(kept.read_bytes(), type=State), folder, wire)
+        machine = cls(State(machine=name), folder, wire)
         machine._furnish(sizes_bytes)
         machine.save()
         return machine
 
     def execute(
-        self, argv: Sequence[str], *, torn: bool = False, stdin: bytes = b""
+        self,
+        argv: Sequence[str],
+        *,
+        torn: bool = False,
+        stdin: bytes = b"",
+        refused: bool = False,
     ) -> tuple[int, str, str]:
         """Run a tool; returns exit status, standard output and standard error.
 
-        *torn*: it dies in the middle. Raises ``UnknownToolUseError`` for what the model does not
-        know.
+        *torn*: it dies in the middle. *refused*: DRBD's handler was asked, and said no. Raises
+        ``UnknownToolUseError`` for what the model does not know, and ``HandlerNeeded``.
         """
+        with self.kernel.at_work():
+            return self._execute(argv, torn=torn, stdin=stdin, refused=refused)
+
+    def _execute(
+        self, argv: Sequence[str], *, torn: bool, stdin: bytes, refused: bool
+    ) -> tuple[int, str, str]:
         commands = {
             **self._lvm.commands,
             **self._blocks.commands,
             **self._mappings.commands,
             **self._moving.commands,
             **self._copying.commands,
-            sys.executable: lambda argv: self._copying.python(argv, stdin),
+            sys.executable: lambda argv: self._python(argv, stdin),
             **self._stillness.commands,
+            "sh": lambda argv: self._shell(argv, stdin, refused=refused),
+            "drbdadm": self._drbd.version,
+            "drbdmeta": self._drbd.meta,
+            "drbdsetup": self._drbd.setup,
         }
         tool, rest = argv[0], argv[1:]
         torn = torn and (tool != "cryptsetup" or rest[0] == "luksFormat")
@@ -123,24 +147,20 @@ class SimulatedMachine:
             return refusal.exit_status, refusal.stdout, refusal.stderr
         if torn:
             self._tear(before)
-        self.save()
         return 0, output, ""
+
+    def _python(self, argv: Sequence[str], stdin: bytes) -> str:
+        return evict(self.state, argv) or self._copying.python(argv, stdin)
+
+    def _shell(self, argv: Sequence[str], stdin: bytes, *, refused: bool) -> str:
+        said = self._drbd.shell(argv, stdin, refused=refused)
+        return self._stillness.commands["sh"](argv) if said is None else said
 
     def save(self) -> None:
         """Write the machine down, if it has a folder: wholly or not at all, and durably."""
         if self._folder is None:
             return
-        new = self._folder / f"{_STATE_FILE}.new"
-        with new.open("wb") as file:
-            file.write(msgspec.json.encode(self.state))
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self._folder / _STATE_FILE)
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_down(self.state, self._folder)
 
     async def facts(self, names: Sequence[str]) -> dict[str, BlockFacts]:
         """Answer as ``Sysfs.facts`` does."""
@@ -154,6 +174,16 @@ class SimulatedMachine:
             for disk in self.state.disks.values()
             if disk.name in names
         }
+
+    async def io(self, number: str, uid: str) -> DeviceIo | None:
+        """Answer as ``Counters.io`` does."""
+        uuid = f"{IDENTITY}{uid}"
+        there = any((f"254:{one.minor}", one.uuid) == (number, uuid) for one in self.state.mapped)
+        if not there or uuid not in self.state.moved:
+            return None
+        one = self.state.moved[uuid]
+        written, read = one.written_bytes, one.read_bytes
+        return DeviceIo(life=f"{one.life}", written_bytes=written, read_bytes=read)
 
     # What follows is done by somebody else's hands: no driver ever calls it.
 
@@ -214,10 +244,25 @@ class SimulatedMachine:
     def reboot(self) -> None:
         """Start the machine again: nothing is mounted or mapped, and no volume is active."""
         self.state.mapped, self.state.links, self.state.cgroups = [], {}, {}
+        self.state.moved = {}
+        self.state.legs, self.state.drbd_loaded = [], False
+        self.state.files = {
+            path: text for path, text in self.state.files.items() if not path.startswith("/run/")
+        }
         self.state.mounts = [mount for mount in self.state.mounts if mount.target == "/"]
         for vg in self.state.vgs:
             for lv in vg.lvs:
                 lv.active = lv.held_open = False
+        self.save()
+
+    def transfer(self, volume: str, written_bytes: int, read_bytes: int = 0) -> None:
+        """Write to the stable device of a volume and read from it, as its consumer does."""
+        device = self.state.mapped_as(f"{DEVICE_NAME}{volume}")
+        if device is None:
+            raise KeyError(volume)
+        moved = self.state.moved[device.uuid]
+        moved.written_bytes += written_bytes
+        moved.read_bytes += read_bytes
         self.save()
 
     def volume(self, path: str) -> Lv:

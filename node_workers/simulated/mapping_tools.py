@@ -3,11 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from node_workers.devices import INFO
+from node_workers.drbd_roles import MAJOR
 from node_workers.limits import CGROUPS, WRITE
 from node_workers.simulated.arguments import ToolRefusal, UnknownToolUseError, read_arguments
-from node_workers.simulated.model import Lv, Mapped, State
+from node_workers.simulated.model import Lv, Mapped, State, device_of
 from node_workers.simulated.stillness_tools import all_devices, is_look
 
+DRBD_VERSION = "/sys/module/drbd/version"
 _FAILED = 1
 
 
@@ -49,14 +51,12 @@ class MappingTools:
             raise UnknownToolUseError(f"dmsetup info {' '.join(argv)}")
         found = self._mapped(argv[-1])
         attributes = f"L{'I' if found.loaded_sectors else '-'}{'s' if found.suspended else '-'}w"
-        users = len(self._state.mounts_of(found.uuid)) + int(found.held_open)
+        users = len(self._state.mounts_of(found.uuid)) + int(self._is_held(found))
         return f"{found.uuid}|254|{found.minor}|{attributes}|{users}\n"
 
     def _table(self, argv: Sequence[str]) -> str:
         found = self._mapped(read_arguments(argv, flags=frozenset()).word())
-        things: list[Lv | Mapped] = [lv for vg in self._state.vgs for lv in vg.lvs]
-        things += self._state.mapped
-        below = f"254:{next(one.minor for one in things if one.uuid == found.below)}"
+        below = next(number for number, use in self._numbers() if use == found.below)
         if found.is_crypt:
             key = f":64:logon:cryptsetup:{found.uuid}"
             return f"0 {found.sectors} crypt aes-xts-plain64 {key} 0 {below} 32768\n"
@@ -67,7 +67,8 @@ class MappingTools:
         return "crypt            v1.24.0\nlinear           v1.4.0\n"
 
     def _modprobe(self, argv: Sequence[str]) -> str:
-        read_arguments(argv, flags=frozenset({"--quiet"})).word()
+        module = read_arguments(argv, flags=frozenset({"--quiet"})).word()
+        self._state.drbd_loaded = self._state.drbd_loaded or module == "drbd"
         return ""
 
     def _create(self, argv: Sequence[str]) -> str:
@@ -77,31 +78,36 @@ class MappingTools:
             flags=frozenset({"--readonly", "--verifyudev"}),
         )
         name, sectors, below = given.word(), *self._line(given.one("--table"))
-        used = below.held_open or self._state.mounts_of(below.uuid)
-        if used or self._state.on_top_of(below.uuid) or self._state.mapped_as(name):
+        # Devices of its own kind device mapper lets lie beside one another.
+        held = {one.uuid for vg in self._state.vgs for one in vg.lvs if one.held_open}
+        held |= {one.uuid for one in self._state.mapped if one.held_open}
+        used = below in held or self._state.mounts_of(below) or self._state.legs_on(below)
+        if used or self._state.mapped_as(name):
             sentence = f"device-mapper: create ioctl on {name} {given.one('--uuid')} failed"
             raise ToolRefusal(_FAILED, f"{sentence}: Device or resource busy\nCommand failed.\n")
         mapped = Mapped(
             name=name,
             uuid=given.one("--uuid"),
             minor=self._state.fresh_minor(),
-            below=below.uuid,
+            below=below,
             sectors=sectors,
             read_only="--readonly" in given.options,
         )
         self._state.mapped.append(mapped)
+        self._state.count_anew(mapped.uuid)
         return ""
 
     def _load(self, argv: Sequence[str]) -> str:
         given = read_arguments(argv, valued=frozenset({"--table"}), flags=frozenset())
         found, (sectors, below) = self._mapped(given.word()), self._line(given.one("--table"))
-        found.loaded_sectors, found.below = sectors, below.uuid
+        found.loaded_sectors, found.loaded_below = sectors, below
         return ""
 
     def _resume(self, argv: Sequence[str]) -> str:
         found = self._mapped(read_arguments(argv, flags=frozenset()).word())
         found.sectors = found.loaded_sectors or found.sectors
-        found.loaded_sectors, found.suspended = 0, False
+        found.below = found.loaded_below or found.below
+        found.loaded_sectors, found.loaded_below, found.suspended = 0, "", False
         return ""
 
     def _suspend(self, argv: Sequence[str]) -> str:
@@ -110,10 +116,11 @@ class MappingTools:
 
     def _remove(self, argv: Sequence[str]) -> str:
         found = self._mapped(read_arguments(argv, flags=frozenset({"--retry"})).word())
-        if found.held_open or self._state.mounts_of(found.uuid):
+        if self._is_held(found) or self._state.mounts_of(found.uuid):
             sentence = f"device-mapper: remove ioctl on {found.name}  failed"
             raise ToolRefusal(_FAILED, f"{sentence}: Device or resource busy\nCommand failed.\n")
         self._state.mapped.remove(found)
+        self._state.moved.pop(found.uuid, None)
         for cgroup in self._state.cgroups.values():
             cgroup.io_max.pop(f"254:{found.minor}", None)
         return ""
@@ -124,11 +131,19 @@ class MappingTools:
             raise ToolRefusal(_FAILED, "Device does not exist.\nCommand failed.\n")
         return found
 
-    def _line(self, table: str) -> tuple[int, Lv | Mapped]:
+    def _is_held(self, mapped: Mapped) -> bool:
+        return mapped.held_open or self._state.on_top_of(mapped.uuid) is not None
+
+    def _numbers(self) -> list[tuple[str, str]]:
+        """Return all that a device can lie on, by number."""
+        things: list[Lv | Mapped] = [lv for vg in self._state.vgs for lv in vg.lvs if lv.active]
+        things += self._state.mapped
+        found = [(f"254:{one.minor}", one.uuid) for one in things]
+        return found + [(f"{MAJOR}:{leg.minor}", device_of(leg)) for leg in self._state.legs]
+
+    def _line(self, table: str) -> tuple[int, str]:
         start, sectors, kind, number, offset = table.split()
-        below: list[Lv | Mapped] = [lv for vg in self._state.vgs for lv in vg.lvs if lv.active]
-        below += self._state.mapped
-        found = next((one for one in below if f"254:{one.minor}" == number), None)
+        found = next((use for one, use in self._numbers() if one == number), None)
         if (start, kind, offset) != ("0", "linear", "0") or found is None:
             raise UnknownToolUseError(f"a table like {table}")
         return int(sectors), found
@@ -146,6 +161,7 @@ class MappingTools:
         for path in read_arguments(argv, flags=frozenset({"-f"})).words:
             self._state.links.pop(path, None)
             self._state.copied.pop(path, None)
+            self._state.files.pop(path, None)
         return ""
 
     def _realpath(self, argv: Sequence[str]) -> str:
@@ -154,6 +170,8 @@ class MappingTools:
 
     def _cat(self, argv: Sequence[str]) -> str:
         path = read_arguments(argv, flags=frozenset()).word()
+        if path == DRBD_VERSION and self._state.drbd_loaded:
+            return "8.4.11\n"
         name, _, file = path.removeprefix(f"{CGROUPS}/").rpartition("/")
         cgroup = self._state.cgroups.get(name)
         limits = cgroup is not None and "io" in cgroup.controllers

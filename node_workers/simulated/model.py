@@ -6,11 +6,13 @@ from collections.abc import Iterator
 import msgspec
 
 from node_workers.backup_format import Manifest
+from node_workers.simulated.drbd_model import Leg, Metadata
 
 EXTENT_BYTES = 4 << 20
 SECTOR_BYTES = 512
 DEFAULT_METADATA_BYTES = 1 << 20
 OVERFLOWED_PERCENT = 100.0
+REPLICATED = "drbd:"
 _ALIGNMENT_BYTES = 1 << 20
 _METADATA_BYTES_A_VOLUME = 367  # measured on LVM 2.03.16 with two tags
 _METADATA_BYTES_A_GROUP = 2048
@@ -20,7 +22,8 @@ class Content(msgspec.Struct, kw_only=True):
     """What lies at the start of a device: a signature (or none), and a marker of user data.
 
     Of the ``size_bytes`` of a filesystem files take ``used_bytes``. Of LUKS: ``slots`` are digests
-    of the keys that open it, ``inner`` is what lies behind it.
+    of the keys that open it, ``inner`` is what lies behind it. ``blocks`` are what programs wrote
+    away from the start, by the number of a block of 4 KiB; ``metadata`` is DRBD's, by its end.
     """
 
     kind: str = ""
@@ -31,6 +34,8 @@ class Content(msgspec.Struct, kw_only=True):
     data: str = ""
     slots: list[str] = []
     inner: "Content | None" = None
+    blocks: dict[int, str] = {}
+    metadata: dict[int, Metadata] = {}
 
 
 class Disk(msgspec.Struct, kw_only=True):
@@ -154,6 +159,7 @@ class Mapped(msgspec.Struct, kw_only=True):
     below: str
     sectors: int
     loaded_sectors: int = 0
+    loaded_below: str = ""
     read_only: bool = False
     suspended: bool = False
     frozen: bool = False
@@ -169,6 +175,14 @@ class Mapped(msgspec.Struct, kw_only=True):
     def size_bytes(self) -> int:
         """How large it is."""
         return self.sectors * SECTOR_BYTES
+
+
+class Moved(msgspec.Struct, kw_only=True):
+    """What a device has counted since it was made, as the machine's so-manyeth: its ``life``."""
+
+    life: int
+    written_bytes: int = 0
+    read_bytes: int = 0
 
 
 class Cgroup(msgspec.Struct, kw_only=True):
@@ -198,7 +212,9 @@ class State(msgspec.Struct, kw_only=True):
 
     So a volume made on extents that another left behind finds what was not wiped, as in life.
     ``copied`` is how far each copy is, by its journal; ``backups`` is the only bucket there is.
-    ``let_go``: LVM is so slow that devices do not stand still until it is done.
+    ``let_go``: LVM is so slow that devices do not stand still until it is done. ``files`` are those
+    that DRBD and who watches it read, by path; ``legs`` what its kernel has, once it is
+    ``drbd_loaded``.
     """
 
     machine: str
@@ -213,7 +229,12 @@ class State(msgspec.Struct, kw_only=True):
     backups: dict[str, KeptBackup] = {}
     cgroups: dict[str, Cgroup] = {}
     let_go: bool = False
+    files: dict[str, str] = {}
+    drbd_loaded: bool = False
+    legs: list[Leg] = []
     counter: int = 0
+    lives: int = 0
+    moved: dict[str, Moved] = {}
 
     def fresh_uuid(self) -> str:
         """Return an identity in LVM's spelling that this machine has not given yet."""
@@ -226,17 +247,34 @@ class State(msgspec.Struct, kw_only=True):
         taken = {lv.minor for vg in self.vgs for lv in vg.lvs} | {one.minor for one in self.mapped}
         return next(number for number in range(len(taken) + 1) if number not in taken)
 
+    def count_anew(self, uuid: str) -> None:
+        """Have a device that was just made count from nought."""
+        self.lives += 1
+        self.moved[uuid] = Moved(life=self.lives)
+
     def mapped_as(self, name: str) -> Mapped | None:
         """Return the stable device of that name."""
         return next((one for one in self.mapped if one.name == name), None)
 
-    def on_top_of(self, below: str) -> Mapped | None:
-        """Return the device over a logical volume or over another device (uuid)."""
-        return next((one for one in self.mapped if one.below == below), None)
+    def on_top_of(self, below: str) -> Mapped | Leg | None:
+        """Return what lies on a logical volume or another device (uuid), if anything does."""
+        found: list[Mapped | Leg] = [*self.all_on_top_of(below), *self.legs_on(below)]
+        return next(iter(found), None)
+
+    def all_on_top_of(self, below: str) -> list[Mapped]:
+        """Return the mapped devices over a logical volume, another device or a replicated one."""
+        return [one for one in self.mapped if one.below == below]
+
+    def legs_on(self, below: str) -> list[Leg]:
+        """Return the legs that DRBD has on a mapped device."""
+        return [leg for leg in self.legs if leg.attached and leg.backing == below]
 
     def chain(self, mapped: Mapped) -> list[Mapped]:
         """Return a device and those below it, down to the one on the logical volume."""
-        below = next((one for one in self.mapped if one.uuid == mapped.below), None)
+        wanted = mapped.below
+        if wanted.startswith(REPLICATED):
+            wanted = next((leg.backing for leg in self.legs if device_of(leg) == wanted), "")
+        below = next((one for one in self.mapped if one.uuid == wanted), None)
         return [mapped] if below is None else [mapped, *self.chain(below)]
 
     def vg(self, name: str) -> Vg | None:
@@ -286,3 +324,8 @@ class State(msgspec.Struct, kw_only=True):
     def mounts_of(self, device: str) -> list[str]:
         """Return the mount points of a disk (key) or logical volume (uuid)."""
         return [mount.target for mount in self.mounts if mount.device == device]
+
+
+def device_of(leg: Leg) -> str:
+    """Return by what mounts and mapped devices name a replicated device."""
+    return f"{REPLICATED}{leg.minor}"

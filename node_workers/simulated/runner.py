@@ -6,12 +6,14 @@ from datetime import datetime
 
 from node_workers.ports import Execution, ToolTimedOutError
 from node_workers.runner import refuse_without_cause
+from node_workers.simulated.drbd_tools import HandlerNeeded
 from node_workers.simulated.faults import Fault, Faults, SimulatedCrash, Weather
 from node_workers.simulated.machine import SimulatedMachine
 
 _NO_FAULTS = Faults(seed=0)
 _KILLED = -9
 _REFUSED = 5
+_POLL_S = 0.2
 
 
 class SimulatedRunner:
@@ -48,7 +50,9 @@ class SimulatedRunner:
         slow_s = self._weather.faults.slow_s if fault is Fault.SLOW else 0.0
         started_at = self._now()
         await asyncio.sleep(self._latency_s + slow_s)
-        execution = self._execute(argv, cause, started_at, fault, stdin)
+        execution = await self._execute(argv, cause, started_at, fault, stdin)
+        if execution.exit_status == 0 and not await self._acknowledged(timeout_s):
+            raise ToolTimedOutError(execution, timeout_s)
         self.executions += 1
         if self.executions == self._crash_after or fault in {Fault.CRASH_AFTER, Fault.TORN}:
             self._die(f"after {argv[0]}")
@@ -56,7 +60,7 @@ class SimulatedRunner:
             raise ToolTimedOutError(execution, timeout_s)
         return execution
 
-    def _execute(
+    async def _execute(
         self,
         argv: Sequence[str],
         cause: str,
@@ -70,7 +74,7 @@ class SimulatedRunner:
             status, stdout, stderr = _REFUSED, "", f"  {argv[0]}: Input/output error (simulated)\n"
         else:
             torn = fault is Fault.TORN
-            status, stdout, stderr = self._machine.execute(argv, torn=torn, stdin=stdin)
+            status, stdout, stderr = await self._on_machine(argv, torn=torn, stdin=stdin)
         if fault is Fault.FAIL_AFTER:
             status, stderr = _REFUSED, f"  {argv[0]}: Failed to commit (simulated)\n"
         if fault is Fault.TIME_OUT:
@@ -84,6 +88,26 @@ class SimulatedRunner:
             cause=cause,
             started_at=started_at,
         )
+
+    async def _on_machine(
+        self, argv: Sequence[str], *, torn: bool, stdin: bytes
+    ) -> tuple[int, str, str]:
+        try:
+            return self._machine.execute(argv, torn=torn, stdin=stdin)
+        except HandlerNeeded as waits:
+            granted = await self._machine.handler.answer(waits.question)
+        return self._machine.execute(argv, torn=torn, stdin=stdin, refused=not granted)
+
+    async def _acknowledged(self, timeout_s: float) -> bool:
+        """Wait until what the last tool wrote is where it has to be; returns whether it is."""
+        kernel = self._machine.kernel
+        waiting, tries = kernel.waiting, round(timeout_s / _POLL_S)
+        while waiting and not kernel.acknowledged(waiting):
+            if tries == 0:
+                return False
+            tries -= 1
+            await asyncio.sleep(_POLL_S)
+        return True
 
     def _die(self, when: str) -> None:
         self._dead = True

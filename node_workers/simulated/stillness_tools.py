@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from node_workers.devices import DEVICE_NAME
 from node_workers.simulated.arguments import ToolRefusal, UnknownToolUseError
 from node_workers.simulated.model import State
-from node_workers.stillness import LET_GO_EARLY, LOOK, STILL
+from node_workers.stillness import HOLD, LET_GO, LET_GO_EARLY, LOOK, STILL
 
 Tool = Callable[[Sequence[str]], str]
 _FAILED = 1
@@ -21,6 +21,10 @@ class StillnessTools:
         self.commands: Mapping[str, Tool] = {"sh": self._sh, "sync": self._sync}
 
     def _sh(self, argv: Sequence[str]) -> str:
+        if tuple(argv[:3]) == HOLD[1:]:
+            return self._hold(argv[4].split())
+        if tuple(argv[:3]) == LET_GO[1:]:
+            return self._let_go(argv[4].split())
         if tuple(argv[:3]) != STILL[1:]:
             return self._others(argv)
         _bound, devices, *words = argv[3:]
@@ -34,12 +38,32 @@ class StillnessTools:
                 self._tools[tool](rest)
                 words = words[count + 1 :]
         finally:
-            for name in names:
-                if (mapped := self._state.mapped_as(name)) is not None:
-                    mapped.suspended = False
+            self._resume(names)
         if names and self._state.let_go:
             raise ToolRefusal(LET_GO_EARLY, "hwbus: let go before the end, after at most 10 s\n")
         return ""
+
+    def _hold(self, names: Sequence[str]) -> str:
+        try:
+            for name in names:
+                self._suspend(name)
+        except ToolRefusal:
+            self._resume(names)
+            raise
+        return "4711\n"
+
+    def _let_go(self, names: Sequence[str]) -> str:
+        held = [self._state.mapped_as(name) for name in names]
+        late = self._state.let_go or any(one is None or not one.suspended for one in held)
+        self._resume(names)
+        if late:
+            raise ToolRefusal(LET_GO_EARLY, "hwbus: let go before the end\n")
+        return ""
+
+    def _resume(self, names: Sequence[str]) -> None:
+        for name in names:
+            if (mapped := self._state.mapped_as(name)) is not None:
+                mapped.suspended = False
 
     def _suspend(self, name: str) -> None:
         mapped = self._state.mapped_as(name)

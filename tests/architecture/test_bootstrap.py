@@ -156,6 +156,47 @@ def test_who_may_not_install_packages_is_told_the_one_to_install(tree: Tree) -> 
     assert "as root, apt-get install python3.11-venv" in said[0]
 
 
+PACKAGE = """#!/bin/sh
+case "$*" in *download*) : >prometheus_2_any.deb ;; esac
+[ ! -e "$NOTES.no-apt" ]
+"""
+UNPACK = """#!/bin/sh
+mkdir -p "$NOTES.d/usr/bin"; printf '#!/bin/sh\n' >"$NOTES.d/usr/bin/promtool"
+chmod 755 "$NOTES.d/usr/bin/promtool"; exec tar -c -C "$NOTES.d" ./usr/bin/promtool
+"""
+
+
+def with_packages(tree: Tree) -> dict[str, str]:
+    """Let root find a package manager of its own, that brings promtool."""
+    folder = tree.root.with_name("bin")
+    folder.mkdir()
+    names = {"apt-get": PACKAGE, "dpkg-deb": UNPACK, "id": "#!/bin/sh\necho 0\n"}
+    for name, text in names.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    return {"HWBUS_APT": "yes", "PATH": f"{folder}:/usr/bin:/bin"}
+
+
+def test_promtool_is_taken_out_of_its_package_once_and_nothing_is_installed(tree: Tree) -> None:
+    environment = with_packages(tree)
+    status, said = tree.run("--promtool", **environment)
+    assert status == 0, said
+    assert "getting promtool" in said[-1]
+    promtool = tree.root / ".venv" / "bin" / "promtool"
+    assert os.access(promtool, os.X_OK)
+    assert sorted(promtool.parents[1].glob("promtool.*")) == []
+    assert tree.run("--promtool", **environment) == (0, [])
+
+
+def test_when_promtool_cannot_be_had_that_is_said_and_nothing_is_left_over(tree: Tree) -> None:
+    environment = with_packages(tree)
+    tree.lacks("apt")
+    status, said = tree.run("--promtool", **environment)
+    assert status == 1
+    assert said[-1].startswith("hwbus: apt-get download prometheus failed")
+    assert sorted((tree.root / ".venv").glob("promtool*")) == []
+
+
 def test_an_option_nobody_knows_is_not_ignored(tree: Tree) -> None:
     status, said = tree.run("--labb")
     assert status == 1

@@ -19,17 +19,25 @@ from tests.benchmarks.commands import commands
 from tests.benchmarks.figures import Figure, show
 from tests.benchmarks.holding import holding
 from tests.benchmarks.lab import lab
+from tests.benchmarks.planning import planning
 from tests.benchmarks.replay import reading
+from tests.benchmarks.replicated import replicated
 from tests.benchmarks.starting import starting
 from tests.benchmarks.system import ROOT
+from tests.benchmarks.travelling import travelling
+from tests.benchmarks.verifying import verifying
 
 ROUNDS = 3
 SECTIONS: dict[str, Callable[..., Awaitable[list[Figure]]]] = {
     "commands": commands,
     "reading": reading,
+    "verifying": verifying,
     "holding": holding,
     "starting": starting,
+    "travelling": travelling,
+    "planning": planning,
     "lab": lab,
+    "replicated": replicated,
 }
 
 

@@ -7,9 +7,9 @@ from hwbus.jetstream import Wires
 from hwbus.lab.client import LabClient
 from schemas.answers import Accepted
 from schemas.copying import RestoreVolume
+from schemas.deleting import DeleteVolume
 from schemas.grammar import Message
 from schemas.snapshot import CreateSnapshot, DeleteSnapshot
-from schemas.volume import DeleteVolume
 from tests.benchmarks.figures import Figure, figure
 
 MIB = 1 << 20

@@ -30,12 +30,14 @@ from schemas.words import AnyCommit
 from tests.benchmarks.backing_up import BackingUp
 from tests.benchmarks.copying import Copying
 from tests.benchmarks.figures import Figure, figure
+from tests.benchmarks.replicated import smoke
 from tests.support import s3
 
 NODE, THERE, POOL = "n1", "n2", "fast"
 MIB = 1 << 20
 VOLUME_BYTES = 64 * MIB
 _LVM = frozenset({"lvm", "lvs", "vgs", "pvs", "lvcreate", "vgcreate", "lvchange"})
+_BLANK = ("blank", "/dev/ubdb")
 _WITHIN_S = 90.0
 _IDLE_S = 65.0
 _SETTLE_S = 4.0
@@ -154,13 +156,13 @@ async def worker_memory_mib(lab: LabClient) -> tuple[float, float]:
 
 
 async def a_pool(wires: Wires, node: str) -> None:
-    """Wait for a node's disks and form a pool of the first."""
+    """Wait for a node's first disk and form a pool of it."""
     async with asyncio.timeout(_WITHIN_S):
         while True:
             query = msgspec.json.encode({"where": {"node": node}})
             answer = await wires.bus.request("hwbus.q.disks", query, headers={}, timeout_s=10)
             rows = msgspec.json.decode(answer).get("items", [])
-            blank = [row["id"] for row in rows if row["content"] == "blank"]
+            blank = [row["id"] for row in rows if (row["content"], row["path"]) == _BLANK]
             if blank:
                 break
             await asyncio.sleep(0.2)
@@ -172,14 +174,14 @@ async def a_pool(wires: Wires, node: str) -> None:
 
 @asynccontextmanager
 async def a_lab() -> AsyncIterator[LabClient]:
-    """Two nodes with one disk each, the control plane and workers, as ``hwbus lab up`` does it.
+    """Two nodes with two disks each, the control plane and workers, as ``hwbus lab up`` does it.
 
     An S3 server beside them keeps what is put in a folder that goes afterwards.
     """
     workspace = Workspace()
     try:
         with tempfile.TemporaryDirectory(prefix="hwbus-bench-s3-") as folder:
-            plain = spec(2, 1, "4G")
+            plain = spec(2, 2, "4G")
             ports = (*plain.ports, PortSpec(name="s3", port=s3.LAB_PORT))
             services = (*plain.services, s3.in_lab(Path(folder)))
             whole = msgspec.structs.replace(plain, services=services, ports=ports)
@@ -190,7 +192,10 @@ async def a_lab() -> AsyncIterator[LabClient]:
 
 
 async def lab(*, rounds: int, quick: bool) -> list[Figure]:
-    """Measure in the lab; where there is none, one row says why."""
+    """Measure in the lab; where there is none, one row says why.
+
+    A quick run tries replicated volumes in the same lab: another one takes longer than they do.
+    """
     reason = why_not()
     if reason:
         return [figure("lab", [0.0], "", note=f"Not measured: {reason}")]
@@ -209,6 +214,7 @@ async def lab(*, rounds: int, quick: bool) -> list[Figure]:
         copies = await copying.measure(mib=mib, runs=1 if quick else 3)
         backing_up = BackingUp(machines, wires, NODE, POOL, say, ended)
         copies += await backing_up.measure(mib=mib, runs=1 if quick else 3)
+        copies += await smoke(machines, wires) if quick else []
         idle = [] if quick else [await idle_lvm_per_min(wires)]
     return [*rows(stories, floors, memory, idle), *copies]
 

@@ -1,5 +1,6 @@
 """What our door asks of object stores, asked of a real S3 server; and the program as it is run."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -9,11 +10,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from hwbus.bucket import AlreadyThereError, Bucket, BucketError, MissingError, Where
+from hwbus.chains import verify_segments
+from hwbus.places import Place, PlaceError, place_of
+from hwbus.streams import EVENTS
 from node_workers import backing_up, backup_format
 from node_workers.backup_upload import UploadSpec
-from node_workers.bucket import AlreadyThereError, Bucket, BucketError, MissingError, Where
-from tests.support import s3
+from tests.support import archives, s3
 from tests.support.backups import file_of
+from tests.support.cli import Stage
+from tests.support.signing import signed
 
 MIB = 1 << 20
 
@@ -45,6 +51,53 @@ def test_what_is_there_is_not_overwritten_if_that_was_asked(where: Where) -> Non
     with pytest.raises(AlreadyThereError):
         bucket.put("once", b"2", new=True)
     assert bucket.get("once") == b"1"
+
+
+def entered(where: Where, prefix: str, secret: str = s3.SECRET) -> Place:
+    environment = {"AWS_ACCESS_KEY_ID": s3.KEY_ID, "AWS_SECRET_ACCESS_KEY": secret}
+    return place_of(f"s3://backups/{prefix}", where.endpoint, environment)
+
+
+def test_a_bucket_is_a_place_for_archives(where: Where) -> None:
+    archives.keep_a_promise(entered(where, "place"))
+    with pytest.raises(PlaceError, match="could not list") as error:
+        entered(where, "place", "another-secret").names("a")
+    assert "another-secret" not in str(error.value)
+
+
+def test_an_archive_goes_on_in_a_bucket_and_is_one_chain_there(where: Where) -> None:
+    async def tale() -> None:
+        story, place = archives.Story(20), entered(where, "archive")
+        for seq in (4, 9, 20):
+            await story.sign(seq)
+            done = await asyncio.gather(*(story.archive(place) for _ in range(2)))
+            assert {one.until for one in done} == {seq}
+        assert archives.spans(place.names(EVENTS.name)) == [(1, 4), (5, 9), (10, 20)]
+        found = verify_segments(place, EVENTS.name)
+        assert (found.verdict.first_bad, found.verdict.signed) == (None, 20)
+        name = place.names(EVENTS.name)[1]
+        bucket = s3.bucket(msgspec.structs.replace(where, url="s3://backups/archive"))
+        bucket.put(f"{EVENTS.name}/{name}", place.get(f"{EVENTS.name}/{name}")[:-1])
+        assert verify_segments(place, EVENTS.name).verdict.first_bad == 5
+
+    asyncio.run(tale())
+
+
+def test_the_command_line_archives_to_a_bucket_and_verifies_it_there(
+    where: Where, tmp_path: Path
+) -> None:
+    stage, (past, heads) = Stage(tmp_path), signed(9, 4, 9)
+    stage.past = [(one.subject, one.data) for one in past]
+    subject = f"hwbus.audit.head.{heads[0].key[:16]}"
+    place = ("s3://backups/cli", "--endpoint", where.endpoint)
+    env = {"AWS_ACCESS_KEY_ID": s3.KEY_ID, "AWS_SECRET_ACCESS_KEY": s3.SECRET}
+    for count in (1, 2):
+        stage.kept = [(subject, msgspec.json.encode(head)) for head in heads[:count]]
+        assert stage.run("audit", "archive", "--to", *place, env=env).code == 0
+    verify = ("audit", "verify", "--from-archive", *place, "--key", heads[0].key)
+    assert stage.run(*verify, env=env).out.startswith("HWBUS_EVENTS: all 9 messages are as")
+    refused = stage.run(*verify, env=env | {"AWS_SECRET_ACCESS_KEY": "another-secret"})
+    assert (refused.code, "another-secret" in refused.err) == (2, False)
 
 
 def test_who_may_not_come_in_is_told_so_and_no_secret_is(where: Where) -> None:

@@ -1,4 +1,6 @@
-"""The storage contract on a simulated machine; ``tests/lab/test_lvm_driver.py`` has real ones."""
+"""The storage contract on a simulated machine; ``tests/lab/test_lvm_*.py`` have real ones."""
+
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -40,6 +42,7 @@ class SimulatedBench:
         self.runner = SimulatedRunner(self.machine, ManualClock().now)
         self.sysfs = self.machine
         self.disks = [f"/dev/sd{letter}" for letter in "bcde"]
+        self.identities: dict[str, str] = {}
 
     async def console(self, *argv: str) -> Execution:
         execution = await self.runner.run(argv, cause="a person", timeout_s=60)
@@ -78,6 +81,9 @@ class SimulatedBench:
         for one in state.mapped:
             names[one.uuid] = names[one.below]
         return self.machine.content(names[device]).size_bytes
+
+    async def furnish(self, make: Callable[[], Awaitable[None]]) -> None:
+        await make()
 
     async def reboot(self) -> None:
         self.machine.reboot()

@@ -50,6 +50,13 @@ class Side:
             await put(self.audit, stored.subject, stored.data)
         return await self.events.head()
 
+    async def work(self, subject: str, asked: dict[str, object]) -> dict[str, object]:
+        data = msgspec.json.encode(asked)
+        answer = await self.bus.request(subject, data, headers={}, timeout_s=WITHIN_S)
+        (job,) = msgspec.json.decode(answer)["items"]
+        told: dict[str, object] = job
+        return told
+
     async def ask(self, view: str, **asked: object) -> dict[str, object]:
         data = msgspec.json.encode({"wait_ms": 10_000, **asked})
         answer = await self.bus.request(f"hwbus.q.{view}", data, headers={}, timeout_s=WITHIN_S)
@@ -279,3 +286,26 @@ def test_the_front_door_makes_anew_checks_serves_and_ends_when_told(
     statuses, told = asyncio.run(run())
     assert statuses == [0, 0, 0]
     assert "'events': 4" in told
+
+
+def test_the_past_is_asked_and_the_views_are_compared_over_the_bus(
+    opener: SideOpener, tmp_path: Path
+) -> None:
+    async def story(side: Side) -> None:
+        told = Story().node().pool().volume("pg", 1)
+        async with side.projectors(tmp_path / "views").running():
+            seq = await side.tell(told)
+            await side.ask("volumes", min_seq=seq)
+            before, after = await side.ask("volumes", at=4), await side.ask("volumes", at=5)
+            assert (_names(before), _names(after)) == ([], ["pg"])
+            moment = (await side.ask("volumes", at=seq))["at"]
+            page = await side.ask("volumes", at=moment)
+            assert (_names(page), page["seq"]) == (["pg"], seq)
+            beyond = await side.ask("volumes", at=seq + 1)
+            assert (beyond["answer"], beyond["code"]) == ("refused", "HW-H001")
+            job = await side.work("hwbus.views.fsck", {})
+            ended = await side.work(str(job["ask"]), {"job": job["job"], "wait_ms": 10_000})
+            assert (ended["state"], ended["seq"]) == ("done", seq)
+            assert "differing" not in ended or ended["differing"] == 0
+
+    on(opener, story)

@@ -1,11 +1,20 @@
 """The whole story on one machine: a real broker, real processes, simulated storage."""
 
+import asyncio
 import json
+import os
+import pwd
+import re
 import stat
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from hwbus.cli.causes import Causes, Chain
+from hwbus.client import Client
+from hwbus.identity import Mint
+from hwbus.jetstream import connect
 from tests.support.machine import Machine, machine
 
 GIB = 1 << 30
@@ -117,6 +126,57 @@ def test_a_volume_in_use_is_kept_until_it_is_taken_back(box: Machine) -> None:
     box.run("volume", "delete", "used", "--yes", "--wait")
 
 
+def test_the_past_is_shown_and_the_views_are_as_the_log_says(box: Machine) -> None:
+    [made] = box.items("volume", "create", "was", "1GiB", "--wait")
+    [grown] = box.items("volume", "grow", "was", "2GiB", "--wait")
+    before, after = str(made["seq"]), str(grown["seq"])
+    assert box.items("volume", "show", "was", "--at", before)[0]["size_bytes"] == GIB
+    assert box.items("volume", "show", "was", "--at", after)[0]["size_bytes"] == 2 * GIB
+    [change] = box.items("diff", "--from", before, "--to", after, "--kind", "volume")
+    assert {"field": "size_bytes", "before": GIB, "after": 2 * GIB} in change["fields"]
+    assert "HW-H001" in box.run("volume", "ls", "--at", "999999", code=5).stderr
+    assert "HW-H002" in box.run("volume", "ls", "--at", "9w", code=5).stderr
+    box.run("projector", "rebuild", "volumes")
+    assert "all are as the log says" in box.run("projector", "fsck").stderr
+    box.run("volume", "delete", "was", "--hold", "0s", "--yes", "--wait")
+
+
+def test_the_log_is_played_again_elsewhere_and_rehearsed(box: Machine, tmp_path: Path) -> None:
+    log, rows, bundle = (str(tmp_path / name) for name in ("log", "rows", "bundle"))
+    [made] = box.items("volume", "create", "again", "1GiB", "--wait")
+    box.run("projector", "export", "--to", rows)
+    box.run("audit", "archive", "--before", "1000000", "--to", log)
+    nowhere = ("--server", "nats://127.0.0.1:1")
+    rehearsed = box.run("rehearse", log, "--views", rows, *nowhere).stderr
+    assert "all is as it was" in rehearsed
+    assert " 0 rows compared" not in rehearsed
+    played = box.run("replay", log, "--until-operation", made["operation"], "--steps", *nowhere)
+    assert "volume/again  volume.provisioning-began" in played.stdout
+    written = box.run("support-bundle", "--around", made["operation"], "--to", bundle)
+    again = box.run("replay", bundle, "--steps", *nowhere)
+    assert again.stdout.splitlines()[-1] == written.stdout.strip()
+    assert re.search(r"ran on node-1-\w+: lvcreate .*: exit 0", again.stdout)
+    assert "volume/again  volume.provisioned" in again.stdout
+    assert "laptop" not in again.stdout + Path(bundle).read_text()
+    box.run("volume", "delete", "again", "--hold", "0s", "--yes", "--wait")
+
+
+def test_a_plan_changes_nothing_and_is_what_happens(box: Machine) -> None:
+    [head] = box.names("events", "tail", "-n", "1")
+    wish = ("volume", "create", "planned", "1GiB")
+    [plan] = box.items(*wish, "--plan")
+    [move] = plan["moves"]
+    assert plan["events"]
+    assert "HW-P003" in box.run("volume", "create", "big", "9TiB", "--plan", code=5).stdout
+    assert box.items(*wish, "--plan", "--at", head)[0]["moves"] == [move]
+    assert box.run(*wish, "--plan", "--at", "1", code=5).stdout
+    assert box.names("events", "tail", "-n", "1") == [head]
+    box.run(*wish, "--wait")
+    row = next(v for v in box.items("volume", "ls") if v["name"] == "planned")
+    assert move["target"] == f"{row['node']}/{row['pool']}"
+    box.run("volume", "delete", "planned", "--hold", "0s", "--yes", "--wait")
+
+
 def test_the_same_command_id_is_one_decision(box: Machine) -> None:
     [first] = box.items("node", "cordon", "laptop", "--id", "once")
     [second] = box.items("node", "cordon", "laptop", "--id", "once")
@@ -135,6 +195,40 @@ def test_events_can_be_followed_from_the_record(box: Machine) -> None:
     [commit] = box.items("events", "show", last)
     assert commit["seq"] == int(last)
     assert commit["commit"]["events"]
+
+
+CHANGING = ("lvcreate", "lvextend", "lvremove", "lvrename", "pvcreate", "vgcreate", "mkfs.ext4")
+
+
+async def walked(url: str) -> list[tuple[str, Chain]]:
+    """Return each tool that ran with the chain of its causes.
+
+    The two streams are read side by side: a tool may be seen before the event that it was run for.
+    """
+    async with connect(url, name="test") as wires:
+        client = Client(wires.bus, wires.log, actor="test", mint=Mint())
+        chains: list[tuple[str, Chain]] = []
+        for _ in range(100):
+            causes = Causes(client)
+            tools = (await client.query_all("audit", {"kind": "tool"})).items
+            chains = [(tool["argv"][0], await causes.chain(tool)) for tool in tools]
+            if not any(chain.root.lost for _, chain in chains):
+                break
+            await asyncio.sleep(0.2)
+        return chains
+
+
+def test_no_tool_ran_without_a_cause_that_leads_to_somebody(box: Machine) -> None:
+    chains = asyncio.run(walked(box.report()["nats_url"]))
+    assert [(tool, chain.root) for tool, chain in chains if chain.root.lost] == []
+    assert all(chain.root.actor for _, chain in chains)
+    me = pwd.getpwuid(os.getuid()).pw_name
+    by_people = [chain for tool, chain in chains if tool in CHANGING]
+    assert len(by_people) >= 8
+    assert {chain.root.actor for chain in by_people} == {me}
+    assert {len(chain.rows) > 1 for chain in by_people} == {True}
+    others = {(c.root.actor, c.root.why.partition(":")[0]) for _, c in chains if c.root.actor != me}
+    assert others <= {("worker:laptop", why) for why in ("scan", "health", "start")}
 
 
 def test_doctor_finds_the_control_plane_well(box: Machine) -> None:

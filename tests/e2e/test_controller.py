@@ -3,6 +3,8 @@
 import asyncio
 import json
 import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,8 +13,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
-from hwbus.asking import ACTOR, COMMAND_ID
+from hwbus.asking import ACTOR, COMMAND_ID, Asked
 from hwbus.client import Client
 from hwbus.controller import watch
 from hwbus.controller.__main__ import ControlPlane, Settings, control_plane
@@ -20,12 +23,16 @@ from hwbus.identity import Mint
 from hwbus.jetstream import Wires
 from hwbus.ports import OutcomeUnknownError
 from hwbus.streams import AUDIT, SUBMIT
-from schemas.answers import Accepted
+from node_workers.figures import Figures
+from node_workers.monitor import WorkerFigures
+from schemas.answers import Accepted, Refused
 from schemas.audit import AuditRecord, DecidedRecord, RefusedRecord
 from schemas.disk import ClaimDisk, Health, ReportDiskHealth, ReportDiskSeen
 from schemas.node import CordonNode, ReportNodeJoined
 from schemas.policy import PolicyKind, PolicySpec, SetPolicy
 from schemas.refusals import Refusal
+from tests.support.alarms import figures_in, figures_named
+from tests.support.limbo import story
 from tests.support.nats import fresh_broker, wires_to
 from tests.support.words import sighting
 
@@ -54,6 +61,11 @@ class House:
         """What became of each command that is on the audit, by its id."""
         records = [r for r in await self.audit() if isinstance(r, DecidedRecord | RefusedRecord)]
         return {record.command: record for record in records}
+
+    async def has(self, *names: str) -> bool:
+        """Say whether the figures of these names have a value by now."""
+        _, page = await self.get("/metrics")
+        return all(f"\n{name}{{" in page or f"\n{name} " in page for name in names)
 
     async def get(self, path: str) -> tuple[int, str]:
         def fetch() -> tuple[int, str]:
@@ -183,6 +195,11 @@ def test_the_http_door_tells_whether_it_lives_is_ready_and_how_much_there_is(
             assert 'hwbus_disk_health{disk="d1",health="failing",node="n1"} 1.0' in figures
             assert 'hwbus_node_silent{node="n1"} 0.0' in figures
             assert "hwbus_operations_overdue 0.0" in figures
+            worker = CollectorRegistry()
+            worker.register(WorkerFigures(Figures(), "n1"))
+            emitted = figures_in(figures) | figures_in(generate_latest(worker).decode())
+            assert figures_named() - emitted == set(), "alarms or dashboards name no figure"
+            await here.until(lambda: here.has("hwbus_log_bytes", "hwbus_state_free_bytes"))
 
     asyncio.run(tale())
 
@@ -198,7 +215,11 @@ def test_a_policy_that_cannot_act_is_a_figure_to_alarm_on(tmp_path: Path) -> Non
                 ReportDiskHealth(disk="d1", node="n1", health=Health.FAILING),
                 SetPolicy(policy="out", spec=spec),
             ):
-                answer = await here.client.command(word)
+                if isinstance(word, ClaimDisk):
+                    wish = Asked("c1", "tester", "disk", "claim", b"", within=True)
+                    answer = await here.plane.desk.settle(wish, word)
+                else:
+                    answer = await here.client.command(word)
                 assert isinstance(answer, Accepted)
 
             async def alarmed() -> bool:
@@ -214,6 +235,31 @@ def test_a_policy_that_cannot_act_is_a_figure_to_alarm_on(tmp_path: Path) -> Non
     asyncio.run(tale())
 
 
+def test_what_hangs_in_the_log_is_found_while_it_grows_and_is_a_figure(tmp_path: Path) -> None:
+    async def tale() -> None:
+        async with house(tmp_path) as here:
+            await here.client.command(ReportNodeJoined(node="n1"))
+            refused = await here.client.command(CordonNode(node="nobody"))
+            assert isinstance(refused, Refused)
+            page = await here.client.query("limbo")
+            assert (page.items, page.seq) == ((), 1)
+            [hangs] = [one for one in story() if one.command == "wish-2"]
+            data = msgspec.json.encode(hangs.commit(2))
+            await here.wires.log.append(hangs.subject, data, after=0, message_id="hangs")
+
+            async def found() -> bool:
+                return bool((await here.client.query("limbo")).items)
+
+            await here.until(found)
+            [one] = (await here.client.query("limbo")).items
+            assert (one["code"], one["seq"], one["subject"]) == ("HW-L001", 2, hangs.name)
+            _, figures = await here.get("/metrics")
+            assert 'hwbus_limbo_findings{check="operations"} 1.0' in figures
+            assert 'hwbus_limbo_findings{check="causes"} 0.0' in figures
+
+    asyncio.run(tale())
+
+
 def test_not_ready_says_why(tmp_path: Path) -> None:
     async def tale() -> None:
         async with fresh_broker() as broker:
@@ -225,6 +271,23 @@ def test_not_ready_says_why(tmp_path: Path) -> None:
                 assert "past" in " ".join(json.loads(body)["reasons"])
 
     asyncio.run(tale())
+
+
+@pytest.mark.parametrize("argv", [("--archive-to", "s3://b/p"), ("--archive-every", "0")])
+def test_an_archive_that_cannot_be_entered_is_said_before_anything_is_begun(
+    tmp_path: Path, argv: tuple[str, ...]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "hwbus.controller", "--state", tmp_path / "state", *argv],
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert ("AWS_ACCESS_KEY_ID" in done.stderr) == (argv[0] == "--archive-to")
+    assert not (tmp_path / "state").exists()
 
 
 def test_the_service_is_discoverable(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from tests.support.machine import until
 
 DEMO = (sys.executable, "-P", "-m", "hwbus.demo")
 SIMULATED = (*DEMO, "--simulated")
-CHAPTERS = 13
-LAB_TOLD_S_MAX = 120
-WITHIN_S = 300
+CHAPTERS = 16
+TOLD_S_MAX = 360
+WITHIN_S = 480
 # vgs that takes one extent more for free than there is; everything else is as it was.
 LIAR = """
 import sys
@@ -67,10 +67,12 @@ def running(argv: tuple[str, ...], folder: Path) -> Iterator[subprocess.Popen[st
 
 def read_until(process: subprocess.Popen[str], words: str) -> None:
     assert process.stdout is not None
+    said = ""
     for line in process.stdout:
         if words in line:
             return
-    raise AssertionError(f"it ended and never said {words!r}")
+        said += line
+    raise AssertionError(f"it ended and never said {words!r}, but this:\n{said}")
 
 
 def at_work_in(folder: Path) -> list[str]:
@@ -99,7 +101,7 @@ def test_the_whole_story_is_so_on_simulated_nodes_and_leaves_nothing(tmp_path: P
     done = told(SIMULATED, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert chapters(done.stdout) == list(range(1, CHAPTERS + 1))
-    assert seconds_told(done.stdout) < LAB_TOLD_S_MAX
+    assert seconds_told(done.stdout) < TOLD_S_MAX
     assert "\033" not in done.stdout
     assert done.stderr == ""
     assert list(tmp_path.iterdir()) == []
@@ -154,7 +156,7 @@ def test_the_whole_story_is_so_on_real_kernels(lab_folder: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "User Mode Linux" in done.stdout
     assert chapters(done.stdout) == list(range(1, CHAPTERS + 1))
-    assert seconds_told(done.stdout) < LAB_TOLD_S_MAX
+    assert seconds_told(done.stdout) < TOLD_S_MAX
     assert list(lab_folder.iterdir()) == []
     assert at_work_in(lab_folder) == []
 

@@ -70,6 +70,10 @@ def test_down_stops_everything_and_keeps_everything(box: Machine) -> None:
     box.run("pool", "create", "fast", "--node", "laptop-2", "--disk", *disks, "--wait")
     box.run("volume", "clone", "kept", "far", "--node", "laptop-2", "--wait")
     assert box.items("volume", "show", "far")[0]["node"] == "laptop-2"
+    box.run("volume", "create", "pair", "64MiB", "--replicas", "2", "--fs", "ext4", "--wait")
+    box.run("volume", "attach", "pair", "host/a", "--mount", "/mnt/p", "--node", "laptop", "--wait")
+    box.run("volume", "hand-over", "pair", "laptop-2", "--wait")
+    assert pair(box) == ("laptop-2", "healthy")
     pids = box.pids()
     assert box.run("down").stdout == "stopped\n"
     assert not any(alive(pid) for pid in pids.values())
@@ -77,7 +81,19 @@ def test_down_stops_everything_and_keeps_everything(box: Machine) -> None:
 
     box.run("up")
     assert len(box.items("node", "ls")) == 2
-    assert sorted(box.names("volume", "ls")) == ["volume/far", "volume/kept"]
+    assert sorted(box.names("volume", "ls")) == ["volume/far", "volume/kept", "volume/pair"]
+    until(lambda: pair(box) == ("laptop-2", "healthy"))
+    stopped = box.pids()["node worker laptop-2"]
+    os.kill(stopped, signal.SIGSTOP)  # to the others, its node is dead
+    until(lambda: pair(box) == ("laptop", "degraded"))
+    os.kill(stopped, signal.SIGCONT)
+    until(lambda: pair(box) == ("laptop", "healthy"))
+
+
+def pair(box: Machine) -> tuple[str, str]:
+    """Return where the replicated volume is written to, and how it is."""
+    [row] = box.items("volume", "show", "pair")
+    return row["node"], row["health"]
 
 
 def test_purge_deletes_what_is_ours_and_nothing_else(box: Machine) -> None:

@@ -15,6 +15,7 @@ from hwbus.lab.client import LabClient, up
 from hwbus.lab.spec import LabSpec, PortSpec, ServiceSpec, uniform
 from hwbus.lab.workspace import Workspace
 from tests.support.house import EXCHANGED_LABS, NODES, SERVICES, House, Scene, playing
+from tests.support.lab_bench import LabBench
 
 
 class LabFactory:
@@ -109,6 +110,21 @@ def play(lab: LabFactory, request: pytest.FixtureRequest) -> Callable[[Scene], N
 
 async def _see_that_all_is_well(house: House) -> None:
     await house.ready(*NODES)
+
+
+@pytest.fixture(scope="module")
+def machine(lab: LabFactory) -> Iterator[LabBench]:
+    """A node without hwbus, for the storage contract."""
+    machine = LabBench(lab(nodes=2, disks=4, disk_size="1G"))
+    yield machine
+    asyncio.run(machine.clean())
+
+
+@pytest.fixture
+def bench(machine: LabBench) -> LabBench:
+    """`machine` with blank disks, and nothing else on it that a test has left."""
+    asyncio.run(machine.clean())
+    return machine
 
 
 @pytest.fixture

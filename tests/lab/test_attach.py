@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from schemas.attaching import AttachVolume, DetachVolume
+from schemas.deleting import DeleteVolume
 from schemas.refusals import Refusal
-from schemas.volume import DeleteVolume, Filesystem, GrowVolume
+from schemas.volume import Filesystem, GrowVolume
 from tests.support.house import MIB, NODES, House, Scene
 
 pytestmark = pytest.mark.lab
@@ -19,6 +20,9 @@ _WRITE = "head -c 16000000 /dev/urandom > $at/file; sha256sum < $at/file > /tmp/
 _COMPARE = "sha256sum < $at/file | cmp - /tmp/sum"
 _BUSY = "cd $at; setsid sleep 300 <&- >&- 2>&- & echo $! > /run/busy"
 _IDLE = "kill -9 $(cat /run/busy); while kill -0 $(cat /run/busy) 2>&-; do sleep 0.02; done"
+_COUNTED = "sync; cat /sys/dev/block/$(lsblk -ndo MAJ:MIN $device | tr -d ' ')/stat"
+_FILE_BYTES = 16_000_000
+_OWN_BYTES = 4 * MIB  # what the filesystem writes for itself while it is mounted and unmounted
 _TRACES = "findmnt $at || true; ls /dev/hwbus; dmsetup ls | grep hwbus: || true"
 
 
@@ -69,6 +73,24 @@ class Used:
         assert await self.in_use()
         await self.shell(_IDLE)
 
+    async def kernel_counts(self) -> int:
+        """Return the bytes that were written to the device since it was made."""
+        return 512 * int((await self.shell(_COUNTED)).split()[6])
+
+    async def told(self) -> int:
+        return int((await self.house.row("volumes", name=self.volume))["written_bytes"])
+
+    async def is_handed_back_and_taken_again(self) -> int:
+        """Have it detached and attached; return what was written, as its node has told."""
+        assert await self.told() == 0
+        counted = await self.kernel_counts()
+        await self.house.done(DetachVolume(volume=self.volume))
+        told = await self.told()
+        assert told >= _FILE_BYTES
+        assert abs(told - counted) < _OWN_BYTES
+        await self.house.done(self.attach)
+        return told
+
     async def loses_power(self) -> None:
         await self.shell("sync")
         lab = self.house.lab
@@ -102,8 +124,13 @@ def test_an_attached_volume_serves_its_consumer_until_it_is_taken_back(
         await used.grows(480)
         await used.shell(_COMPARE)
         await used.is_busy()
+        before = await used.is_handed_back_and_taken_again()
         await used.loses_power()
+        await used.shell(f"head -c {_FILE_BYTES} /dev/urandom > $at/copy")
+        counted = await used.kernel_counts()
+        assert counted >= _FILE_BYTES
         await house.done(DetachVolume(volume=used.volume))
+        assert before + counted <= await used.told() < before + counted + _OWN_BYTES
         assert await used.shell(_TRACES) == ""
         await used.shell(f"mount /dev/{pool}/{used.volume} $at; {_COMPARE}; umount $at")
         assert (await house.row("volumes", name=used.volume))["consumer"] == ""

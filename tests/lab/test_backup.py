@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from hwbus.bucket import Bucket, Where
 from hwbus.lab.client import LabClient
 from hwbus.lab.spec import LabSpec, PortSpec, uniform
 from node_workers import backup_format
-from node_workers.bucket import Bucket, Where
+from schemas.attaching import AttachVolume
 from schemas.copying import RestoreBackup
 from schemas.operation import CancelOperation, OperationKind
 from schemas.refusals import Refusal
@@ -27,7 +28,7 @@ from schemas.target import (
     SweepTarget,
     VerifyBackup,
 )
-from schemas.volume import Filesystem, Layout
+from schemas.volume import Filesystem, Layout, ProvisionVolume
 from tests.lab.conftest import LabFactory
 from tests.support import s3
 from tests.support.house import MIB, SERVICES, House, Row, Scene, playing
@@ -35,6 +36,7 @@ from tests.support.house import MIB, SERVICES, House, Row, Scene, playing
 pytestmark = pytest.mark.lab
 
 NODE = "n1"
+NODES = {"a": ("n1", "n2"), "b": ("n1",)}
 CHUNK = backup_format.CHUNK_BYTES
 URL, ENDPOINT = "s3://backups/lab", f"http://192.0.2.1:{s3.LAB_PORT}"
 TARGET = AddTarget(
@@ -45,10 +47,10 @@ THIN_POOL = {"thin_bytes": 512 * MIB, "thin_ratio_percent": 400}
 
 
 def cluster(folder: Path, name: str) -> LabSpec:
-    """Return a cluster of one node, with the object store that lies in *folder* beside it."""
+    """Return a cluster with the object store that lies in *folder* beside it."""
     ports = [PortSpec(name="s3", port=s3.LAB_PORT)]
     services = (*SERVICES, s3.in_lab(folder))
-    return uniform(1, 1, "8G" if name == "a" else "9G", services=services, ports=ports)
+    return uniform(len(NODES[name]), 1, "8G", services=services, ports=ports)
 
 
 @pytest.fixture
@@ -155,6 +157,19 @@ async def _a_thin_volume_goes_out(house: House) -> dict[str, str]:
     return {"th-2": await _sum(house, device, 64)}
 
 
+async def _a_replicated_volume_goes_out(house: House) -> dict[str, str]:
+    for disk in await asyncio.gather(*(house.plug(node, "1G") for node in NODES["a"])):
+        await house.form("ha", [disk])
+    made = ProvisionVolume(volume="ha", size_bytes=16 * MIB, pool="ha", node=NODE, replicas=2)
+    await house.done(made, within_s=120)
+    await house.done(AttachVolume(volume="ha", consumer="host/test"))
+    await house.sh(NODE, "dd if=/dev/urandom of=/dev/hwbus/ha bs=1M count=9 oflag=direct")
+    await house.done(BackUpVolume(target="s3", volume="ha", backup="ha-1"), within_s=120)
+    assert (await house.row("backups", name="ha-1"))["size_bytes"] == 16 * MIB
+    assert await house.rows("snapshots", volume="ha") == []
+    return {"ha-1": await _sum(house, "/dev/hwbus/ha", 16)}
+
+
 async def _a_backup_that_is_given_up_is_none(house: House) -> None:
     word = BackUpVolume(target="s3", volume="th", backup="th-4", full=True, rate_bytes_per_s=RATE)
     operation = (await house.say(word)).operation
@@ -181,7 +196,7 @@ async def _no_secret_is_anywhere(house: House) -> None:
 async def _it_comes_back(house: House, sums: dict[str, str]) -> None:
     await house.done(ListBackups(target="s3"))
     rows = {row["name"]: row for row in await house.rows("backups", target="s3")}
-    assert set(rows) == {"pg-1", "pg-2", "th-1", "th-2", "th-3"}
+    assert set(rows) == {"pg-1", "pg-2", "th-1", "th-2", "th-3", "ha-1"}
     assert {row["cluster"] for row in rows.values()} == {"cluster-a"}
     disk = await house.plug(NODE, "2G")
     await house.form("new", [disk], **THIN_POOL)
@@ -204,6 +219,7 @@ async def _it_comes_back(house: House, sums: dict[str, str]) -> None:
     assert 0 < before["copied_bytes"] < before["of_bytes"] == 64 * MIB
     await house.done(word("pg-old", "pg-1", layout=Layout.THIN), within_s=120)
     await house.done(word("th", "th-2"), within_s=120)
+    await house.done(word("ha", "ha-1"), within_s=120)
     look = "mkdir -p /m; mount {0} /m; sha256sum </m/file; df --output=size -BM /m | tail -1"
     found, size = (await house.sh(NODE, look.format("/dev/new/pg"))).split("\n")[:2]
     assert found == sums["pg-2"].strip()
@@ -212,6 +228,7 @@ async def _it_comes_back(house: House, sums: dict[str, str]) -> None:
     assert sums["pg-1"].strip() in await house.sh(NODE, look.format("/dev/new/pg-old"))
     await house.sh(NODE, "umount /m")
     assert await _sum(house, "/dev/new/th", 64) == sums["th-2"]
+    assert await _sum(house, "/dev/new/ha", 16) == sums["ha-1"]
     await _damage_is_found(house, word("not", "pg-1"))
     await house.settled("new", NODE)
 
@@ -255,7 +272,9 @@ def test_backups_outlive_their_cluster(stage: Callable[[str], LabClient]) -> Non
     async def out(house: House) -> None:
         await _can_reach_the_store(house)
         for more in await asyncio.gather(
-            _a_thick_volume_goes_out(house), _a_thin_volume_goes_out(house)
+            _a_thick_volume_goes_out(house),
+            _a_thin_volume_goes_out(house),
+            _a_replicated_volume_goes_out(house),
         ):
             sums.update(more)
         await _a_backup_that_is_given_up_is_none(house)
@@ -270,4 +289,4 @@ def test_backups_outlive_their_cluster(stage: Callable[[str], LabClient]) -> Non
 
     scenes: list[tuple[str, Scene]] = [("a", out), ("b", back)]
     for name, scene in scenes:
-        playing(stage(name), (NODE,))(scene)
+        playing(stage(name), NODES[name])(scene)

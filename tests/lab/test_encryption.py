@@ -9,11 +9,12 @@ import pytest
 
 from hwbus.streams import AUDIT
 from schemas.attaching import AttachVolume, DetachVolume
+from schemas.deleting import DeleteVolume
 from schemas.encrypting import RekeyVolume
 from schemas.keys import HEADER_BYTES
 from schemas.node import Capability
 from schemas.refusals import Refusal
-from schemas.volume import DeleteVolume, Filesystem, GrowVolume, ProvisionVolume
+from schemas.volume import Filesystem, GrowVolume, ProvisionVolume
 from tests.support.house import MIB, House, Plugged, Scene
 
 pytestmark = pytest.mark.lab

@@ -11,9 +11,10 @@ import pytest
 from hwbus import subjects
 from hwbus.streams import AUDIT
 from schemas.audit import ExecutedRecord, ParkedRecord
+from schemas.deleting import DeleteVolume
 from schemas.grammar import Message
 from schemas.pool import FormPool
-from schemas.volume import DeleteVolume, Filesystem, GrowVolume, ProvisionVolume
+from schemas.volume import Filesystem, GrowVolume, ProvisionVolume
 from tests.support.house import MIB, NODES, House, Plugged, Row, Scene, signatures
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]

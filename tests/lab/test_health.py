@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
+from schemas.deleting import DeleteVolume
 from schemas.pool import FormPool
 from schemas.refusals import Refusal
-from schemas.volume import DeleteVolume, GrowVolume, ProvisionVolume
+from schemas.volume import GrowVolume, ProvisionVolume
 from tests.support.house import GIB, MIB, House, Row, Scene
 from tests.support.smart import ata, nvme
 

@@ -6,10 +6,11 @@ import pytest
 
 from hwbus.lab.uml import CommandFailedError
 from schemas.copying import CloneVolume
+from schemas.deleting import DeleteVolume
 from schemas.node import Drift
 from schemas.pool import GrowPool
 from schemas.refusals import Refusal
-from schemas.volume import DeleteVolume, GrowVolume, ProvisionVolume
+from schemas.volume import GrowVolume, ProvisionVolume
 from tests.support.house import MIB, House, Plugged, Scene
 
 pytestmark = pytest.mark.lab

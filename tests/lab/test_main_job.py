@@ -10,10 +10,11 @@ import msgspec
 import pytest
 
 from schemas.answers import Accepted, Refused
+from schemas.deleting import DeleteVolume
 from schemas.node import AdmitNode, RemoveNode
 from schemas.pool import FormPool, GrowPool, RemovePool
 from schemas.refusals import Refusal
-from schemas.volume import DeleteVolume, Filesystem, GrowVolume, Layout, ProvisionVolume
+from schemas.volume import Filesystem, GrowVolume, Layout, ProvisionVolume
 from tests.support.house import ACTOR, GIB, MIB, NODES, House, Row, Scene, signatures
 
 pytestmark = pytest.mark.lab

@@ -8,17 +8,11 @@ import pytest
 from hwbus.lab.protocol import DiskStatus
 from hwbus.lab.uml.errors import ConsoleError
 from schemas.attaching import AttachVolume, DetachVolume
+from schemas.deleting import DeleteVolume, PurgeVolume
 from schemas.disk import Wiping
 from schemas.operation import Outcome
 from schemas.refusals import Refusal
-from schemas.volume import (
-    DeleteVolume,
-    Filesystem,
-    GrowVolume,
-    Layout,
-    ProvisionVolume,
-    PurgeVolume,
-)
+from schemas.volume import Filesystem, GrowVolume, Layout, ProvisionVolume
 from tests.support.house import House, Plugged, Scene
 
 pytestmark = pytest.mark.lab

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
+from schemas.deleting import DeleteVolume
 from schemas.grammar import Message
 from schemas.operation import OperationKind
 from schemas.refusals import Refusal
 from schemas.snapshot import CreateSnapshot, DeleteSnapshot, RollBackSnapshot
-from schemas.volume import DeleteVolume, Filesystem, GrowVolume, Layout
+from schemas.volume import Filesystem, GrowVolume, Layout
 from tests.support.house import MIB, House, Plugged, Scene
 
 pytestmark = pytest.mark.lab

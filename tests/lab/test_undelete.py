@@ -4,15 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
+from schemas.deleting import DeleteVolume, PurgeVolume, UndeleteVolume
 from schemas.refusals import Refusal
-from schemas.volume import (
-    DeleteVolume,
-    Filesystem,
-    GrowVolume,
-    ProvisionVolume,
-    PurgeVolume,
-    UndeleteVolume,
-)
+from schemas.volume import Filesystem, GrowVolume, ProvisionVolume
 from tests.support.house import GIB, House, Scene
 
 pytestmark = pytest.mark.lab

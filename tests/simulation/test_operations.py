@@ -20,6 +20,7 @@ from schemas.answers import Refused
 from schemas.attaching import AttachVolume, DetachVolume, LimitVolume
 from schemas.attachment import Limits
 from schemas.copying import CloneVolume, RestoreBackup, RestoreVolume
+from schemas.deleting import DeleteVolume, PurgeVolume, UndeleteVolume
 from schemas.disk import Wiping
 from schemas.encrypting import RekeyVolume
 from schemas.grammar import Event, Request
@@ -36,14 +37,7 @@ from schemas.settling import SettleDrift, Verb, mark
 from schemas.shrinking import ShrinkPool
 from schemas.snapshot import CreateSnapshot, DeleteSnapshot, RollBackSnapshot
 from schemas.target import BackUpVolume, SweepTarget, VerifyBackup
-from schemas.volume import (
-    DeleteVolume,
-    GrowVolume,
-    Layout,
-    ProvisionVolume,
-    PurgeVolume,
-    UndeleteVolume,
-)
+from schemas.volume import GrowVolume, Layout, ProvisionVolume
 from schemas.volume_group import (
     AddToGroup,
     CreateGroup,
@@ -53,6 +47,7 @@ from schemas.volume_group import (
 )
 from tests.support.backup_words import ADD, SEAL
 from tests.support.given import GIB
+from tests.support.limbo import in_limbo
 from tests.support.stage import CODEC, ScriptedNode, Stage, taken_bytes
 from tests.support.virtual_time import VirtualClock, run_virtually
 
@@ -439,6 +434,7 @@ def nothing_is_in_work_for(world: World, operation: str) -> bool:
         held |= set(target.running)
     for node in world.nodes.values():
         held |= {one.operation for one in node.settling}
+    held |= {one.verifying.operation for one in world.volumes.values() if one.verifying}
     return operation not in held
 
 
@@ -468,6 +464,8 @@ async def the_laws_hold(day: Day) -> None:
     assert set(claimed) == formed
     assert {(n, p) for n, node in live.nodes.items() for p in node.pools} == formed
     await every_operation_ended_in_time(day)
+    stage = day.stage
+    assert await in_limbo(stage.log, stage.outlet, live, stage.clock.now()) == ()
 
 
 async def every_operation_ended_in_time(day: Day) -> None:

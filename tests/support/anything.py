@@ -20,6 +20,7 @@ _PATTERNS: dict[str, st.SearchStrategy[str]] = {
     r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$(?!\n)": st.from_regex(
         re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII), fullmatch=True
     ),
+    r"^[-a-z0-9.*?/]+$(?!\n)": st.text("-a9.*?/", min_size=1, max_size=9),
     r"^[0-9a-z]{26}$(?!\n)": st.text(
         "0123456789abcdefghijklmnopqrstuvwxyz", min_size=26, max_size=26
     ),
@@ -99,6 +100,8 @@ def _plain(type_: mi.Type) -> st.SearchStrategy[Any]:
             return st.floats(allow_nan=False, allow_infinity=False)
         case mi.DateTimeType():
             return st.datetimes(datetime(1971, 1, 1), datetime(2999, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+        case mi.BytesType():
+            return st.binary()
         case mi.RawType():
             return st.sampled_from([msgspec.Raw(b"null"), msgspec.Raw(b'{"a":[1,"\xc3\xa9"]}')])
         case _:

@@ -6,7 +6,11 @@ from typing import Any
 from schemas.backups import Place
 from schemas.errand import (
     BadChunk,
+    Compare,
+    Compared,
     Errand,
+    EvenedOut,
+    EvenOut,
     Found,
     ListAll,
     Listed,
@@ -117,3 +121,7 @@ def found(errand: Errand) -> Found:
             return SWEPT
         case PutAside() | PutBack():
             return Put()
+        case Compare():
+            return Compared(differing_bytes=0)
+        case EvenOut():
+            return EvenedOut()

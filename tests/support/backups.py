@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
+from hwbus.bucket import Bucket, Where
 from node_workers import backing_up
 from node_workers.backup_format import CHUNK_BYTES
-from node_workers.bucket import Bucket, Where
 
 WHERE = Where(url="s3://bucket/prefix", endpoint="http://127.0.0.1:1")
 NEVER_S = 0.0

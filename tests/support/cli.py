@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from hwbus.cli.app import run
-from hwbus.cli.world import Link, World
+from hwbus.cli.world import Link, World, enter
 from hwbus.memory import MemoryBus, MemoryLog
 from hwbus.ports import Call, Endpoint, ForbiddenError
 from schemas.answers import Accepted, Answer
@@ -63,13 +64,16 @@ class Stage:
         self.clock = ManualClock(NOON)
         self.replies: dict[str, Reply] = {}
         self.rows: dict[str, tuple[Row, ...]] = {}
+        self.rows_then: dict[int | str, dict[str, tuple[Row, ...]]] = {}
         self.past: list[tuple[str, bytes]] = []
+        self.kept: list[tuple[str, bytes]] = []
         self.heard: list[Call] = []
         self.servers: list[str] = []
         self.unreachable = False
         self.forbidden = False
         self.empty_house = False
         self.seq = 7
+        self.stored_at = NOON
         self._minted = 0
 
     def run(
@@ -82,18 +86,27 @@ class Stage:
     ) -> Done:
         """Run ``hwbus *argv``; *tty* is of the outputs, *typed_on_tty* of the input."""
         out, err = Terminal(tty=tty), Terminal(tty=tty)
-        outside = World(
+        outside = self._outside(out, err, Terminal(typed, tty=typed_on_tty), env)
+        code = run(argv, outside)
+        return Done(int(code), out.getvalue(), err.getvalue())
+
+    def enter(self) -> None:
+        """Let what is only parsed find a world."""
+        enter(self._outside(Terminal(), Terminal(), Terminal(), {}))
+
+    def _outside(
+        self, out: Terminal, err: Terminal, stdin: Terminal, env: Mapping[str, str]
+    ) -> World:
+        return World(
             connect=self._connect,
             out=out,
             err=err,
-            stdin=Terminal(typed, tty=typed_on_tty),
+            stdin=stdin,
             env={"HOME": str(self.home), "COLUMNS": "120", "TERM": "xterm", **env},
             clock=self.clock,
             mint=self._mint,
             user="ada",
         )
-        code = run(argv, outside)
-        return Done(int(code), out.getvalue(), err.getvalue())
 
     def when(self, subject: str, reply: Reply) -> None:
         """Answer what is asked there with *reply*."""
@@ -119,24 +132,28 @@ class Stage:
             raise ConnectionError("connection refused")
         if self.forbidden:
             raise ForbiddenError("the broker does not let 'hwbus-cli' in")
-        bus, log = MemoryBus(), MemoryLog(self.clock)
+        stored_at = ManualClock(self.stored_at)
+        bus, log, audit = MemoryBus(), MemoryLog(stored_at), MemoryLog(stored_at)
         for subject, data in self.past:
             await append(log, subject, data)
+        for subject, data in self.kept:
+            await append(audit, subject, data)
 
         async def answer(call: Call) -> bytes:
             self.heard.append(call)
             return self._reply(call, log)
 
         if self.empty_house:
-            yield Link(bus, log)
+            yield Link(bus, log, audit)
             return
         endpoints = [
             Endpoint("q", "hwbus.q.*", {}),
             Endpoint("cmd", "hwbus.cmd.*.*", {}),
+            Endpoint("views", "hwbus.views.>", {}),
             Endpoint("js", "$JS.API.>", {}),
         ]
         async with bus.serve("stage", "0", endpoints, answer):
-            yield Link(bus, log)
+            yield Link(bus, log, audit)
 
     def _reply(self, call: Call, log: MemoryLog) -> bytes:
         reply = self.replies.get(call.subject)
@@ -149,13 +166,21 @@ class Stage:
         if reply is not None:
             return msgspec.json.encode(reply)
         view = call.subject.rpartition(".")[2]
-        where = json.loads(call.data)["where"]
+        asked = json.loads(call.data)
+        where = asked["where"]
+        at = asked.get("at")
+        known = self.rows if at is None else self.rows_then.get(at, self.rows)
         rows = tuple(
             row
-            for row in self.rows.get(view, ())
+            for row in known.get(view, ())
             if all(getattr(row, key, value) == value for key, value in where.items())
         )
-        return msgspec.json.encode(Page(kind=f"{view}-page", seq=self.seq, items=rows))
+        page = Page(kind=f"{view}-page", seq=self.seq, items=rows)
+        if at is not None:
+            # The stage's log has a commit a minute, the last of them at noon.
+            seq = at if isinstance(at, int) else self.seq - 1
+            page = replace(page, seq=seq, at=NOON - timedelta(minutes=self.seq - seq))
+        return msgspec.json.encode(page)
 
 
 def commit(*events: Event, actor: str = "ada", correlation: str = "", word: str = "") -> bytes:

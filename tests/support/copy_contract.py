@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from node_workers import lvm_copies
 from node_workers.filesystems import filesystem_uuid
 from node_workers.lvm import LvmStorage
 from node_workers.ports import (
@@ -20,6 +21,8 @@ from tests.support.snapshot_contract import THICK, THIN, either, snapshot, volum
 from tests.support.storage_bench import CAUSE, MIB, NODE, POOL, UID, Play, Story, spec
 
 SIZE_MIB = 104
+# At the rates given here: enough for a chunk or two, not for all.
+SHORT_TURN_S = 2.0
 
 
 def source(*, thin: bool = False, **more: Any) -> CopyOf:
@@ -105,12 +108,16 @@ class CopyContract:
 
         play(story)
 
-    def test_a_copy_goes_on_where_another_life_ended(self, play: Play) -> None:
+    def test_a_copy_goes_on_where_another_life_ended(
+        self, play: Play, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(lvm_copies, "_TURN_S", SHORT_TURN_S)
+
         async def story(on: Story) -> None:
             await taken(on, THICK)
             wanted = spec("v2", SIZE_MIB, **THICK)
             first = await on.storage.ensure_copied(
-                UID, wanted, source(rate_bytes_per_s=6 * MIB), cause=CAUSE
+                UID, wanted, source(rate_bytes_per_s=12 * MIB), cause=CAUSE
             )
             assert first.volume is None
             assert 0 < first.done_bytes < SIZE_MIB * MIB
@@ -123,11 +130,15 @@ class CopyContract:
 
         play(story)
 
-    def test_what_was_removed_half_copied_is_copied_from_the_beginning(self, play: Play) -> None:
+    def test_what_was_removed_half_copied_is_copied_from_the_beginning(
+        self, play: Play, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(lvm_copies, "_TURN_S", SHORT_TURN_S)
+
         async def story(on: Story) -> None:
             await taken(on, THICK)
             wanted = spec("v2", SIZE_MIB, **THICK)
-            slowly = source(rate_bytes_per_s=6 * MIB)
+            slowly = source(rate_bytes_per_s=12 * MIB)
             first = await on.storage.ensure_copied(UID, wanted, slowly, cause=CAUSE)
             await on.bench.console("lvremove", "--yes", "fast/v2")
             again = await on.storage.ensure_copied(UID, wanted, slowly, cause=CAUSE)

@@ -126,6 +126,8 @@ class EncryptionContract:
             (device,) = await devices(on)
             assert device.size_bytes == 192 * MIB
             assert await on.bench.mounted_bytes(TARGET) > before + 40 * MIB
+            on.keys.held.clear()  # there is nothing more to be had with it
+            await on.storage.ensure_volume_size(UID, larger, cause=CAUSE)
             await detach(on, mounted)
 
         play(story)

@@ -1,6 +1,7 @@
 """A lab with hwbus at home in it: real kernels, real broker, real control plane, real workers."""
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -22,11 +23,12 @@ from hwbus.lab.uml.errors import ConsoleError, LabError
 from hwbus.streams import AUDIT
 from schemas.answers import Accepted, Refused
 from schemas.audit import ExecutedRecord
+from schemas.deleting import DeleteVolume
 from schemas.grammar import Message
 from schemas.node import AdmitNode
 from schemas.operation import Outcome
 from schemas.pool import FormPool, RemovePool
-from schemas.volume import DeleteVolume, ProvisionVolume
+from schemas.volume import ProvisionVolume
 
 EXCHANGED_LABS = pytest.StashKey[list[str]]()
 NODES = ("n1", "n2", "n3")
@@ -37,7 +39,8 @@ GIB = 1 << 30
 _WITHIN_S = 60.0
 _ENDS_WITHIN_S = 60.0
 _POLL_S = 0.1
-_SCENE_S = 240.0  # whatever a scene forgets to bound
+AWAY_S = float(os.environ.get("HWBUS_AWAY_S", "0"))
+_SCENE_S = 240.0 + AWAY_S  # whatever a scene forgets to bound
 _TAIL_LINES = 15
 _LOOK_S = 10.0
 

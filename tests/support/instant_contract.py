@@ -14,6 +14,7 @@ from node_workers.ports import (
     UnsuitableError,
 )
 from tests.support.attachment_contract import attach, detach, mounted, wish
+from tests.support.beside import Beside
 from tests.support.snapshot_contract import snapshot
 from tests.support.storage_bench import CAUSE, MIB, UID, Play, Story, spec
 
@@ -126,6 +127,39 @@ class InstantContract:
             await take(on)
             assert len([v for v in (await on.look()).volumes if v.origin]) == 2
             await detach(on, mounted())
+
+        play(story)
+
+    def test_who_follows_has_what_was_there_in_the_turn_that_counts(self, play: Play) -> None:
+        async def story(on: Story) -> None:
+            await furnish(on, filesystem=Filesystem.EXT4)
+            await attach(on, mounted())
+            lost, counts = Beside(on.storage, "t" * 26), Beside(on.storage, "u" * 26)
+            # Another turn came to nothing: the one that led had died before it said so.
+            await lost.ready()
+            await lost.take(("n2",), {"": Consistency.CRASH})
+            state = await counts.led()
+            assert (state.turn, state.consistency) == (counts.turn, Consistency.FILESYSTEM)
+            with pytest.raises(UnsuitableError):
+                await lost.ready()  # it was held up until another turn had been
+            assert state.followed == ()  # nothing tells that n2 has a replica of it
+            assert await on.storage.ensure_moving(cause=CAUSE) == ()
+            for turn in (lost, Beside(on.storage, "v" * 26)):
+                with pytest.raises(NotThereError) as missing:
+                    await turn.settled()
+                assert missing.value.reason == "snapshot-missing"
+            with pytest.raises(UnsuitableError):
+                await lost.take(("n2",), {"": Consistency.CRASH})
+            made = [await counts.settled() for _ in range(2)]
+            assert [one.changed for one in made] == [True, False]
+            assert {one.consistency for one in made} == {Consistency.FILESYSTEM}
+            with pytest.raises(UnsuitableError):
+                await Beside(on.storage, "w" * 26).ready()
+            assert (await counts.led()).turn == counts.turn
+            await on.bench.console("mkdir", "-p", "/mnt/v1/alive")
+            await detach(on, mounted())
+            await written(on, "after")
+            assert await kept(on) == ["before", "before"]
 
         play(story)
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hwbus.bucket import Bucket, Credentials, Where
 from hwbus.lab.spec import ServiceSpec
-from node_workers.bucket import Bucket, Credentials, Where
 
 KEY_ID, SECRET = "HWBUSTESTKEY", "not-a-real-secret-of-anybody"
 CREDENTIALS = Credentials(access_key_id=KEY_ID, secret_access_key=SECRET)

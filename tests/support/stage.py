@@ -5,6 +5,7 @@ import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from random import Random
+from typing import Any
 
 import msgspec
 
@@ -35,6 +36,7 @@ from schemas.errand import (
 )
 from schemas.grammar import Event, Message, kind_and_verb
 from schemas.growing import ThinPoolGrowthAbandoned, ThinPoolGrowthWanted
+from schemas.instants import InstantSettled
 from schemas.keys import Encryption
 from schemas.mending import Mend, ReplicaMendWanted, ReplicaMendWithdrawn, ReportReplicaLeft
 from schemas.node import Capability, ReportNodeJoined
@@ -67,6 +69,7 @@ from schemas.replica import (
     ReportReplicaRekeyed,
     ReportReplicaTrouble,
 )
+from schemas.replication import tie_of
 from schemas.shrinking import PoolShrinkAbandoned, PoolShrinkWanted
 from schemas.words import AnyEvent
 from tests.support.backup_words import found
@@ -142,7 +145,13 @@ class Stage:
             await asyncio.gather(follower, *standing, return_exceptions=True)
 
     async def say(
-        self, command: Message, *, id_: str = "", correlation: str = "", actor: str = "tester"
+        self,
+        command: Message,
+        *,
+        id_: str = "",
+        correlation: str = "",
+        actor: str = "tester",
+        within: bool = False,
     ) -> Answer:
         """Say *command* to whatever desk is alive until one of them knows the answer."""
         kind, verb = kind_and_verb(command)
@@ -153,6 +162,7 @@ class Stage:
             verb=verb,
             data=msgspec.json.encode(command),
             correlation=correlation,
+            within=within,
         )
         async with asyncio.timeout(3600):
             while True:
@@ -217,6 +227,8 @@ class ScriptedNode:
         self.lost: dict[str, ReplicaSpec] = {}
         self.anew: set[str] = set()
         self.aside: dict[str, PutAside] = {}
+        self.following: dict[str, ReplicaSpec] = {}
+        self.deaf: set[str] = set()
         self.slow_s = 0.01
         self._stage = stage
         self._chance = chance
@@ -303,10 +315,8 @@ class ScriptedNode:
                 self.pools.pop(event.pool, None)
                 self.thin_bytes.pop(event.pool, None)
                 return ReportPoolAbsent(pool=event.pool, node=self.name, uid=event.uid)
-            case ReplicaWanted():
-                if trouble is None:
-                    self.volumes[event.volume] = event.spec
-                return self._said(event.volume, event.spec.uid, trouble)
+            case ReplicaWanted() | InstantSettled():
+                return self._have(event, trouble)
             case ReplicaResizeWanted() if event.volume in self.volumes:
                 spec = self.volumes[event.volume]
                 size_bytes = max(spec.size_bytes, event.size_bytes)
@@ -321,11 +331,27 @@ class ScriptedNode:
                 return self._gone(event, trouble)
             case ReplicaHoldWanted() | ReplicaRemovalWithdrawn():
                 held = isinstance(event, ReplicaHoldWanted)
-                return self._said(event.volume, event.uid, trouble if held else None, held=held)
+                told = trouble if held else None
+                return self._said(event.volume, event.uid, told, held=held, withdrawn=not held)
             case ErrandWanted() | ErrandStopWanted() | ReplicaMendWanted() | ReplicaMendWithdrawn():
                 return self._errand(event, trouble)
             case _:
                 return self.attachments.do(event, trouble)
+
+    def _have(
+        self, event: ReplicaWanted | InstantSettled, trouble: Refusal | None
+    ) -> Message | None:
+        name = event.volume
+        if isinstance(event, InstantSettled):
+            if trouble is None and name in self.following:
+                self.volumes[name] = self.following.pop(name)
+            return self._said(name, event.uid, trouble)
+        if trouble is None and event.spec.together is not None and event.spec.together.follows:
+            self.following[name] = event.spec
+            return None
+        if trouble is None:
+            self.volumes[name] = event.spec
+        return self._said(name, event.spec.uid, trouble)
 
     def lose(self, volume: str) -> None:
         """Have somebody remove a volume by hand."""
@@ -356,6 +382,7 @@ class ScriptedNode:
     def _gone(
         self, event: ReplicaRemovalWanted | ReplicaMergeWanted, trouble: Refusal | None
     ) -> Message:
+        self.following.pop(event.volume, None)
         was_there = trouble is None and self.volumes.pop(event.volume, None) is not None
         if was_there and isinstance(event, ReplicaMergeWanted):
             self.merged.add(event.uid)
@@ -400,7 +427,13 @@ class ScriptedNode:
         )
 
     def _said(
-        self, volume: str, uid: str, trouble: Refusal | None, *, held: bool = False
+        self,
+        volume: str,
+        uid: str,
+        trouble: Refusal | None,
+        *,
+        held: bool = False,
+        withdrawn: bool = False,
     ) -> Message:
         if trouble is not None:
             return ReportReplicaTrouble(
@@ -425,7 +458,18 @@ class ScriptedNode:
             size_bytes=taken_bytes(spec),
             device=f"/dev/{spec.pool}/{volume}",
             consistency=Consistency.FILESYSTEM if spec.snapshot_of is not None else None,
+            withdrawn=withdrawn,
+            tie=tie_of(spec.replication, self.name),
+            **self._turn(spec),
         )
+
+    def _turn(self, spec: ReplicaSpec) -> dict[str, Any]:
+        """Return in what turn a snapshot was taken, and who has followed: all who are not deaf."""
+        together = spec.together
+        if together is None or not together.followers:
+            return {}
+        followed = tuple(node for node in together.followers if node not in self.deaf)
+        return {"turn": together.instant, "followed": followed}
 
     def _have_pool(self, event: Event) -> None:
         pool = getattr(event, "pool")  # noqa: B009
@@ -456,6 +500,7 @@ def _at_rest(world: World) -> bool:
     begun = any(getattr(thing, "operation", "") for thing in objects)
     begun = begun or any(target.running for target in world.targets.values())
     begun = begun or any(node.settling for node in world.nodes.values())
+    begun = begun or any(volume.verifying for volume in world.volumes.values())
     lasting = not world.errands and not any(
         one.readers or one.of_operation for one in world.snapshots.values()
     )

@@ -41,6 +41,11 @@ class Bench(Protocol):
     @property
     def disks(self) -> Sequence[str]: ...
 
+    @property
+    def identities(self) -> dict[str, str]:
+        """Return what is known of the disks' identities by path; stories add what they see."""
+        ...
+
     async def console(self, *argv: str) -> Execution:
         """Run a tool as a person would; it must succeed."""
         ...
@@ -76,6 +81,10 @@ class Bench(Protocol):
         """Return the size of the filesystem mounted at *target*."""
         ...
 
+    async def furnish(self, make: Callable[[], Awaitable[None]]) -> None:
+        """Make a pool on the first two disks; on a blank machine, what that made may be there."""
+        ...
+
     async def reboot(self) -> None: ...
 
     async def keep_busy(self, target: str, *, busy: bool) -> None:
@@ -108,13 +117,20 @@ class Story:
         return await observe(self.bench.runner, self.bench.sysfs, node=NODE, cause=CAUSE)
 
     async def disks(self, *indices: int) -> list[PoolDisk]:
-        seen = {disk.path: disk.identity for disk in (await self.look()).disks}
         paths = [self.bench.disks[index] for index in indices]
-        return [PoolDisk(disk=seen[path], path=path) for path in paths]
+        known = self.bench.identities
+        if not known.keys() >= set(paths):
+            known.update({disk.path: disk.identity for disk in (await self.look()).disks})
+        return [PoolDisk(disk=known[path], path=path) for path in paths]
 
     async def pool(self, *indices: int) -> list[PoolDisk]:
+        """Have the pool; without *indices*, when it is only needed, it may come from a shelf."""
         disks = await self.disks(*(indices or (0, 1)))
-        await self.storage.ensure_pool(UID, POOL, disks, cause=CAUSE)
+
+        async def make() -> None:
+            await self.storage.ensure_pool(UID, POOL, disks, cause=CAUSE)
+
+        await (make() if indices else self.bench.furnish(make))
         return disks
 
     async def volume(self, wanted: VolumeSpec) -> None:

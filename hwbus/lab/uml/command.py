@@ -52,7 +52,8 @@ class Command:
 
     async def wait(self, timeout_s: float | None = None) -> Result:
         """Return the result when it has ended; the output is kept only without `on_output`."""
-        status = await asyncio.wait_for(self.ended(), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            status = await self.ended()
         stdout, stderr = (kept.decode(errors="replace") for kept in self._kept.values())
         return Result(status=status, stdout=stdout, stderr=stderr)
 
@@ -109,7 +110,8 @@ class AgentLink:
     async def connected(self, timeout_s: float) -> None:
         """Wait for the agent. Raises `NodeDownError` if the node dies first, or `TimeoutError`."""
         if self._agent:
-            await asyncio.wait_for(asyncio.shield(self._agent), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await asyncio.shield(self._agent)
 
     @property
     def up(self) -> bool:

@@ -160,7 +160,8 @@ class Node:
         """Stop in good order: what was written is on the disks."""
         if self._kernel and self._watcher:
             self._link.hang_up()
-            await asyncio.wait_for(asyncio.shield(self._watcher), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await asyncio.shield(self._watcher)
 
     async def freeze(self) -> None:
         """Stop the node in its tracks, as a hypervisor that hangs would."""

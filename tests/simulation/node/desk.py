@@ -48,6 +48,27 @@ class Desk:
         self._inner = MemoryBus()
         self._cut = asyncio.Event()
 
+    async def forked(self) -> "Desk":
+        """Return another desk with the same past, which hears nothing of what happens here."""
+        other = Desk()
+        other.clock = ManualClock(self.clock.now())
+        other.log = MemoryLog(other.clock)
+        for number in range(1, await self.log.head() + 1):
+            stored = await self.log.get(number)
+            assert stored is not None
+            commit = self.read(stored)
+            address = subjects.Address(*place_of(commit.events[0]))
+            other.world.evolve(address.kind, address.place, address.id, commit.events)
+            last = await other.log.last(stored.subject)
+            after = last.seq if last else 0
+            await other.log.append(stored.subject, stored.data, after=after, message_id=commit.id)
+        for kept in self.outlet.kept:
+            message_id = kept.headers["Nats-Msg-Id"]
+            await other.outlet.keep(kept.subject, kept.data, message_id=message_id)
+        other.said = list(self.said)
+        other._decided = dict(self._decided)
+        return other
+
     @property
     def bus(self) -> Bus:
         return self

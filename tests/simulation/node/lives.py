@@ -1,13 +1,17 @@
 """Lives of one worker over one machine and one file, each of which may end at any point."""
 
 import asyncio
+import copy
+import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
+
+import aiosqlite
 
 from hwbus import subjects
 from node_workers.assembly import SIMULATED, Place, assemble
@@ -118,6 +122,34 @@ class FatedStore(Store):
         await self._fate.point("after remove_records")
 
 
+class AtOnce(aiosqlite.Connection):
+    """SQLite in the thread of the event loop, which has its turn before each statement.
+
+    Going to another thread and back costs more than the statement; where others may come in
+    between is the same.
+    """
+
+    async def _execute(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
+        await asyncio.sleep(0)
+        return fn(*args, **kwargs)
+
+    async def _connect(self) -> "AtOnce":
+        self._connection = self._connector()
+        return self
+
+    def __await__(self) -> Generator[Any, None, "AtOnce"]:
+        return self._connect().__await__()
+
+    async def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+def at_once(path: Path, **more: Any) -> AtOnce:
+    return AtOnce(lambda: sqlite3.connect(path, **more), 64)
+
+
 class Node:
     """A machine, a desk and a file: what stays when a worker dies."""
 
@@ -136,9 +168,23 @@ class Node:
         self.latency_s = 0.0
         self.faults = Faults(seed=0)
         self.wrap: Callable[[Runner], Runner] = lambda runner: runner
+        self.connect: Callable[..., aiosqlite.Connection] = aiosqlite.connect
         self.stop = asyncio.Event()
         self.ended = False
         self._spoilt = ""
+
+    async def forked(self, folder: Path) -> "Node":
+        """Return another node as this one is now, between two lives; each goes its own way."""
+        other = Node(folder, name=self.name)
+        other.machine = SimulatedMachine(copy.deepcopy(self.machine.state))
+        other.desk = await self.desk.forked()
+        other.keys.held = dict(self.keys.held)
+        other.begun, other.executed = list(self.begun), list(self.executed)
+        other.figures = copy.deepcopy(self.figures)
+        other.connect = self.connect
+        assert [one.name for one in self.file.parent.iterdir()] == [self.file.name]  # no journal
+        shutil.copyfile(self.file, other.file)
+        return other
 
     @property
     def _mine(self) -> tuple[str, str]:
@@ -162,7 +208,8 @@ class Node:
     ) -> AsyncIterator[Worker]:
         """Run a worker while the context lasts; then kill it, if it is not dead already."""
         fate = fate or Fate()
-        async with open_store(self.file, node=self.name, identity="memory", syncing=False) as store:
+        whose: dict[str, str] = {"node": self.name, "identity": "memory"}
+        async with open_store(self.file, **whose, syncing=False, connect=self.connect) as store:
             runner = SimulatedRunner(
                 self.machine, self.desk.clock.now, self.faults, latency_s=self.latency_s
             )
@@ -171,6 +218,7 @@ class Node:
                     node=self.name,
                     runner=FatedRunner(self.wrap(runner), fate, self.begun, self.executed),
                     sysfs=self.machine,
+                    counters=self.machine,
                     capabilities=SIMULATED,
                     contents=self.machine.lent,
                     keys=self.keys,

@@ -24,6 +24,7 @@ from schemas.disk import Wiping
 from schemas.errand import ErrandWanted
 from schemas.grammar import type_name
 from schemas.growing import ThinPoolGrowthAbandoned, ThinPoolGrowthBegan, ThinPoolGrowthWanted
+from schemas.instants import Together
 from schemas.keys import Encryption
 from schemas.mending import Mend, ReplicaMendWanted, ReplicaMendWithdrawn, SeenVolume
 from schemas.node import NodeJoined
@@ -49,7 +50,6 @@ from schemas.replica import (
     ReplicaSpec,
     ReplicaWanted,
     SnapshotOf,
-    Together,
 )
 from schemas.shrinking import PoolShrinkAbandoned, PoolShrinkBegan, PoolShrinkWanted
 from schemas.volume import CopyOf, Filesystem, Layout

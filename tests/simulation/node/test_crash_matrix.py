@@ -11,7 +11,7 @@ import pytest
 from schemas.attachment import Limits
 from schemas.grammar import type_name
 from schemas.mending import Mend
-from tests.simulation.node.lives import Fate, Node
+from tests.simulation.node.lives import Fate, Node, at_once
 from tests.simulation.node.stories import (
     CREATED,
     EXT4,
@@ -262,10 +262,17 @@ async def whole_life(node: Node, done: Done, fate: Fate) -> bool:
 
 async def prepared(folder: Path, before: tuple[Done, ...]) -> Node:
     node = Node(folder)
+    node.connect = at_once
     await have(node, *before)
     for volume in node.desk.world.replicas:
         if volume[1] == "kept":
             node.machine.write("fast/kept", "precious")
+    return node
+
+
+async def another(prepared: Node, folder: Path) -> Node:
+    """Return a node that is as the prepared one, with nothing run or audited yet."""
+    node = await prepared.forked(folder)
     node.executed.clear()
     node.desk.outlet.kept.clear()
     return node
@@ -309,12 +316,14 @@ async def picture(node: Node, done: Done) -> dict[str, Any]:
 
 
 async def matrix(folder: Path, before: tuple[Done, ...], done: Done) -> int:
-    node = await prepared(folder / "calm", before)
+    # What was there is the same in all lives: it is made once.
+    beginning = await prepared(folder / "beginning", before)
+    node = await another(beginning, folder / "calm")
     assert await whole_life(node, done, Fate())
     calm = await picture(node, done)
     assert calm["findings"] == ()
     for number in range(1, POINTS_MAX):
-        node = await prepared(folder / str(number), before)
+        node = await another(beginning, folder / str(number))
         fate = Fate(strike_at=number)
         await whole_life(node, done, fate)
         if fate.points < number:

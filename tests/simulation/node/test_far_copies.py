@@ -10,7 +10,7 @@ import pytest
 from schemas.refusals import Refusal
 from schemas.replica import ReportReplicaAbsent, ReportReplicaPresent, ReportReplicaTrouble
 from schemas.snapshot import SnapshotReadingBegan, SnapshotReadingEnded
-from tests.simulation.node.lives import Fate, Node
+from tests.simulation.node.lives import Fate, Node, at_once
 from tests.simulation.node.stories import (
     CREATED,
     EXT4,
@@ -152,6 +152,7 @@ def test_a_copy_survives_a_death_at_any_point(
     async def once(folder: Path, strike_at: int) -> bool:
         """Return whether the worker lived on to the end of the copy."""
         here, there = Node(folder / "1"), Node(folder / "2", name="n2")
+        here.connect = there.connect = at_once
         there.desk = here.desk
         await have(here, *BEFORE)
         await have(there, formed(0, 1))

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from node_workers.stillness import STILL
+from schemas.instants import Together
 from schemas.refusals import Refusal
-from schemas.replica import Consistency, ReportReplicaPresent, ReportReplicaTrouble, Together
+from schemas.replica import Consistency, ReportReplicaPresent, ReportReplicaTrouble
 from tests.simulation.node.lives import Node
 from tests.simulation.node.stories import (
     CREATED,

@@ -9,7 +9,7 @@ from schemas.disk import Content, Wiping
 from schemas.node import Drift, Finding
 from schemas.refusals import Refusal
 from schemas.replica import ReportReplicaAbsent, ReportReplicaTrouble
-from tests.simulation.node.lives import Fate, Node
+from tests.simulation.node.lives import Fate, Node, at_once
 from tests.simulation.node.stories import (
     EXT4,
     GONE,
@@ -142,9 +142,8 @@ def test_a_disk_that_is_lost_is_given_up_and_never_taken_for_blank_if_it_returns
 def test_a_removal_that_is_withdrawn_is_either_done_or_never_was(tmp_path: Path) -> None:
     ends: list[bool] = []
 
-    async def story(folder: Path, number: int) -> int:
-        node = Node(folder)
-        await have(node, whole_disk())
+    async def story(beginning: Node, folder: Path, number: int) -> int:
+        node = await beginning.forked(folder)
         fate = Fate(strike_at=number)
         await whole_life(node, (delete(), "replica", "pg", GONE), fate)
         gone = (await recorded(node, "replica", "pg"))[-1] == GONE
@@ -160,8 +159,11 @@ def test_a_removal_that_is_withdrawn_is_either_done_or_never_was(tmp_path: Path)
         return fate.points
 
     async def all_of_it() -> None:
+        beginning = Node(tmp_path / "beginning")
+        beginning.connect = at_once
+        await have(beginning, whole_disk())
         for number in range(1, 100):
-            if await story(tmp_path / str(number), number) < number:
+            if await story(beginning, tmp_path / str(number), number) < number:
                 return
 
     asyncio.run(all_of_it())

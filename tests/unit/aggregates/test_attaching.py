@@ -20,17 +20,11 @@ from schemas.attaching import (
     VolumeLimitingFailed,
 )
 from schemas.attachment import AttachmentSpec, Limits
+from schemas.deleting import DeleteVolume, VolumeDeletionBegan
 from schemas.grammar import Event
 from schemas.node import NodeFellSilent
 from schemas.refusals import Refusal
-from schemas.volume import (
-    ConcludeVolume,
-    DeleteVolume,
-    Filesystem,
-    GrowVolume,
-    VolumeDeletionBegan,
-    VolumeProvisioningBegan,
-)
+from schemas.volume import ConcludeVolume, Filesystem, GrowVolume, VolumeProvisioningBegan
 from tests.support.given import GIB, NOON, OPERATION, OTHER, UID, given
 from tests.support.words import DEADLINE, pool_ready, volume_ready
 

@@ -5,6 +5,7 @@ import pytest
 from msgspec.structs import replace
 
 from schemas.copying import CloneVolume, RestoreVolume, VolumeCloneBegan, VolumeCloneFailed
+from schemas.deleting import VolumeHeld
 from schemas.grammar import Event, Message
 from schemas.node import Capability, NodeCordoned, NodeJoined
 from schemas.refusals import Refusal
@@ -25,7 +26,6 @@ from schemas.volume import (
     CopyOf,
     Filesystem,
     Layout,
-    VolumeHeld,
     VolumeLocked,
     VolumeProvisioningBegan,
     VolumeUnlocked,

@@ -213,7 +213,7 @@ def rekeyed(*keys: str, generation: int = 2) -> ReplicaRekeyed:
 def test_a_leg_forgets_no_key_before_its_node_has() -> None:
     both = wanted(NEW, OLD)
     given(*PAST).when(rekey(NEW, OLD)).then(both)
-    given(*PAST, both).when(rekey(NEW, OLD)).nothing()
+    given(*PAST, both).when(rekey(NEW, OLD)).then(wanted(NEW, OLD, generation=3))
     given(*PAST, both).when(told(1)).nothing()
     given(*PAST, both).when(told(2)).then(rekeyed(NEW, OLD))
     added = (*PAST, both, rekeyed(NEW, OLD))
@@ -224,7 +224,10 @@ def test_a_leg_forgets_no_key_before_its_node_has() -> None:
     third = wanted("file:third", OLD, dropped=(NEW,), generation=4)
     given(*PAST, both, undone).when(rekey("file:third", OLD)).then(third)
     given(*PAST, both, undone).when(told(2)).nothing()
-    given(*PAST, both, undone, rekeyed(OLD, generation=3)).when(rekey(OLD)).nothing()
+    last = (*PAST, both, undone, rekeyed(OLD, generation=3))
+    given(*last).when(rekey(OLD)).then(wanted(OLD, generation=4))
+    elsewhere = replace(wanted(OLD, generation=4), elsewhere=True)
+    given(*last).when(replace(rekey(OLD), elsewhere=True)).then(elsewhere)
 
 
 def test_only_a_leg_that_is_there_and_encrypted_gets_other_keys() -> None:

@@ -4,6 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from schemas.answers import Refused
+from schemas.deleting import DeleteVolume
 from schemas.disk import (
     ClaimDisk,
     DiskForgotten,
@@ -17,12 +18,7 @@ from schemas.grammar import Event, Message
 from schemas.node import Drift, DriftFound, DriftSettled, Finding
 from schemas.pool import FormPool, GrowPool, ReportSettled, Reserve, RoomReserved
 from schemas.refusals import Refusal
-from schemas.volume import (
-    DeleteVolume,
-    GrowVolume,
-    ProvisionVolume,
-    VolumeProvisioningBegan,
-)
+from schemas.volume import GrowVolume, ProvisionVolume, VolumeProvisioningBegan
 from tests.support.given import GIB, OPERATION, OTHER, UID, given
 from tests.support.words import disk, node_with_disks, pool_ready, sighting, volume_ready
 

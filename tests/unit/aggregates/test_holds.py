@@ -8,6 +8,19 @@ from msgspec.structs import replace
 
 from aggregates.processes.settlements import owed
 from aggregates.volume import VolumePhase
+from schemas.deleting import (
+    DeleteVolume,
+    PurgeVolume,
+    UndeleteVolume,
+    VolumeDeleted,
+    VolumeDeletionBegan,
+    VolumeDeletionFailed,
+    VolumeHeld,
+    VolumeHoldBegan,
+    VolumeUndeleted,
+    VolumeUndeletionBegan,
+    VolumeUndeletionFailed,
+)
 from schemas.grammar import Event, Message
 from schemas.node import NodeFellSilent
 from schemas.pool import RemovePool, RoomReleased
@@ -29,21 +42,10 @@ from schemas.replica import (
 )
 from schemas.volume import (
     ConcludeVolume,
-    DeleteVolume,
     GrowVolume,
     ProvisionVolume,
-    PurgeVolume,
     ReportLegRemoved,
-    UndeleteVolume,
-    VolumeDeleted,
-    VolumeDeletionBegan,
-    VolumeDeletionFailed,
     VolumeGone,
-    VolumeHeld,
-    VolumeHoldBegan,
-    VolumeUndeleted,
-    VolumeUndeletionBegan,
-    VolumeUndeletionFailed,
 )
 from tests.support.given import GIB, NOON, OPERATION, OTHER, UID, given
 from tests.support.words import DEADLINE, pool_ready, volume_ready
@@ -197,7 +199,7 @@ def test_a_held_leg_is_kept_again_or_removed() -> None:
     given(*HELD).when(KeepReplica(**LEG, operation=OPERATION)).then(withdrawn)
     present = ReportReplicaPresent(**LEG, uid=UID, size_bytes=GIB, device="/dev/fast/pg")
     kept = ReplicaKept(**LEG, uid=UID, size_bytes=GIB)
-    given(*HELD, withdrawn).when(present).then(kept)
+    given(*HELD, withdrawn).when(replace(present, withdrawn=True)).then(kept)
     removal = ReplicaRemovalWanted(**LEG, operation=OPERATION, uid=UID)
     given(*HELD).when(RemoveReplica(**LEG, operation=OPERATION)).then(removal)
     given(*HELD, removal).when(HoldReplica(**LEG, operation=OPERATION)).then(HOLD_WANTED)

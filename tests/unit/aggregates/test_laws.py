@@ -23,6 +23,8 @@ from schemas.attachment import (
     ReportAttachmentTrouble,
     WantAttachment,
 )
+from schemas.counting import ReportVolumeIo
+from schemas.deleting import DeleteVolume, PurgeVolume, UndeleteVolume
 from schemas.disk import (
     ClaimDisk,
     Content,
@@ -45,6 +47,7 @@ from schemas.errand import (
 from schemas.filling import ReportVolumeFill
 from schemas.grammar import Message, Report
 from schemas.growing import ExtendThinPool, GrowSnapshot, GrowThinPool
+from schemas.labels import LabelVolume
 from schemas.node import AttachPool, CordonNode, DetachPool, ReportNodeJoined, UncordonNode
 from schemas.place import place_of
 from schemas.policy import (
@@ -108,13 +111,10 @@ from schemas.target import (
 )
 from schemas.volume import (
     ConcludeVolume,
-    DeleteVolume,
     GrowVolume,
     LockVolume,
     ProvisionVolume,
-    PurgeVolume,
     ReportVolumeSnapshotGone,
-    UndeleteVolume,
 )
 from schemas.words import every_event
 from tests.support.anything import anything
@@ -321,6 +321,21 @@ CARE = st.one_of(
         used_bytes=SIZES,
         filesystem_bytes=SIZES,
         size_bytes=SIZES,
+    ),
+    st.builds(
+        LabelVolume,
+        volume=VOLUMES,
+        set=st.dictionaries(st.sampled_from(["a", "b", "-"]), st.sampled_from(["", "x"])),
+        remove=st.sampled_from([(), ("a",)]),
+    ),
+    st.builds(
+        ReportVolumeIo,
+        volume=VOLUMES,
+        uid=IDS,
+        node=NODES,
+        book=IDS,
+        written_bytes=SIZES,
+        read_bytes=SIZES,
     ),
     st.builds(ReportThinFill, pool=POOLS, node=NODES, data_percent=st.integers(0, 100)),
     st.builds(GrowSnapshot, snapshot=SNAPSHOTS, reserve_bytes=SIZES),

@@ -30,6 +30,7 @@ from schemas.policy import (
     SetPolicy,
 )
 from schemas.refusals import Refusal
+from schemas.rhythm import Rhythm
 from schemas.shrinking import ShrinkPool
 from schemas.volume import GrowVolume
 from tests.support.given import GIB, NOON, OPERATION, OTHER, UID, given
@@ -196,3 +197,45 @@ def test_acts_of_which_nothing_need_be_known_are_forgotten() -> None:
     other = replace(ACTED, number=2, object="volume/other", at=NOON + timedelta(seconds=601))
     policy = given(SET, ACTED, ANSWERED, other).world.policies["roomy"]
     assert (set(policy.acts), policy.acts_made) == ({"volume/other"}, 2)
+
+
+COMPARE = PolicySpec(
+    kind=PolicyKind.VERIFY_REPLICAS,
+    selector=Selector(group="shop"),
+    rhythm=Rhythm(every_s=86_400, offset_s=7_200),
+    at_once=1,
+)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        replace(COMPARE, rhythm=None),
+        replace(COMPARE, at_once=0),
+        replace(COMPARE, rhythm=Rhythm(every_s=60, offset_s=60)),
+        replace(COMPARE, threshold_percent=80),
+        replace(COMPARE, step_bytes=GIB),
+        replace(COMPARE, ceiling_bytes=GIB),
+        replace(COMPARE, media=DiskClass.SSD),
+        replace(SPEC, rhythm=COMPARE.rhythm),
+        replace(SPEC, at_once=1),
+        replace(SPEC, repair=True),
+        replace(SPEC, selector=Selector(group="shop")),
+    ],
+)
+def test_only_what_is_done_by_the_clock_has_a_rhythm(spec: PolicySpec) -> None:
+    given().when(SetPolicy(policy="p", spec=spec)).refused(Refusal.UNFIT_FIELD)
+
+
+def test_what_the_clock_says_counts_from_when_the_rhythm_was_set() -> None:
+    word = SetPolicy(policy="p", spec=COMPARE)
+    first = PolicyChanged(policy="p", uid=UID, spec=COMPARE, at=NOON)
+    given().when(word).then(first)
+    twice = replace(COMPARE, at_once=2)
+    changed = PolicyChanged(policy="p", uid=UID, spec=twice, at=NOON)
+    assert later(9, SetPolicy(policy="p", spec=twice), first) == (changed,)
+    faster = replace(COMPARE, rhythm=Rhythm(every_s=3600))
+    anew = later(9, SetPolicy(policy="p", spec=faster), first)
+    assert anew == (
+        PolicyChanged(policy="p", uid=UID, spec=faster, at=NOON + timedelta(seconds=9)),
+    )

@@ -9,6 +9,7 @@ from aggregates.processes.provision_disk import begin
 from aggregates.raw_disks import KEPT_BYTES, given_bytes, group_of
 from schemas.answers import Refused
 from schemas.copying import CloneVolume, RestoreBackup
+from schemas.deleting import DeleteVolume, VolumeDeletionBegan, VolumeHoldBegan
 from schemas.disk import (
     ClaimDisk,
     Content,
@@ -37,12 +38,9 @@ from schemas.snapshot import CreateSnapshot
 from schemas.target import BackUpVolume, TargetAdded
 from schemas.volume import (
     Candidate,
-    DeleteVolume,
     GrowVolume,
     Layout,
     ProvisionVolume,
-    VolumeDeletionBegan,
-    VolumeHoldBegan,
     VolumeProvisioned,
     VolumeProvisioningBegan,
 )

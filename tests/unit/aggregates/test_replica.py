@@ -35,6 +35,7 @@ CREATE = CreateReplica(**HERE, operation=OPERATION, spec=SPEC)
 WANTED = ReplicaWanted(**HERE, operation=OPERATION, spec=SPEC)
 CREATED = ReplicaCreated(**HERE, uid=UID, pool="fast", size_bytes=GIB, device="/dev/fast/pg")
 PRESENT = ReportReplicaPresent(**HERE, uid=UID, size_bytes=GIB, device="/dev/fast/pg")
+STAYS = replace(PRESENT, withdrawn=True)
 GOING = ReplicaRemovalWanted(**HERE, operation=OPERATION, uid=UID)
 STAYING = ReplicaRemovalWithdrawn(**HERE, operation=OPERATION, uid=UID)
 REMOVED = ReplicaRemoved(**HERE, uid=UID, pool="fast")
@@ -101,7 +102,9 @@ def test_a_removal_withdrawn_ends_with_what_the_node_says() -> None:
     past = (WANTED, CREATED, GOING, STAYING)
     given(WANTED, CREATED, GOING).when(keep).then(STAYING)
     given(*past).when(keep).nothing()
-    given(*past).when(PRESENT).then(ReplicaKept(**HERE, uid=UID, size_bytes=GIB))
+    given(*past).when(STAYS).then(ReplicaKept(**HERE, uid=UID, size_bytes=GIB))
+    # It was on its way when the node was told to remove the leg, and it may be about to.
+    given(*past).when(PRESENT).nothing()
     given(*past).when(ReportReplicaAbsent(**HERE, uid=UID)).then(REMOVED)
 
 
@@ -160,6 +163,6 @@ def test_a_merge_that_is_withdrawn_leaves_what_the_node_says_is_there() -> None:
     keep = KeepReplica(**HERE, operation=OPERATION)
     withdrawn = (JOINED, SNAPSHOT, CREATED, MERGING, STAYING)
     given(*withdrawn[:-1]).when(keep).then(STAYING)
-    given(*withdrawn).when(PRESENT).then(ReplicaKept(**HERE, uid=UID, size_bytes=GIB))
+    given(*withdrawn).when(STAYS).then(ReplicaKept(**HERE, uid=UID, size_bytes=GIB))
     merged = ReportReplicaAbsent(**HERE, uid=UID, merged=True)
     given(*withdrawn).when(merged).then(replace(REMOVED, snapshot=True, merged=True))

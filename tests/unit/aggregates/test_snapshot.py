@@ -5,11 +5,15 @@ from msgspec.structs import replace
 
 from schemas.attaching import VolumeAttached
 from schemas.attachment import AttachmentSpec
+from schemas.deleting import DeleteVolume, VolumeHeld
 from schemas.grammar import Event, Message
+from schemas.handing import PeerFenced, VolumeHomeMoved
+from schemas.legs import ReplicaAdded, VolumeReplicaRemoved
 from schemas.node import NodeFellSilent
 from schemas.pool import RoomReserved
 from schemas.refusals import Refusal
 from schemas.replica import Consistency
+from schemas.replication import LegDisk
 from schemas.snapshot import (
     ConcludeSnapshot,
     CreateSnapshot,
@@ -32,7 +36,6 @@ from schemas.snapshot import (
 )
 from schemas.volume import (
     ConcludeVolume,
-    DeleteVolume,
     GrowVolume,
     Layout,
     LockVolume,
@@ -40,12 +43,12 @@ from schemas.volume import (
     ReportVolumeSnapshotGone,
     VolumeGrown,
     VolumeGrowthBegan,
-    VolumeHeld,
     VolumeLocked,
     VolumeSnapshotGone,
     VolumeUnlocked,
 )
 from tests.support.given import GIB, MIB, NOON, OPERATION, OTHER, UID, given
+from tests.support.legs_words import fenced, members, tells
 from tests.support.words import DEADLINE, pool_ready, volume_ready
 
 SNAPSHOT_UID = "0" * 25 + "3"
@@ -310,3 +313,59 @@ def test_what_a_consumer_has_is_not_rolled_back_and_what_was_deleted_not_snapsho
     given(*PAST, held).when(WISH).refused(Refusal.VOLUME_HELD, "pg")
     lock = LockVolume(volume="pg", uid=UID, operation=OTHER, snapshot="s")
     given(*PAST, held).when(lock).refused(Refusal.VOLUME_HELD, "pg")
+
+
+def _replicated(*nodes: str) -> tuple[Event, ...]:
+    there = tuple(one for node in nodes if node != "n1" for one in pool_ready(node))
+    added = ReplicaAdded(volume="pg", operation=OPERATION, members=members(*nodes))
+    return (*READY, *there, added)
+
+
+def test_a_volume_with_several_replicas_is_rolled_back_where_the_snapshot_is() -> None:
+    among = replace(ROLLBACK, members=members("n1", "n2"), device_bytes=GIB)
+    both = (*_replicated("n1", "n2"), tells("n2"))
+    given(*both).when(BACK).then(among)
+    moved = VolumeHomeMoved(volume="pg", operation=OPERATION, node="n2", epoch=1)
+    given(*both, moved).when(BACK).then(among)
+
+
+def test_no_replica_is_rolled_back_while_another_is_behind() -> None:
+    """If it cannot be had after its merge, the volume goes on with what the other has."""
+    both = _replicated("n1", "n2")
+    given(*both).when(BACK).refused(Refusal.NOT_UP_TO_DATE, "n2")
+    filled = tells("n2", LegDisk.INCONSISTENT)
+    given(*both, filled).when(BACK).refused(Refusal.NOT_UP_TO_DATE, "n2")
+    given(*both, tells("n2"), fenced("n2")).when(BACK).refused(Refusal.NOT_UP_TO_DATE, "n2")
+    moved = VolumeHomeMoved(volume="pg", operation=OPERATION, node="n2", epoch=1)
+    missed = PeerFenced(volume="pg", node="n2", peer="n1", epoch=2)
+    assert isinstance(given(*both, tells("n2"), moved, missed).decide(BACK), tuple)
+
+
+def test_a_volume_is_not_rolled_back_behind_the_back_of_a_node_or_where_it_is_no_more() -> None:
+    silent = NodeFellSilent(node="n2", last_heard=NOON)
+    given(*_replicated("n1", "n2"), silent).when(BACK).refused(Refusal.NODE_SILENT, "n2")
+    given(*_replicated("n2", "n3")).when(BACK).refused(Refusal.NO_SUCH_REPLICA, "no replica on n1")
+    both = _replicated("n1", "n2")
+    moved = VolumeHomeMoved(volume="pg", operation=OPERATION, node="n2", epoch=1)
+    left = VolumeReplicaRemoved(
+        volume="pg", operation=OPERATION, node="n1", members=(), size_bytes=GIB, lost=True
+    )
+    given(*both, moved, left).when(BACK).refused(Refusal.NO_SUCH_REPLICA, "it is on n2")
+
+
+def test_what_the_replication_had_of_a_leg_is_no_growth_when_the_volume_is_plain_again() -> None:
+    """Whoever has lost the other node for good still gets back what was kept on this one."""
+    room = 4 * MIB
+    kept = (*PAST, replace(BEGAN, head_room_bytes=room), LOCKED, CREATED, UNLOCKED)
+    left = VolumeReplicaRemoved(
+        volume="pg",
+        operation=OPERATION,
+        node="n2",
+        members=(),
+        size_bytes=BEGAN.size_bytes + room,
+        lost=True,
+    )
+    given(*kept, left).when(BACK).then(ROLLBACK)
+    given(*READY, left).when(BACK).refused(Refusal.GROWN_SINCE)
+    more = replace(left, size_bytes=left.size_bytes + MIB)
+    given(*kept, more).when(BACK).refused(Refusal.GROWN_SINCE)

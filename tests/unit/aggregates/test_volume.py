@@ -1,19 +1,16 @@
 from msgspec.structs import replace
 
 from schemas.answers import Refused
+from schemas.deleting import DeleteVolume, VolumeDeleted, VolumeDeletionBegan, VolumeDeletionFailed
 from schemas.grammar import Event
 from schemas.node import NodeCordoned, NodeFellSilent
 from schemas.pool import RoomReserved
 from schemas.refusals import Refusal
 from schemas.volume import (
     ConcludeVolume,
-    DeleteVolume,
     GrowVolume,
     Layout,
     ProvisionVolume,
-    VolumeDeleted,
-    VolumeDeletionBegan,
-    VolumeDeletionFailed,
     VolumeGrown,
     VolumeGrowthBegan,
     VolumeGrowthFailed,

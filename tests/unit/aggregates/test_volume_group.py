@@ -7,11 +7,12 @@ from msgspec.structs import replace
 
 from aggregates.processes import settlements
 from schemas.answers import Refused
+from schemas.deleting import VolumeDeleted, VolumeHeld
 from schemas.grammar import Event, Message
 from schemas.node import NodeFellSilent
 from schemas.refusals import Refusal
-from schemas.snapshot import SnapshotCreationBegan
-from schemas.volume import Layout, VolumeDeleted, VolumeGrowthBegan, VolumeHeld
+from schemas.snapshot import Part, SnapshotCreationBegan
+from schemas.volume import Layout, VolumeGrowthBegan
 from schemas.volume_group import (
     MEMBERS_MAX,
     AddToGroup,
@@ -25,7 +26,6 @@ from schemas.volume_group import (
     GroupVolumesAdded,
     GroupVolumesLeft,
     Member,
-    Part,
     RemoveGroup,
     ReportVolumeLeft,
     SnapshotGroup,

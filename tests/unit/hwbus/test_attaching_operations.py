@@ -11,10 +11,10 @@ from schemas.attachment import (
     AttachmentWanted,
     Limits,
 )
+from schemas.deleting import DeleteVolume
 from schemas.grammar import Event
 from schemas.operation import CancelOperation, Outcome
 from schemas.refusals import Refusal
-from schemas.volume import DeleteVolume
 from tests.unit.hwbus.test_driver import PROVISION, Play, Troubles, fails_at, play, story, with_pool
 
 ATTACH = AttachVolume(volume="pg", consumer="host/backup", cgroup="backup")
@@ -134,5 +134,22 @@ def test_a_detachment_that_is_cancelled_while_the_node_is_away_is_undone() -> No
         here.start()
         assert await here.outcome(operation) == (Outcome.CANCELLED, Refusal.CANCELLED, 0)
         assert here.node.attachments.made["pg"].consumer == "host/backup"
+
+    tell(tale)
+
+
+def test_a_detachment_whose_node_answers_an_earlier_one_ends_as_one() -> None:
+    """It says that the attachment is gone to the first wish, when the second waits for that."""
+
+    async def tale(here: Play) -> None:
+        assert await outcome(here, ATTACH) == DONE
+        await here.stop()
+        assert await outcome(here, DETACH) == (Outcome.FAILED, Refusal.DEADLINE, 1)
+        again = await here.stage.accepted(DETACH)
+        await here.stage.until(lambda world: world.attachments["n1", "pg"].phase == "going")
+        here.start()
+        assert await here.outcome(again.operation) == DONE
+        assert here.stage.world.volumes["pg"].use.attachment is None
+        assert here.node.attachments.made == {}
 
     tell(tale)

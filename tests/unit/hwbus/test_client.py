@@ -13,10 +13,10 @@ from hwbus.memory import MemoryBus, MemoryLog
 from hwbus.ports import Call, Endpoint
 from hwbus.subjects import BadNameError
 from schemas.answers import Accepted, Refused, refuse
+from schemas.deleting import VolumeDeleted
 from schemas.node import AdmitNode
 from schemas.operation import OperationEnded, OperationKind, Outcome
 from schemas.refusals import Refusal
-from schemas.volume import VolumeDeleted
 from tests.support.cli import OPERATION, UID, append, commit
 from tests.support.clock import ManualClock
 

@@ -11,6 +11,7 @@ import pytest
 
 from aggregates.processes.registry import begin
 from aggregates.volume import VolumePhase
+from schemas.deleting import DeleteVolume
 from schemas.grammar import Event
 from schemas.node import CordonNode, RemoveNode
 from schemas.operation import (
@@ -32,7 +33,6 @@ from schemas.replica import (
 )
 from schemas.volume import (
     Candidate,
-    DeleteVolume,
     GrowVolume,
     Layout,
     ProvisionVolume,

@@ -4,13 +4,14 @@ from collections.abc import Awaitable, Callable
 
 from msgspec.structs import replace
 
+from schemas.deleting import DeleteVolume
 from schemas.encrypting import RekeyVolume
 from schemas.grammar import Event
 from schemas.keys import HEADER_BYTES
 from schemas.operation import CancelOperation, Outcome
 from schemas.refusals import Refusal
 from schemas.replica import ReplicaRekeyWanted
-from schemas.volume import DeleteVolume, GrowVolume
+from schemas.volume import GrowVolume
 from tests.support.given import GIB
 from tests.unit.hwbus.test_driver import PROVISION, Play, Troubles, fails_at, play, story, with_pool
 

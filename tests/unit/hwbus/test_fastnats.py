@@ -232,3 +232,43 @@ def test_an_ack_subject_is_read_with_and_without_a_domain() -> None:
     plain = b"$JS.ACK.S.C.1.17.3.1700000000000000000.9"
     domain = b"$JS.ACK.hub.hash.S.C.1.17.3.1700000000000000000.9.x"
     assert stamp(plain) == stamp(domain) == (1, 17, 3, 1700000000000000000)
+
+
+@CLIENTS
+def test_a_flush_that_is_cancelled_just_as_the_pong_comes_is_cancelled(
+    kind: type[FastClient | StockClient],
+) -> None:
+    async def story() -> None:
+        async with fresh_broker() as broker:
+            client = kind()
+            await client.connect(broker.url)
+            flushing = asyncio.create_task(client.flush())
+            while not client._pongs:  # noqa: ASYNC110  (it must not have been answered)
+                await asyncio.sleep(0)
+            client._pongs[-1].set_result(True)
+            flushing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await flushing
+            await client.close()
+
+    asyncio.run(story())
+
+
+@CLIENTS
+def test_a_pong_for_somebody_who_was_cancelled_makes_nobody_deaf(
+    kind: type[FastClient | StockClient],
+) -> None:
+    async def story() -> None:
+        async with fresh_broker() as broker:
+            client = kind()
+            await client.connect(broker.url)
+            flushing = asyncio.create_task(client.flush())
+            while not client._pongs:  # noqa: ASYNC110  (it must not have been answered)
+                await asyncio.sleep(0)
+            flushing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await flushing
+            assert await client.echo(10)
+            await client.close()
+
+    asyncio.run(story())

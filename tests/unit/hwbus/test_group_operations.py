@@ -5,13 +5,14 @@ from collections.abc import Callable, Coroutine
 import pytest
 
 from aggregates.volume import VolumePhase
+from schemas.deleting import DeleteVolume
 from schemas.grammar import Event
 from schemas.operation import CancelOperation, OperationKind, Outcome
 from schemas.pool import RoomReserved
 from schemas.refusals import Refusal
 from schemas.replica import ReplicaRemovalWanted, ReplicaWanted
 from schemas.snapshot import SnapshotCreated, SnapshotCreationFailed
-from schemas.volume import DeleteVolume, GrowVolume, ProvisionVolume
+from schemas.volume import GrowVolume, ProvisionVolume
 from schemas.volume_group import (
     CreateGroup,
     GroupSnapshotFailed,

@@ -11,19 +11,13 @@ from aggregates.replica import ReplicaPhase
 from aggregates.volume import VolumePhase
 from aggregates.world import World
 from hwbus.controller.holds import AGAIN_AFTER_S
+from schemas.deleting import DeleteVolume, PurgeVolume, UndeleteVolume, VolumeDeleted, VolumeHeld
 from schemas.grammar import Event, Message
 from schemas.node import ReportNodeHeard, ReportNodeSilent
 from schemas.operation import CancelOperation, OperationEnded, OperationKind, Outcome
 from schemas.refusals import Refusal
 from schemas.replica import ReplicaHoldWanted, ReplicaRemovalWanted, ReplicaRemovalWithdrawn
-from schemas.volume import (
-    DeleteVolume,
-    ProvisionVolume,
-    PurgeVolume,
-    UndeleteVolume,
-    VolumeDeleted,
-    VolumeHeld,
-)
+from schemas.volume import ProvisionVolume
 from tests.support.given import GIB
 from tests.support.stage import ScriptedNode, Stage
 from tests.support.virtual_time import VirtualClock, run_virtually

@@ -1,6 +1,7 @@
 """What is logged of a fault: where it was, and never with which values."""
 
 import io
+import logging
 import sys
 from collections.abc import Iterator
 
@@ -23,6 +24,8 @@ def written(
 ) -> Iterator[io.StringIO]:
     file: io.StringIO = request.param()
     monkeypatch.setattr(sys, "stderr", file)
+    # Whatever was asked for before counts no longer.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     configure_logs()
     yield file
     structlog.reset_defaults()

@@ -2,20 +2,14 @@
 
 from hwbus.memory import MemoryLog
 from schemas.answers import Accepted
+from schemas.deleting import DeleteVolume, PurgeVolume, UndeleteVolume
 from schemas.disk import DiskClass, OverrideDiskClass, Wiping
 from schemas.grammar import Event
 from schemas.node import CordonNode, RemoveNode
 from schemas.operation import CancelOperation, Outcome
 from schemas.refusals import Refusal
 from schemas.replica import ReplicaHoldWanted, ReplicaRemovalWanted, ReplicaWanted
-from schemas.volume import (
-    DeleteVolume,
-    Layout,
-    ProvisionVolume,
-    PurgeVolume,
-    UndeleteVolume,
-    VolumeProvisioned,
-)
+from schemas.volume import Layout, ProvisionVolume, VolumeProvisioned
 from tests.support.given import GIB, MIB
 from tests.unit.hwbus.test_driver import Play, fails_at, play, story
 

@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from schemas.attaching import AttachVolume
+from schemas.deleting import DeleteVolume
 from schemas.errand import ErrandWanted
 from schemas.grammar import Event
 from schemas.mending import ReplicaMendWanted, SeenVolume
@@ -24,7 +25,6 @@ from schemas.settling import (
     mark,
 )
 from schemas.snapshot import CreateSnapshot
-from schemas.volume import DeleteVolume
 from tests.support.given import GIB
 from tests.unit.hwbus.test_driver import PROVISION, Play, Troubles, fails_at, play, story, with_pool
 

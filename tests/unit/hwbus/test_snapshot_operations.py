@@ -5,6 +5,7 @@ from collections.abc import Callable
 from aggregates.replica import ReplicaPhase
 from aggregates.volume import VolumePhase
 from aggregates.world import World
+from schemas.deleting import DeleteVolume
 from schemas.grammar import Event
 from schemas.operation import CancelOperation, Outcome
 from schemas.refusals import Refusal
@@ -17,7 +18,7 @@ from schemas.snapshot import (
     SnapshotGone,
     SnapshotRolledBack,
 )
-from schemas.volume import DeleteVolume, GrowVolume, ProvisionVolume
+from schemas.volume import GrowVolume, ProvisionVolume
 from tests.support.given import GIB, MIB
 from tests.support.virtual_time import run_virtually
 from tests.unit.hwbus.test_driver import Play, play

@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from hwbus.bucket import Bucket, MissingError
 from node_workers import backing_up, backup_format
 from node_workers.backing_up import DONE, NEVER, TAKEN, TIME_OVER
 from node_workers.backup_format import CHUNK_BYTES
 from node_workers.backup_journal import Journal
-from node_workers.bucket import Bucket, MissingError
 from tests.support.backups import NEVER_S, WHERE, Tool, file_of
 
 MIB = 1 << 20

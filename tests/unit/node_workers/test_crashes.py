@@ -34,6 +34,7 @@ from schemas.errand import PutAside, PutBack, Uploaded
 from schemas.mending import Mend
 from tests.support import by_hand
 from tests.support.backup_words import PLACE
+from tests.support.beside import led_beside
 from tests.support.by_hand import GROWN, LOST, RENAMED, THEIRS, ByHand, adopted, given_back, mended
 from tests.support.clock import ManualClock
 from tests.support.errands import TestersSecrets, upload
@@ -286,6 +287,13 @@ CASES: dict[str, tuple[list[Step | Write | ByHand], Step]] = {
             *(attached(IN_USE), Write("now")),
         ],
         taken_together,
+    ),
+    "take snapshots at one instant on two nodes": (
+        [
+            *(pool(2), KEPT, made(volume("v1", **EXT4)), made(volume("v2", 40))),
+            *(attached(IN_USE), Write("now")),
+        ],
+        led_beside,
     ),
     "remove a snapshot": ([pool(2), KEPT, made(volume("v1", **EXT4)), taken()], removed("s1")),
     "roll back": (

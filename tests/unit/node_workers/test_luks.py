@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from node_workers.devices import StableDevices
 from node_workers.figures import Figures
 from node_workers.keeping import KeepingRunner
 from node_workers.keys import NoKeyError
@@ -27,6 +28,7 @@ from node_workers.presence import probe
 from node_workers.reports import trouble_of
 from node_workers.simulated.machine import SimulatedMachine
 from node_workers.simulated.runner import SimulatedRunner
+from node_workers.stacks import Stacks
 from node_workers.store import Record
 from schemas.keys import HEADER_BYTES
 from schemas.node import Capability
@@ -121,6 +123,61 @@ def test_a_key_is_seen_nowhere_but_in_the_input_of_cryptsetup() -> None:
         assert key not in records
         assert not any(key.decode(errors="replace")[:20] in text for text in on.watched.seen)
         assert key not in msgspec.json.encode(on.machine.state)
+
+
+def test_what_is_in_use_lies_on_what_can_be_laid_elsewhere_and_that_goes_with_it() -> None:
+    async def story(on: Bench) -> None:
+        await on.storage.ensure_volume(UID, WANTED, cause=CAUSE)
+        stacks = Stacks(on.runner, on.luks)
+        for left in (False, True):
+            if left:  # who died before there was anything on it
+                await stacks.ensure_backed("v1", "uid-v1", "254:0", 100 * MIB, cause=CAUSE)
+            await on.storage.ensure_attached(UID, USE, cause=CAUSE)
+            stack = await stacks.find("v1", "uid-v1", cause=CAUSE)
+            assert stack.movable
+            assert stack.opened is not None
+            assert stack.backing is not None
+            assert (stack.opened.below, stack.below) == (stack.backing.number, "254:0")
+            await on.storage.ensure_detached(USE, cause=CAUSE)
+            assert on.machine.state.mapped == []
+
+    play(story)
+
+
+def test_what_an_earlier_version_has_in_use_is_laid_on_nothing_else_but_works() -> None:
+    async def story(on: Bench) -> None:
+        await on.storage.ensure_volume(UID, WANTED, cause=CAUSE)
+        opened, _ = await on.luks.open(
+            "v1", "uid-v1", f"/dev/{POOL}/v1", (OLD,), discards=False, cause=CAUSE
+        )
+        await StableDevices(on.runner).ensure(
+            "v1", "uid-v1", opened.number, opened.size_bytes, read_only=False, cause=CAUSE
+        )
+        await on.storage.ensure_attached(UID, USE, cause=CAUSE)
+        larger = msgspec.structs.replace(WANTED, size_bytes=300 * MIB)
+        await on.storage.ensure_volume_size(UID, larger, cause=CAUSE)
+        stacks = Stacks(on.runner, on.luks)
+        stack = await stacks.find("v1", "uid-v1", cause=CAUSE)
+        with pytest.raises(UnsuitableError) as caught:
+            await stacks.ensure_moved("v1", stack, "147:1000", 300 * MIB, cause=CAUSE)
+        assert trouble_of(caught.value).code is Refusal.CANNOT_REPLICATE
+        await on.storage.ensure_detached(USE, cause=CAUSE)
+        assert on.machine.state.mapped == []
+
+    play(story)
+
+
+def test_nothing_is_made_on_a_leg_that_is_one_of_several() -> None:
+    async def story(on: Bench) -> None:
+        leg = msgspec.structs.replace(WANTED, filesystem=Filesystem.NONE, leg=True)
+        for _ in range(2):
+            await on.storage.ensure_volume(UID, leg, cause=CAUSE)
+        assert "luksFormat" not in on.watched.seen
+        on.keys.held.clear()
+        with pytest.raises(NoKeyError):  # it will be written to here some day
+            await on.storage.ensure_volume(UID, leg, cause=CAUSE)
+
+    play(story)
 
 
 def test_the_header_takes_exactly_what_is_set_aside_for_it() -> None:

@@ -120,9 +120,12 @@ def test_other_keys_are_one_step_and_a_key_that_goes_is_asked_for_twice(
 ) -> None:
     now = Encryption(keys=("file:b",), dropped=dropped, generation=4)
     spec = ReplicaSpec(uid=VOLUME, pool="fast", size_bytes=40, encryption=now)
-    found = step_for(a_replica(spec=spec, rekeying=True), all_of(a_pool()))
-    assert isinstance(found, HaveKeys)
-    assert (found.encryption, found.pool_uid, found.destructive) == (now, UID, destructive)
+    for elsewhere in (False, True):
+        wanted = a_replica(spec=spec, rekeying=True, elsewhere=elsewhere)
+        found = step_for(wanted, all_of(a_pool()))
+        assert isinstance(found, HaveKeys)
+        assert (found.encryption, found.pool_uid, found.destructive) == (now, UID, destructive)
+        assert found.elsewhere is elsewhere
 
 
 @pytest.mark.parametrize(("present", "step"), [(True, HaveAttachment), (False, HaveNoAttachment)])

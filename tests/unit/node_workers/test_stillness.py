@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from node_workers.stillness import LET_GO_EARLY, STILL
+from node_workers.stillness import HOLD, LET_GO, LET_GO_EARLY, STILL
 
 TOOL = """#!/bin/sh
 echo "$(basename "$0") $*" >>"$HERE/said"
 case "$*" in
     "info -c --noheadings -o suspended "*) [ -e "$HERE/awake" ] && echo Active || echo Suspended ;;
+    resume*) ;;
     *slow*) echo $$ >"$HERE/slow"; sleep 60 & wait ;;
+    *"suspend late"*) sleep 1.5 ;;
     *"suspend busy"*) echo "Device or resource busy" >&2; exit 1 ;;
     *fail*) echo "Insufficient free space" >&2; exit 5 ;;
 esac
@@ -47,16 +49,28 @@ class Place:
         self, *commands: Sequence[str], devices: str = "a b", bound: str = "10"
     ) -> subprocess.Popen[bytes]:
         words = [word for command in commands for word in (str(len(command)), *command)]
+        return self.start(*STILL, bound, devices, *words)
+
+    def start(self, *argv: str) -> subprocess.Popen[bytes]:
         path = f"{self.folder}:{os.environ['PATH']}"
-        with (self.folder / "stderr").open("wb") as stderr:
+        out, err = self.folder / "stdout", self.folder / "stderr"
+        with out.open("wb") as stdout, err.open("wb") as stderr:
             return subprocess.Popen(
-                (*STILL, bound, devices, *words),
+                argv,
                 env={"PATH": path, "HERE": str(self.folder)},
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
+                stdout=stdout,
                 stderr=stderr,
                 process_group=0,
             )
+
+    def hold(self, devices: str = "a b", bound: str = "10") -> tuple[int, str]:
+        """Return how the first of two scripts ended, and what it printed: the keeper."""
+        status = self.start(*HOLD, bound, devices).wait(timeout=30)
+        return status, (self.folder / "stdout").read_text().strip()
+
+    def let_go(self, keeper: str, devices: str = "a b") -> int:
+        return self.start(*LET_GO, keeper, devices).wait(timeout=30)
 
     def run(self, *commands: Sequence[str], devices: str = "a b") -> tuple[int, str]:
         status = self.begin(*commands, devices=devices).wait(timeout=30)
@@ -129,3 +143,62 @@ def test_whoever_waits_for_a_command_that_hangs_waits_with_all_going_on(place: P
     assert process.poll() is None
     os.killpg(process.pid, signal.SIGKILL)
     process.wait(timeout=20)
+
+
+def lives(keeper: str) -> bool:
+    try:
+        os.kill(int(keeper), 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{keeper}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_what_one_script_holds_the_other_lets_go_and_the_keeper_with_it(place: Place) -> None:
+    status, keeper = place.hold()
+    assert (status, place.said, lives(keeper)) == (0, SUSPENDED, True)
+    assert place.let_go(keeper) == 0
+    assert place.said == [*SUSPENDED, *LOOKS, *RESUMED]
+    until(lambda: not lives(keeper))
+
+
+def test_what_went_on_before_it_was_let_go_is_told(place: Place) -> None:
+    _, keeper = place.hold()
+    (place.folder / "awake").touch()
+    assert place.let_go(keeper) == LET_GO_EARLY
+    assert place.said[-2:] == RESUMED
+    until(lambda: not lives(keeper))
+
+
+def test_if_nobody_lets_go_the_keeper_does(place: Place) -> None:
+    status, keeper = place.hold(bound="1")
+    assert (status, place.said) == (0, SUSPENDED)
+    until(lambda: sorted(place.said[2:]) == RESUMED)
+    until(lambda: not lives(keeper))
+
+
+def test_whoever_ends_a_service_politely_does_not_end_the_keeper(place: Place) -> None:
+    _, keeper = place.hold(bound="1")
+    os.killpg(int(keeper), signal.SIGTERM)
+    until(lambda: sorted(place.said[2:]) == RESUMED)
+
+
+def test_if_one_cannot_be_held_all_go_on_and_nobody_keeps_them(place: Place) -> None:
+    status, keeper = place.hold("a busy")
+    assert (status, keeper) == (1, "")
+    assert place.said[-2:] == ["dmsetup resume a", "dmsetup resume busy"]
+
+
+def test_whoever_ends_the_first_script_politely_lets_all_go_on(place: Place) -> None:
+    process = place.start(*HOLD, "10", "a slow")
+    until((place.folder / "slow").exists)
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(timeout=20) != 0
+    assert "dmsetup resume a" in place.said
+
+
+def test_what_comes_to_rest_after_the_keeper_let_go_is_not_held(place: Place) -> None:
+    """Nobody would let it go if the worker died."""
+    status, keeper = place.hold("late", bound="1")
+    assert (status, keeper) == (LET_GO_EARLY, "")
+    assert place.said == ["dmsetup suspend late", "dmsetup resume late", "dmsetup resume late"]

@@ -4,8 +4,11 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from node_workers.folding import fold
+from node_workers.plan import step_for
+from node_workers.steps import HaveNoReplica, HaveReplica
 from node_workers.wanted import Origin, Wanted, WantedAttachment, WantedPool, WantedReplica
 from schemas.attachment import (
     AttachmentLimitsWanted,
@@ -19,6 +22,7 @@ from schemas.attachment import (
     Limits,
 )
 from schemas.grammar import Event
+from schemas.instants import InstantSettled, Together
 from schemas.pool import (
     PoolBuildWanted,
     PoolDisksDropped,
@@ -183,6 +187,24 @@ def test_a_resize_changes_the_size_that_is_wanted_and_not_what_is_known() -> Non
     leg = leg_after(WANTED, CREATED, RESIZE)
     assert (leg.spec.size_bytes, leg.size_bytes) == (200, 104)
     assert leg.open
+
+
+def test_one_that_follows_waits_for_its_turn_and_may_be_removed_before_and_after() -> None:
+    led = Together(instant=OP, snapshots=("pg",), leader="n2")
+    wanted = replace(WANTED, spec=replace(WANTED.spec, together=led))
+    settled = InstantSettled(**LEG, operation=OP, uid=UID, turn=OTHER)
+    waits = leg_after(wanted)
+    assert (waits.open, step_for(waits, {waits.key: waits})) == (True, None)
+    leg = leg_after(wanted, settled)
+    assert leg.spec.together == replace(led, turn=OTHER)
+    step = step_for(leg, {leg.key: leg})
+    assert isinstance(step, HaveReplica)
+    assert [(one.volume, one.cause) for one in step.together] == [("pg", "event:2")]
+    assert not leg_after(wanted, settled, CREATED, causes={3: "event:2"}).open
+    assert leg_after(wanted, replace(settled, uid=OTHER)).spec.together == led
+    for past in ((wanted, REMOVE), (wanted, settled, REMOVE)):
+        gone = leg_after(*past)
+        assert isinstance(step_for(gone, {gone.key: gone}), HaveNoReplica)
 
 
 def test_only_permanent_trouble_with_the_present_wish_ends_it() -> None:

@@ -20,8 +20,10 @@ from projectors.rows import Rows
 from projectors.tables import Table
 from schemas.audit import AuditRecord, ExecutedRecord
 from schemas.commit import Commit
+from schemas.deleting import VolumeDeleted
 from schemas.disk import Content, DiskClass, DiskFound, Sighting
 from schemas.grammar import Event
+from schemas.labels import VolumeLabelled
 from schemas.node import Drift, DriftFound, Finding, NodeJoined, NodeRemoved, PoolAttached
 from schemas.operation import OperationEnded, OperationKind, OperationStarted, Outcome
 from schemas.place import place_of
@@ -41,7 +43,7 @@ from schemas.schedule import ScheduleCreated
 from schemas.snapshot import SnapshotCreated, SnapshotCreationBegan
 from schemas.target import TargetRemoved
 from schemas.views import Row
-from schemas.volume import Layout, VolumeDeleted, VolumeProvisioned, VolumeProvisioningBegan
+from schemas.volume import Layout, VolumeProvisioned, VolumeProvisioningBegan
 from schemas.volume_group import GroupCreated, Member
 from tests.support.backup_words import ADDED, backup_began, backup_made
 from tests.support.clock import NOON, ManualClock
@@ -345,10 +347,12 @@ class Bench:
         self.events = MemoryLog(self.clock)
         self.audit = AuditLog()
         self.outlet = outlet or self.audit
+        self.made: list[Projector] = []
 
     def projector(self) -> Projector:
         sources = Sources(self.events, self.audit.log)
-        return Projector(self.path, sources, self.outlet, self.clock)
+        self.made.append(Projector(self.path, sources, self.outlet, self.clock))
+        return self.made[-1]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Projector]:
@@ -417,6 +421,7 @@ def any_story() -> st.SearchStrategy[Story]:
             number,
         ),
         st.builds(lambda v: lambda s: s.say(_deleted(v)), number),
+        _labellings(),
         st.sampled_from([ADDED, backup_began(), backup_made(), TargetRemoved(target="s3")]).map(
             lambda event: lambda s: s.say(event)
         ),
@@ -436,6 +441,18 @@ def any_story() -> st.SearchStrategy[Story]:
         st.just(lambda s: s.note("hwbus.audit.executed.n1", b"\xff")),
     )
     return st.lists(move, max_size=14).map(_told)
+
+
+def _labellings() -> st.SearchStrategy[Callable[[Story], object]]:
+    keys, values = st.sampled_from(["team", "tier"]), st.sampled_from(["a", "b", ""])
+    return st.builds(
+        lambda v, new, gone: (
+            lambda s: s.say(VolumeLabelled(volume=f"v{v}", uid=uid(v), set=new, removed=gone))
+        ),
+        st.integers(1, 4),
+        st.dictionaries(keys, values),
+        st.sampled_from([(), ("team",), ("other",)]),
+    )
 
 
 def _told(moves: list[Callable[[Story], object]]) -> Story:

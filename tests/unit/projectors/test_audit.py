@@ -6,10 +6,11 @@ from projectors.audit import changes
 from projectors.fold import Folded, fold_event
 from projectors.rows import Rows
 from projectors.tables import AUDIT, PARKED, VOLUMES
-from schemas.audit import DecidedRecord, ParkedRecord, RefusedRecord
+from schemas.audit import DecidedRecord, HeadRecord, ParkedRecord, RefusedRecord
 from schemas.node import NodeCordoned, NodeHeard
 from schemas.operation_views import AuditKind, AuditRow
 from schemas.refusals import Refusal
+from tests.support.clock import NOON
 from tests.unit.projectors.stories import GIB, Story, tool, uid
 
 
@@ -65,6 +66,16 @@ def test_a_refused_command_is_told_with_its_code_and_its_text() -> None:
     (row,) = story.all(AUDIT)
     assert (row.kind, row.actor, row.code) == (AuditKind.REFUSED, "bob", Refusal.CAPACITY)
     assert (row.because, row.request) == ("full", '{"volume":"pg"}')
+
+
+def test_a_signed_head_is_nobodys_deed_and_no_row() -> None:
+    story = Story()
+    head = HeadRecord(
+        at=NOON, stream="HWBUS_EVENTS", seq=1, root="00", key="00", signature="00", leaves=b"x"
+    )
+    story.note("hwbus.audit.head.0123456789abcdef", head)
+    assert story.all(AUDIT) == []
+    assert story.all(PARKED) == []
 
 
 def test_a_tool_is_told_with_its_arguments_status_and_cause() -> None:

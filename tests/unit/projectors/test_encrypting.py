@@ -16,7 +16,8 @@ from schemas.replica import (
     ReplicaTroubled,
     ReplicaWanted,
 )
-from schemas.views import UsageRow, VolumeRow, VolumeState
+from schemas.usage_view import UsageRow
+from schemas.views import VolumeRow, VolumeState
 from schemas.volume import VolumeProvisioned, VolumeProvisioningBegan
 from tests.support.clock import NOON
 from tests.unit.projectors.stories import GIB, Story, uid

@@ -5,7 +5,11 @@ from datetime import timedelta
 from msgspec.structs import replace
 
 from projectors.tables import GROUPS, OPERATIONS, SCHEDULES, SNAPSHOTS
+from schemas.grammar import Event
+from schemas.group_moves import GroupMoveBegan, GroupMoveEnded, Move, Mover
 from schemas.group_views import GroupRow, GroupState, ScheduleRow, ScheduleState
+from schemas.handing import VolumeHomeMoved
+from schemas.legs import ReplicaAdded
 from schemas.operation import OperationKind, OperationStarted
 from schemas.refusals import Refusal
 from schemas.rhythm import BySchedule
@@ -29,6 +33,7 @@ from schemas.volume_group import (
     Member,
 )
 from tests.support.clock import NOON
+from tests.support.legs_words import members
 from tests.unit.projectors.stories import GIB, Story, uid
 
 LATER, OPERATION = NOON + timedelta(hours=1), uid(8)
@@ -143,3 +148,62 @@ def test_a_paused_schedule_stays_so_whatever_becomes_of_its_last_run() -> None:
     assert _schedule(story).state is ScheduleState.ACTIVE
     story.say(ScheduleRemoved(schedule="hourly", uid=uid(5)))
     assert story.row(SCHEDULES, "hourly") is None
+
+
+def _of(volume: str, *names: str) -> tuple[Event, ...]:
+    """The volume of that name has replicas there."""
+    more = ReplicaAdded(volume=volume, operation=OPERATION, members=members(*names))
+    return (more,)
+
+
+def test_a_group_shows_where_its_volumes_are_and_whether_they_are_apart() -> None:
+    story = _story().group("shop", ("pg", 1), ("wal", 2))
+    row = _group(story)
+    assert (row.state, row.nodes, row.apart) == (GroupState.READY, ("n1",), "")
+    story.say(*_of("pg", "n1", "n2"))
+    assert _group(story).state is GroupState.READY
+    story.say(*_of("wal", "n1", "n3"))
+    row = _group(story)
+    assert (row.state, row.nodes) == (GroupState.APART, ("n1",))
+    assert row.apart == "pg is on n1+n2, wal is on n1+n3"
+    story.say(*_of("wal", "n1", "n2"))
+    assert _group(story).state is GroupState.READY
+    story.say(VolumeHomeMoved(volume="wal", operation=OPERATION, node="n2", epoch=1))
+    row = _group(story)
+    assert (row.state, row.nodes) == (GroupState.APART, ("n1", "n2"))
+    assert row.apart == "pg is on n1+n2, wal is on n2+n1"
+    story.say(GroupVolumesLeft(group="shop", volumes=("wal",)))
+    assert (_group(story).state, _group(story).nodes) == (GroupState.READY, ("n1",))
+    story.say(VolumeHomeMoved(volume="wal", operation=OPERATION, node="n1", epoch=2))
+    assert _group(story).nodes == ("n1",)
+
+
+def test_a_volume_that_is_in_two_groups_for_an_instant_stays_in_the_first() -> None:
+    story = _story().group("other", ("pg", 1))
+    story.say(GroupVolumesLeft(group="other", volumes=("pg",)))
+    story.say(*_of("pg", "n1", "n2"))
+    story.say(VolumeHomeMoved(volume="pg", operation=OPERATION, node="n2", epoch=1))
+    assert _group(story).nodes == ("n2",)
+
+
+def test_a_group_shows_that_it_moves_and_why_not_all_of_it_came() -> None:
+    story = _story()
+    began = GroupMoveBegan(
+        group="shop",
+        operation=OPERATION,
+        deadline=LATER,
+        move=Move.MIGRATE,
+        node="n2",
+        volumes=(Mover(volume="pg", size_bytes=GIB),),
+    )
+    story.say(began, actor="bob", correlation=OPERATION)
+    row = _group(story)
+    assert (row.state, row.operation, row.deadline) == (GroupState.MOVING, OPERATION, LATER)
+    why = {"code": Refusal.GROUP_NOT_MOVED, "because": "as before: pg"}
+    story.say(GroupMoveEnded(group="shop", operation=OPERATION, **why))  # type: ignore[arg-type]
+    row = _group(story)
+    assert (row.state, row.code, row.why) == (
+        GroupState.READY,
+        Refusal.GROUP_NOT_MOVED,
+        "as before: pg",
+    )

@@ -4,10 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from projectors.tables import REPLICAS, USAGE, VOLUMES
-from schemas.refusals import Refusal
-from schemas.replica import ReplicaHeld, ReplicaHoldWanted
-from schemas.views import ReplicaState, VolumeRow, VolumeState
-from schemas.volume import (
+from schemas.deleting import (
     VolumeDeletionBegan,
     VolumeDeletionFailed,
     VolumeHeld,
@@ -16,6 +13,9 @@ from schemas.volume import (
     VolumeUndeletionBegan,
     VolumeUndeletionFailed,
 )
+from schemas.refusals import Refusal
+from schemas.replica import ReplicaHeld, ReplicaHoldWanted
+from schemas.views import ReplicaState, VolumeRow, VolumeState
 from tests.support.clock import NOON
 from tests.unit.projectors.stories import GIB, Story, uid
 

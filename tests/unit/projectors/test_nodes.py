@@ -2,7 +2,8 @@
 
 from datetime import timedelta
 
-from projectors.tables import NODES
+from projectors.tables import NODES, POOLS, USAGE
+from schemas.draining import DrainBegan, DrainEnded, ForgettingBegan, PoolForgotten
 from schemas.node import (
     NodeAdmitted,
     NodeCordoned,
@@ -11,6 +12,7 @@ from schemas.node import (
     NodeRemovalBegan,
     NodeRemoved,
     NodeUncordoned,
+    PoolDetached,
 )
 from schemas.views import NodeRow, NodeState
 from tests.support.clock import NOON
@@ -57,6 +59,41 @@ def test_a_removed_node_stays_in_sight_until_it_is_admitted_and_joins_anew() -> 
     assert _row(story).state is NodeState.ADMITTED
     story.node()
     assert _row(story).state is NodeState.READY
+
+
+def test_a_node_that_is_drained_stays_cordoned_and_names_what_is_left() -> None:
+    story = Story().node()
+    deadline = NOON + timedelta(hours=1)
+    story.say(DrainBegan(node="n1", operation=uid(1), deadline=deadline, volumes=("pg", "wal")))
+    row = _row(story)
+    assert (row.state, row.operation, row.cordoned) == (NodeState.DRAINING, uid(1), True)
+    story.say(DrainEnded(node="n1", operation=uid(1), left=("wal",)))
+    row = _row(story)
+    assert (row.state, row.operation, row.why) == (NodeState.CORDONED, "", "drained, but for wal")
+
+
+def test_a_node_that_is_forgotten_goes_with_its_pools_and_their_room() -> None:
+    story = Story().node().pool("fast")
+    forgetting = ForgettingBegan(
+        node="n1",
+        operation=uid(1),
+        deadline=NOON,
+        pools=("fast",),
+        disks=("d1",),
+        legs=(),
+        volumes=(),
+    )
+    story.say(NodeFellSilent(node="n1", last_heard=NOON))
+    story.say(forgetting)
+    assert _row(story).state is NodeState.REMOVING
+    story.say(PoolForgotten(pool="fast", node="n1", disks=("d1",)))
+    assert story.row(POOLS, "n1/fast") is None
+    story.say(PoolDetached(node="n1", pool="fast"))
+    story.say(NodeRemoved(node="n1", operation=uid(1)))
+    cluster = story.row(USAGE, "cluster/cluster")
+    assert cluster is not None
+    assert cluster.capacity_bytes == 0
+    assert _row(story).state is NodeState.REMOVED
 
 
 def test_events_of_a_node_that_never_joined_make_no_row() -> None:

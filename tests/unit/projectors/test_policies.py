@@ -32,6 +32,7 @@ from schemas.policy import (
 from schemas.policy_view import PolicyAlarm, PolicyRow, PolicyState
 from schemas.pool import PoolFacts, ThinPoolFilled
 from schemas.refusals import Refusal
+from schemas.rhythm import Rhythm
 from schemas.snapshot import SnapshotFilled
 from schemas.snapshot_view import SnapshotState
 from schemas.views import PoolState
@@ -231,3 +232,19 @@ def test_an_operation_that_a_policy_began_is_its_own() -> None:
     row = story.row(OPERATIONS, uid(8))
     assert row is not None
     assert row.actor == "policy:p"
+
+
+def test_the_row_of_a_policy_by_the_clock_tells_when_and_how_many() -> None:
+    story = Story()
+    spec = PolicySpec(
+        kind=PolicyKind.VERIFY_REPLICAS,
+        selector=Selector(group="shop"),
+        rhythm=Rhythm(every_s=86_400, offset_s=7_200),
+        at_once=2,
+        repair=True,
+    )
+    story.say(PolicyChanged(policy="p", uid=uid(5), spec=spec, at=NOON))
+    row = story.row(POLICIES, "p")
+    assert row is not None
+    assert (row.group, row.every_s, row.offset_s) == ("shop", 86_400, 7_200)
+    assert (row.at_once, row.repair) == (2, True)

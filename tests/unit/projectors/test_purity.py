@@ -8,6 +8,8 @@ import pytest
 import projectors
 
 VIEWS = (
+    "accounts",
+    "approvals",
     "attaching",
     "audit",
     "backups",
@@ -15,6 +17,9 @@ VIEWS = (
     "drift",
     "fold",
     "groups",
+    "health",
+    "holdings",
+    "legs",
     "nodes",
     "operations",
     "policies",

@@ -1,17 +1,13 @@
 """A disk that is a volume: shown as its volume's, in no pool, and counted where it is taken."""
 
 from projectors.tables import DISKS, NODES, POOLS, REPLICAS, USAGE, VOLUMES
+from schemas.deleting import VolumeDeleted
 from schemas.disk import DiskClaimed, DiskForgotten, DiskGone, DiskReleased
 from schemas.node import PoolAttached, PoolDetached
 from schemas.replica import ReplicaCreated, ReplicaRemoved, ReplicaSpec, ReplicaWanted
-from schemas.views import DiskState, UsageRow
-from schemas.volume import (
-    Candidate,
-    Layout,
-    VolumeDeleted,
-    VolumeProvisioned,
-    VolumeProvisioningBegan,
-)
+from schemas.usage_view import UsageRow
+from schemas.views import DiskState
+from schemas.volume import Candidate, Layout, VolumeProvisioned, VolumeProvisioningBegan
 from tests.unit.projectors.stories import GIB, Story, sighting, uid
 
 GROUP = f"disk-{uid(1)}"

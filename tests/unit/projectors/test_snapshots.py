@@ -22,7 +22,8 @@ from schemas.snapshot import (
     SnapshotRolledBack,
 )
 from schemas.snapshot_view import SnapshotRow, SnapshotState
-from schemas.views import UsageLevel, VolumeState
+from schemas.usage_view import UsageLevel
+from schemas.views import VolumeState
 from schemas.volume import Layout, VolumeLocked, VolumeUnlocked
 from tests.support.clock import NOON
 from tests.unit.projectors.stories import GIB, MIB, Story, uid
@@ -119,7 +120,7 @@ def test_what_was_given_up_leaves_the_snapshot_as_it_was_with_the_reason() -> No
 def test_a_lost_snapshot_stays_failed_when_its_deletion_is_given_up() -> None:
     story = _ready()
     story.say(LOST)
-    about = {f: getattr(ROLLBACK, f) for f in ROLLBACK.__struct_fields__}
+    about = {f: getattr(ROLLBACK, f) for f in SnapshotDeletionBegan.__struct_fields__}
     story.say(SnapshotDeletionBegan(**about))
     assert _row(story).state is SnapshotState.DELETING
     story.say(

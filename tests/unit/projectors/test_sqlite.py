@@ -65,8 +65,8 @@ async def _break_within(store: Store, stream: str, piece: list[Stored]) -> None:
     """Apply *piece* so that everything is written and nothing committed."""
     real = store._write
 
-    def write(db: sqlite3.Connection) -> None:
-        real(db)
+    def write(db: sqlite3.Connection, mark: int) -> None:
+        real(db, mark)
         raise _KilledError
 
     store._write = write  # type: ignore[method-assign]
@@ -140,8 +140,8 @@ async def main():
     store = await Store.open(pathlib.Path(sys.argv[1]))
     await store.apply(EVENTS, story.events[:5])
     real = store._write
-    def write(db):
-        real(db)
+    def write(db, mark):
+        real(db, mark)
         os._exit(9)
     store._write = write
     await store.apply(EVENTS, story.events[5:])

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 
 from projectors.tables import POOLS, USAGE
 from schemas.pool import RoomReserved
-from schemas.views import UsageLevel, UsageRow
+from schemas.usage_view import UsageLevel, UsageRow
 from schemas.volume import Layout
 from tests.unit.projectors.stories import GIB, MIB, Story, any_story, uid
 

@@ -3,13 +3,11 @@
 from datetime import timedelta
 
 from projectors.tables import OWNERS, PLACEMENTS, REPLICAS, VOLUMES
+from schemas.deleting import VolumeDeleted, VolumeDeletionBegan, VolumeDeletionFailed
 from schemas.refusals import Refusal
 from schemas.replica import ReplicaRemovalWanted, ReplicaRemoved, ReplicaTroubled
 from schemas.views import ReplicaState, VolumeRow, VolumeState
 from schemas.volume import (
-    VolumeDeleted,
-    VolumeDeletionBegan,
-    VolumeDeletionFailed,
     VolumeGrown,
     VolumeGrowthBegan,
     VolumeGrowthFailed,

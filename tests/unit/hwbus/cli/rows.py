@@ -19,6 +19,7 @@ from schemas.refusals import Refusal
 from schemas.replica import Consistency
 from schemas.rhythm import Keep
 from schemas.snapshot_view import SnapshotRow, SnapshotState
+from schemas.usage_view import UsageLevel, UsageRow
 from schemas.views import (
     DiskRow,
     DiskState,
@@ -30,8 +31,6 @@ from schemas.views import (
     ReplicaRow,
     ReplicaState,
     StatusRow,
-    UsageLevel,
-    UsageRow,
     VolumeRow,
     VolumeState,
 )
@@ -160,6 +159,7 @@ def _groups() -> tuple[GroupRow, ...]:
         GroupRow(
             name="shop",
             volumes=("pg", "wal"),
+            nodes=("n1",),
             last_snapshot="monday",
             last_taken_at=ago(hours=1),
             **STAMPS,
@@ -324,6 +324,7 @@ def _volume() -> VolumeRow:
         limits=Limits(read_iops=100, write_bytes_per_s=10 << 20),
         qos="gold",
         wanted_limits=Limits(read_iops=50, write_bytes_per_s=10 << 20),
+        labels={"team": "shop", "tier": "gold"},
         kernel_limits=Limits(read_iops=100, write_bytes_per_s=10 << 20),
         kernel_since=ago(hours=2),
         operation=OPERATION,

@@ -4,10 +4,13 @@ import msgspec
 import pytest
 
 from hwbus.cli import doctor
+from schemas.limbo import Limbo, LimboRow
 from schemas.views import NodeState, StatusRow
 from tests.support.cli import Stage, ago
+from tests.support.signing import signed
 from tests.unit.hwbus.cli.rows import furnish
 
+PAST, HEADS = signed(4, 4)
 INFO = "$JS.API.STREAM.INFO.HWBUS_EVENTS"
 
 
@@ -39,6 +42,25 @@ def test_every_finding_that_is_not_well_comes_with_a_fix(stage: Stage) -> None:
     found = findings(stage, 10)
     assert found["nats"]["state"] == "trouble"
     assert all(item["fix"] for item in found.values() if item["state"] != "ok")
+
+
+def test_a_log_that_grows_and_is_not_signed_is_trouble(clinic: Stage) -> None:
+    clinic.past = [(one.subject, one.data) for one in PAST]
+    assert findings(clinic, 0)["signed heads"]["found"] == "up to 0"
+    clinic.stored_at = ago(minutes=11)
+    assert findings(clinic, 1)["signed heads"]["state"] == "trouble"
+    clinic.kept = [("hwbus.audit.head.abc", msgspec.json.encode(head)) for head in HEADS]
+    assert findings(clinic, 0)["signed heads"]["found"] == "up to 4"
+
+
+def test_what_the_control_plane_finds_in_limbo_is_trouble(clinic: Stage) -> None:
+    assert findings(clinic, 0)["limbo"]["found"] == "nothing, up to 7"
+    code = Limbo.OVERDUE
+    hangs = LimboRow(
+        code=code, stream="HWBUS_EVENTS", seq=5, subject="volume/pg", because="late", fix="look"
+    )
+    clinic.rows["limbo"] = (hangs,)
+    assert "HW-L001 at 5, volume/pg: late" in findings(clinic, 1)["limbo"]["found"]
 
 
 def test_a_silent_node_is_trouble(clinic: Stage) -> None:

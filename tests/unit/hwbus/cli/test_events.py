@@ -38,6 +38,24 @@ def test_tail_shows_the_last_lines_oldest_first(stage: Stage) -> None:
     ]
 
 
+def test_tail_goes_on_behind_a_sequence_however_many_there_are(stage: Stage) -> None:
+    past(stage)
+    for after, seen in ((0, "1\n2\n3\n"), (1, "2\n3\n"), (3, "")):
+        done = stage.run("events", "tail", "--after", str(after), "-n", "1", "-o", "name")
+        assert (done.code, done.out) == (0, seen)
+    narrow = ("--after", "1", "--object", "node/n1", "-o", "name")
+    assert stage.run("events", "tail", *narrow).out == "3\n"
+    call = stage.run("events", "tail", "--after", "1", "--show-call").out
+    assert call == "nats sub --stream HWBUS_EVENTS --start-sequence 2 'hwbus.evt.>'\n"
+
+
+def test_tail_behind_what_the_log_has_not_is_no_silence(stage: Stage) -> None:
+    past(stage)
+    done = stage.run("events", "tail", "--after", "4")
+    assert done.code == 3
+    assert "the log ends at 3" in done.err
+
+
 def test_tail_of_an_empty_log_is_nothing(stage: Stage) -> None:
     done = stage.run("events", "tail")
     assert (done.code, done.out) == (0, "")

@@ -14,6 +14,7 @@ LISTS = {
     "disk": ("disk", "ls"),
     "pool": ("pool", "ls"),
     "volume": ("volume", "ls"),
+    "replica": ("replica", "ls"),
     "snapshot": ("snapshot", "ls"),
     "policy": ("policy", "ls"),
     "group": ("group", "ls"),
@@ -43,6 +44,7 @@ NAMES = {
     "disk": "disk/wwn-1\ndisk/wwn-2\n",
     "pool": "pool/n1/fast\n",
     "volume": "volume/pg\n",
+    "replica": "replica/n1/pg\n",
     "snapshot": "snapshot/monday\n",
     "policy": "policy/roomy\npolicy/spares\n",
     "group": "group/shop\n",
@@ -129,7 +131,7 @@ def test_lines_are_cut_to_a_narrow_terminal_and_nowhere_else(stage: Stage) -> No
 
 def test_simulated_storage_is_called_simulated(stage: Stage) -> None:
     furnish(stage)
-    for noun in ("disk", "pool", "volume", "snapshot"):
+    for noun in ("disk", "pool", "volume", "replica", "snapshot"):
         assert "the storage of n1 is simulated" in stage.run(noun, "ls").err
     assert "simulated" in stage.run("node", "ls").out
 

@@ -39,6 +39,22 @@ CHANGES = [
             "kind": "drain-disks", "selector": {"node": "n1"}, "cool_down_s": 600}},
     ),
     (
+        ("policy", "set", "scrub", "--kind", "verify-replicas", "--group", "shop", "--every",
+         "weekly@sun@03:30", "--at-once", "2", "--repair"),
+        "policy.set",
+        {"policy": "scrub", "spec": {
+            "kind": "verify-replicas", "selector": {"group": "shop"}, "cool_down_s": 600,
+            "rhythm": {"every_s": 7 * 86400, "offset_s": 6 * 86400 + 12600}, "at_once": 2,
+            "repair": True}},
+    ),
+    (
+        ("policy", "set", "scrub", "--kind", "verify-replicas", "--every", "daily@02:00"),
+        "policy.set",
+        {"policy": "scrub", "spec": {
+            "kind": "verify-replicas", "selector": {}, "cool_down_s": 600,
+            "rhythm": {"every_s": 86400, "offset_s": 7200}, "at_once": 1}},
+    ),
+    (
         ("policy", "pause", "policy/roomy", "--because", "moving"),
         "policy.pause",
         {"policy": "roomy", "because": "moving"},

@@ -1,0 +1,218 @@
+"""Proof that the record is as it was: heads, checks of the whole log, proofs of one commit."""
+
+from contextlib import aclosing, suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from cyclopts import Parameter
+
+from hwbus.blocks import DamagedError, blocks_of, read_block
+from hwbus.cli.archiving import Endpoint, verify_archive
+from hwbus.cli.exits import Exit, FailureError
+from hwbus.cli.options import OPTIONS, Options
+from hwbus.cli.output import print_data, say
+from hwbus.cli.proving import proof_of
+from hwbus.cli.session import linked, run
+from hwbus.cli.verdicts import judge, readable
+from hwbus.cli.world import world
+from hwbus.heads import HEADS, heads_in, up_to
+from hwbus.streams import AUDIT, EVENTS, Stream
+from hwbus.verifying import Verdict, Verifier
+from schemas.audit import HeadRecord
+
+Keys = Annotated[
+    list[str],
+    Parameter(
+        name="--key",
+        negative=(),
+        help="Only heads signed by this public key (hex) count; may be repeated.",
+    ),
+]
+_HEAD = msgspec.json.Decoder(HeadRecord)
+_HEAD_SUBJECTS = ("hwbus.audit.head.", "hwbus.audit.head-audit.")
+_READS_HEADS = f"nats sub --stream {AUDIT.name} '{','.join(HEADS)}'\n"
+_READS_EVENTS = f"nats sub --stream {EVENTS.name} 'hwbus.evt.>'\n"
+
+
+def heads(
+    *,
+    last: Annotated[bool, Parameter(negative=(), help="The newest of each stream.")] = False,
+    options: Options = OPTIONS,
+) -> int:
+    """Print the signed heads, a JSON object a line, oldest first.
+
+    Keep them where those who run this cluster cannot change them, and give them to
+    ``hwbus audit verify --heads FILE`` or ``python -m hwbus.proof --head FILE``.
+    """
+    if options.show_call:
+        return _show(_READS_HEADS)
+    found = run(_heads(options))
+    newest = {head.stream: head for head in found}
+    for head in newest.values() if last else found:
+        bare = msgspec.structs.replace(head, leaves=b"", frontier=())
+        world().out.write(msgspec.json.encode(bare).decode() + "\n")
+    if not found:
+        say("no head is signed yet: the control plane signs one a minute while the log grows")
+    return Exit.OK
+
+
+def _show(*calls: str) -> int:
+    world().out.writelines(calls)
+    return Exit.OK
+
+
+async def _heads(options: Options) -> list[HeadRecord]:
+    async with linked(options) as link:
+        return await heads_in(link.audit)
+
+
+def key(*, options: Options = OPTIONS) -> int:
+    """Print the public keys that heads are signed with, and from when to when.
+
+    Compare them with ``notary.pub`` in the state folder of the control plane: what the log says of
+    itself proves nothing.
+    """
+    if options.show_call:
+        return _show(_READS_HEADS)
+    spans: dict[str, list[HeadRecord]] = {}
+    for head in run(_heads(options)):
+        spans.setdefault(head.key, []).append(head)
+    items = [
+        {"key": name, "heads": len(own), "since": own[0].at, "until": own[-1].at}
+        for name, own in spans.items()
+    ]
+    if options.output in {"json", "yaml"}:
+        print_data("NotaryKeys", items, options.output)
+    else:
+        world().out.writelines(f"{name}\n" for name in spans)
+    if not items:
+        say("no head is signed yet")
+    return Exit.OK
+
+
+def verify(
+    *,
+    from_store: Annotated[
+        Path | None, Parameter(help="A copy of the broker's store, instead of the log itself.")
+    ] = None,
+    from_archive: Annotated[
+        str | None,
+        Parameter(
+            name=["--from-archive", "--export"],
+            help="What hwbus audit archive wrote: a file, a folder, or s3://BUCKET/PREFIX.",
+        ),
+    ] = None,
+    endpoint: Endpoint = "",
+    heads: Annotated[
+        Path | None, Parameter(help="Heads that were kept elsewhere: JSON lines, as heads prints.")
+    ] = None,
+    key: Keys = [],  # noqa: B006 -- cyclopts reads the default, nobody writes to it
+    options: Options = OPTIONS,
+) -> int:
+    """Check sequences, chains and signed heads, and name the first that is not as it was.
+
+    Both streams are looked at: the events, and the audit with refusals and tools.
+
+    A copy is read as it is, without a broker and without asking anybody.
+    """
+    if from_store is not None and from_archive is not None:
+        raise FailureError(Exit.USAGE, "one copy at a time: --from-store or --from-archive")
+    if options.show_call:
+        return _show(_READS_HEADS, _READS_EVENTS)
+    with readable():
+        kept = [] if heads is None else _kept(heads)
+        if from_store is not None:
+            verdicts = _verify_store(from_store, kept, key)
+        elif from_archive is not None:
+            verdicts = verify_archive(from_archive, kept, key, endpoint)
+        else:
+            verdicts = run(_verify_live(kept, key, options))
+    if not key and any(verdict.keys for verdict in verdicts):
+        say("note: any key was believed; --key says whose heads count")
+    return judge(verdicts, options, wanted=bool(key or kept))
+
+
+def _kept(path: Path) -> list[HeadRecord]:
+    return [_HEAD.decode(line) for line in path.read_bytes().splitlines() if line.strip()]
+
+
+async def _verify_live(kept: list[HeadRecord], keys: list[str], options: Options) -> list[Verdict]:
+    verdicts = []
+    async with linked(options) as link:
+        # The heads first: what is signed meanwhile would be missed in what is read before.
+        found = [*await heads_in(link.audit), *kept]
+        for stream, log in ((EVENTS, link.log), (AUDIT, link.audit)):
+            verifier = _verifier(found, stream, keys)
+            head = await log.head()
+            async with aclosing(up_to(log, head, stream.subjects)) as batches:
+                async for batch in batches:
+                    verifier.take(batch)
+            verdicts.append(verifier.finish(head))
+    return verdicts
+
+
+def _verifier(heads: list[HeadRecord], stream: Stream, keys: list[str]) -> Verifier:
+    return Verifier(heads, stream=stream.name, keys=keys, chained=stream is EVENTS)
+
+
+def _verify_store(store: Path, kept: list[HeadRecord], keys: list[str]) -> list[Verdict]:
+    found = list(kept)
+    for path in blocks_of(store, AUDIT.name):
+        # What cannot be read there is found when the stream itself is verified.
+        with suppress(DamagedError):
+            for one in read_block(path):
+                if one.subject.startswith(_HEAD_SUBJECTS):
+                    with suppress(msgspec.DecodeError, UnicodeDecodeError):
+                        found.append(_HEAD.decode(one.data))
+    verdicts = []
+    for stream in (EVENTS, AUDIT):
+        verifier = _verifier(found, stream, keys)
+        for path in blocks_of(store, stream.name):
+            try:
+                verifier.take(read_block(path))
+            except DamagedError as error:
+                verifier.damaged(str(error))
+        verdicts.append(verifier.finish())
+    return verdicts
+
+
+def prove(
+    seq: Annotated[int, Parameter(help="Sequence number of the commit, or record.")],
+    /,
+    *,
+    record: Annotated[
+        bool, Parameter(negative=(), help="Of the audit: a refusal, a tool that ran.")
+    ] = False,
+    to: Annotated[Path | None, Parameter(help="This file, which must not be there yet.")] = None,
+    with_head: Annotated[
+        list[int],
+        Parameter(negative=(), help="Prove also that the log continues its head of so many."),
+    ] = [],  # noqa: B006 -- cyclopts reads the default, nobody writes to it
+    options: Options = OPTIONS,
+) -> int:
+    """Write a proof that this commit stands in the signed log, to be checked without it.
+
+    ``python -m hwbus.proof FILE --key HEX`` checks it, and asks nobody.
+    """
+    if options.show_call:
+        return _show(_READS_HEADS, _READS_EVENTS)
+    proof = run(_prove(seq, with_head, AUDIT if record else EVENTS, options))
+    text = msgspec.json.format(msgspec.json.encode(proof), indent=2) + b"\n"
+    if to is None:
+        world().out.write(text.decode())
+        return Exit.OK
+    try:
+        with to.open("xb") as file:
+            file.write(text)
+    except OSError as error:
+        raise FailureError(Exit.USAGE, f"{to} cannot be written: {error}") from error
+    say(f"written to {to}; python -m hwbus.proof {to} --key {proof['head']['key']} checks it")
+    return Exit.OK
+
+
+async def _prove(
+    seq: int, with_heads: list[int], stream: Stream, options: Options
+) -> dict[str, Any]:
+    async with linked(options) as link:
+        return await proof_of(seq, with_heads, link, stream)
