@@ -26,6 +26,7 @@ async def starting(*, rounds: int, quick: bool) -> list[Figure]:
         "hwbus version": [hwbus, "version"],
         "hwbus --help": [hwbus, "--help"],
         "hwbus volume --help": [hwbus, "volume", "--help"],
+        "hwbus volume create --help": [hwbus, "volume", "create", "--help"],
         "completion of a name": [hwbus, "__complete", "node", "cordon", ""],
     }
     bare = [sys.executable, "-c", "pass"]

@@ -1,6 +1,5 @@
 """The command line starts fast, because it imports almost nothing."""
 
-import resource
 import subprocess
 import sys
 
@@ -9,9 +8,7 @@ import pytest
 from hwbus.cli.tree import COMMANDS, root_help
 from tests.support.cli import Stage
 
-_LIMIT_S = 0.5
-_LIBRARIES = "import asyncio, cyclopts, msgspec, rich.console"
-_TIMES_THE_LIBRARIES = 2.5
+_ONLY_WITH_A_BUS = {"nats", "structlog", "hwbus.jetstream", "aggregates", "projectors"}
 
 
 def imported_by(*argv: str) -> set[str]:
@@ -20,12 +17,12 @@ def imported_by(*argv: str) -> set[str]:
         "import sys; sys.argv = ['hwbus', *sys.argv[1:]]\n"
         "from hwbus.__main__ import main\n"
         "main()\n"
-        "print('\\n', *sys.modules, sep='\\n')"
+        "print(*sys.modules, file=sys.stderr)"
     )
     done = subprocess.run(
         [sys.executable, "-c", probe, *argv], capture_output=True, text=True, check=True
     )
-    return set(done.stdout.split())
+    return set(done.stderr.split())
 
 
 def test_help_imports_neither_nats_nor_cyclopts_nor_rich() -> None:
@@ -35,23 +32,14 @@ def test_help_imports_neither_nats_nor_cyclopts_nor_rich() -> None:
 @pytest.mark.parametrize("argv", [("volume", "--help"), ("version",), ("explain", "HW-P003")])
 def test_what_needs_no_bus_does_not_import_it(argv: tuple[str, ...]) -> None:
     loaded = imported_by(*argv)
-    assert not {"nats", "structlog", "hwbus.jetstream", "aggregates", "projectors"} & loaded
+    assert not _ONLY_WITH_A_BUS & loaded
 
 
-@pytest.mark.parametrize("argv", [("--help",), ("version",), ("volume", "create", "--help")])
-def test_it_starts_in_half_a_second(argv: tuple[str, ...]) -> None:
-    # Processor time, and the best of a few: a busy machine must not make us look slow. Where two
-    # programs share one core that is not enough: then the libraries alone are the measure.
-    ours = min(_processor_s("-m", "hwbus", *argv) for _ in range(3))
-    libraries = min(_processor_s("-c", _LIBRARIES) for _ in range(3))
-    assert ours < max(_LIMIT_S, _TIMES_THE_LIBRARIES * libraries)
-
-
-def _processor_s(*argv: str) -> float:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, *argv], check=True, stdout=subprocess.DEVNULL)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+def test_a_command_imports_its_own_family_and_what_it_waits_for() -> None:
+    loaded = imported_by("volume", "create", "--help")
+    assert not _ONLY_WITH_A_BUS & loaded
+    families = {f"hwbus.cli.{where.partition(':')[0]}" for _, where, _, _ in COMMANDS}
+    assert families & loaded == {"hwbus.cli.volumes", "hwbus.cli.operations"}
 
 
 def test_help_names_every_command(stage: Stage) -> None:
