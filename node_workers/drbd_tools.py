@@ -21,7 +21,7 @@ from node_workers.ports import (
     UnsuitableError,
 )
 from node_workers.replication import DiskState, Generations, Member, ReplicationSpec, Start
-from node_workers.tools import Tools, meaning
+from node_workers.tools import REMOVE, Tools, meaning
 
 # Prints the name of this host, the DRBD that is loaded, the first lines of our files, which volumes
 # have legs that met a peer whose data went another way, and what the kernel has: in all but this
@@ -186,9 +186,12 @@ class DrbdTools:
         )
 
     async def forget(self, volume: str, uid: str, *, cause: str) -> None:
-        """Have no resource file, and no mark."""
+        """Have no resource file, not after a power loss either, and no mark.
+
+        With the minor and the port of a volume that is gone it would bar whoever has them next.
+        """
         marks = f"{drbd_config.SPLITS}/{uid}"
-        await self._tools.must("rm", "-f", drbd_config.path(volume), marks, cause=cause)
+        await self._tools.must(*REMOVE, drbd_config.path(volume), marks, cause=cause)
 
     async def unmark(self, uid: str, *, cause: str) -> None:
         """Have the meeting with a peer whose data went another way forgotten."""

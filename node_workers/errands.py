@@ -14,7 +14,7 @@ from node_workers.lvm_pools import our_group
 from node_workers.lvm_report import VolumeGroup
 from node_workers.lvm_volumes import Volumes, ours
 from node_workers.ports import Runner
-from node_workers.tools import Tools
+from node_workers.tools import REMOVE, Tools
 from schemas.errand import (
     BadChunk,
     Compare,
@@ -208,7 +208,7 @@ class Errands:
         self._compared.discard(operation)
         journal = self._journal(operation)
         files = (journal, *(f"{journal}-{what}" for what in ("list", "changed", "removed")))
-        await self._tools.must("rm", "-f", *files, cause=cause)
+        await self._tools.must(*REMOVE, *files, cause=cause)
 
     def _journal(self, operation: str) -> str:
         return f"{self._tool.folder}/{backing_up.OWN_FILES}{operation}"

@@ -22,7 +22,7 @@ from node_workers.ports import (
     UnsuitableError,
     VolumeSpec,
 )
-from node_workers.tools import Tools
+from node_workers.tools import REMOVE, Tools
 from schemas.backups import FromBackup
 
 _TURN_S = 5.0
@@ -180,7 +180,7 @@ class Copies:
 
     async def _forget(self, spec: VolumeSpec, *, cause: str) -> None:
         journal = self._journal(spec)
-        await self._tools.must("rm", "-f", journal, f"{journal}-list", cause=cause)
+        await self._tools.must(*REMOVE, journal, f"{journal}-list", cause=cause)
 
     def _journal(self, spec: VolumeSpec) -> str:
         return f"{self._folder}/copy-{spec.uid}"

@@ -19,6 +19,14 @@ from node_workers.ports import (
 )
 
 LVM_TIMEOUT_S = 60.0
+# Arguments: paths, the first in the folder that is forced to the disk. Without that a power loss
+# brings back what a journal or a resource file said, and it would be believed once more.
+REMOVE = (
+    "sh",
+    "-ec",
+    'rm -f "$@"; [ ! -d "${1%/*}" ] || sync "${1%/*}"',
+    "hwbus",
+)
 
 
 class NameTakenError(StorageError):

@@ -109,7 +109,11 @@ async def _tell(place: Place, teller: Teller) -> None:
     began_s = time.monotonic()
     teller.say(f"Setting up: {place.what}.")
     async with place, stage(place, teller) as actors:
-        await _chapters(actors, began_s)
+        try:
+            await _chapters(actors, began_s)
+        except NotSoError:
+            teller.output(await place.evidence())
+            raise
 
 
 async def _chapters(actors: Stage, began_s: float) -> None:

@@ -70,6 +70,9 @@ class Place(Protocol):
     async def boot(self, node: str) -> None:
         """Have the node run again, with what was on its disks."""
 
+    async def evidence(self) -> str:
+        """Return what there is to see of it when something is not so; nothing if it shows all."""
+
     def left_behind(self) -> str:
         """Return what is still there after leaving, or nothing."""
 

@@ -12,6 +12,7 @@ import msgspec
 from hwbus.cli.lab import spec
 from hwbus.demo.place import DISK_BYTES, DISKS, FOREIGN_DISK, FOREIGN_NODE, NODES, PlaceError, Ran
 from hwbus.lab.client import LabClient, up
+from hwbus.lab.evidence import evidence
 from hwbus.lab.spec import LabSpec, ServiceSpec
 from hwbus.lab.uml.disks import LETTERS
 from hwbus.lab.uml.errors import LabError
@@ -89,6 +90,11 @@ class RealPlace:
         """Boot it again."""
         async with _obeying():
             await self._running.boot(node)
+
+    async def evidence(self) -> str:
+        """Return the ends of the logs, and what each node has to say."""
+        async with _obeying():
+            return await evidence(self._running)
 
     def left_behind(self) -> str:
         """Return the directory if it is still there."""

@@ -89,6 +89,10 @@ class SimulatedPlace:
         """Refuse it, as its power is never cut."""
         raise PlaceError(f"{node} is simulated, and always on")
 
+    async def evidence(self) -> str:
+        """Return nothing: what it does is in the log that was told from."""
+        return ""
+
     def left_behind(self) -> str:
         """Return the directory if it is still there."""
         return str(self._path) if self._workspace and self._path.exists() else ""

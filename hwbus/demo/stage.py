@@ -192,11 +192,15 @@ class Stage:
             stderr=asyncio.subprocess.PIPE,
             env=self._env,
         )
+        told = asyncio.ensure_future(process.communicate())
         try:
             async with asyncio.timeout(_CLI_S):
-                out, err = await process.communicate()
+                out, err = await asyncio.shield(told)
         except TimeoutError as error:
-            raise NotSoError(f"hwbus {' '.join(args)} ends within {_CLI_S:.0f} s") from error
+            process.kill()
+            words = b" ".join(b"".join(await told).split()).decode()
+            claim = f"hwbus {' '.join(args)} ends within {_CLI_S:.0f} s"
+            raise NotSoError(f"{claim} (it said: {words})") from error
         finally:
             if process.returncode is None:
                 process.kill()

@@ -8,6 +8,7 @@ from node_workers.limits import CGROUPS, WRITE
 from node_workers.simulated.arguments import ToolRefusal, UnknownToolUseError, read_arguments
 from node_workers.simulated.model import Lv, Mapped, State, device_of
 from node_workers.simulated.stillness_tools import all_devices, is_look
+from node_workers.tools import REMOVE
 
 DRBD_VERSION = "/sys/module/drbd/version"
 _FAILED = 1
@@ -182,6 +183,8 @@ class MappingTools:
         return "".join(f"{number} {line}\n" for number, line in cgroup.io_max.items())
 
     def _sh(self, argv: Sequence[str]) -> str:
+        if tuple(argv[: len(REMOVE) - 1]) == REMOVE[1:]:
+            return self._rm(("-f", *argv[len(REMOVE) - 1 :]))
         *script, line, path = argv
         if tuple(script) != WRITE[1:]:
             raise UnknownToolUseError(f"sh {' '.join(argv)}")

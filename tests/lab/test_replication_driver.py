@@ -366,6 +366,25 @@ def test_a_crash_after_any_tool_of_a_conversion_under_way_ends_well(pair: PlayPa
     pair(tale)
 
 
+@pytest.mark.slow
+def test_the_file_of_a_leg_that_was_set_apart_does_not_come_back_when_power_is_lost(
+    pair: PlayPair,
+) -> None:
+    async def tale(on: Tale) -> None:
+        machine = on.a
+        assert isinstance(machine, LabMachine)
+        await machine.storage.ensure_volume(machine.pool_uid, on.plain(), cause=CAUSE)
+        await on.tie(machine)
+        await machine.judge(Verdict.GRANTED)
+        await machine.shell("sync /etc/drbd.d")
+        await machine.storage.ensure_plain(machine.pool_uid, on.leg(), uid="uid-v1", cause=CAUSE)
+        await machine.power_off()
+        await machine.power_on()
+        assert await machine.shell("ls /etc/drbd.d") == "global_common.conf\n"
+
+    pair(tale)
+
+
 _SNAPSHOT = SnapshotSpec(
     uid="uid-s1",
     name="s1",

@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
@@ -18,8 +17,8 @@ from hwbus.client import Client
 from hwbus.identity import Mint
 from hwbus.jetstream import Wires, connect
 from hwbus.lab.client import LabClient
-from hwbus.lab.line import LabNotRunningError
-from hwbus.lab.uml.errors import ConsoleError, LabError
+from hwbus.lab.evidence import evidence
+from hwbus.lab.uml.errors import ConsoleError
 from hwbus.streams import AUDIT
 from schemas.answers import Accepted, Refused
 from schemas.audit import ExecutedRecord
@@ -41,8 +40,6 @@ _ENDS_WITHIN_S = 60.0
 _POLL_S = 0.1
 AWAY_S = float(os.environ.get("HWBUS_AWAY_S", "0"))
 _SCENE_S = 240.0 + AWAY_S  # whatever a scene forgets to bound
-_TAIL_LINES = 15
-_LOOK_S = 10.0
 
 Row = dict[str, Any]
 Scene = Callable[["House"], Awaitable[None]]
@@ -328,26 +325,6 @@ class House:
             await self.until(heard, within_s, what=f"{nodes} are ready")
         except AssertionError as error:
             raise AssertionError(f"{error}, but {states}") from error
-
-
-async def evidence(lab: LabClient) -> str:
-    """Return what there is to see of a lab in which something went wrong."""
-    status = await lab.status()
-    parts = [f"--- {msgspec.to_builtins(one)}\n{_tail(one.log)}" for one in status.services]
-    for node in status.nodes:
-        try:
-            async with asyncio.timeout(_LOOK_S):
-                seen = await lab.shell(
-                    node.name, "ps -eo pid,stat,wchan:24,args | grep -v ' \\['; dmesg | tail -n 12"
-                )
-        except (LabError, LabNotRunningError, TimeoutError) as error:
-            seen = f"nothing to see: {error!r}"
-        parts.append(f"--- {node.name} {'runs' if node.running else 'is off'}\n{seen}")
-    return "\n".join(parts)
-
-
-def _tail(log: str) -> str:
-    return "\n".join(Path(log).read_text(errors="replace").splitlines()[-_TAIL_LINES:])
 
 
 def playing(lab: LabClient, nodes: Sequence[str] = NODES) -> Callable[[Scene], None]:
