@@ -89,7 +89,9 @@ class DrbdReplication:
         _refuse_spent(seen)
         below = await self._volumes.ensure_room(pool_uid, leg, cause=cause)
         stack = await self._plain_stack(spec, seen, below.device, cause=cause)
-        birth = Birth(start=_born(start), may_create=may_create, alone=stack is not None)
+        # A leg that was rolled back holds what counts.
+        born = Start.NOTHING if start is Start.NOTHING else Start.DATA
+        birth = Birth(start=born, may_create=may_create, alone=stack is not None)
         await self._legs.ensure(below, spec, seen, birth, cause=cause)
         if stack is not None:
             await self._convert(spec, stack, seen, cause=cause)
@@ -230,6 +232,10 @@ class DrbdReplication:
             await self._drbd.adm("adjust", name, cause=cause)
         await self._drbd.unmark(spec.uid, cause=cause)
         self._roles.note_begun(spec.uid)
+
+    async def connect_anew(self, volume: str, uid: str, *, cause: str) -> None:
+        """Have the leg give up looking for its peer and begin again."""
+        await self._roles.connect_anew(volume, uid, cause=cause)
 
     async def ensure_metadata_spent(self, volume: str, uid: str, *, cause: str) -> None:
         """Have the leg not running, and never again in this tie."""
@@ -404,11 +410,6 @@ class DrbdReplication:
         return replace(
             state, generations=await self._drbd.generations(resource(spec.volume), cause=cause)
         )
-
-
-def _born(start: Start) -> Start:
-    """Return what new metadata say: a leg that was rolled back holds what counts."""
-    return Start.NOTHING if start is Start.NOTHING else Start.DATA
 
 
 def _refuse_spent(seen: Seen) -> None:

@@ -124,6 +124,17 @@ class Roles:
         """Have nothing of the leg in the kernel, which is secondary."""
         await self._patiently("down", resource(volume), cause=cause)
 
+    async def connect_anew(self, volume: str, uid: str, *, cause: str) -> None:
+        """Have a leg that is not written to, and looks for its one peer, begin to look again."""
+        found = (await self._drbd.see(volume, uid, cause=cause)).resource
+        if found is None or found.role is not Role.SECONDARY:
+            return
+        # Of several all would be given up, those as well that it has met.
+        if [one.connection for one in found.peers] == [Connection.CONNECTING]:
+            await self._drbd.adm("disconnect", resource(volume), cause=cause)
+            await self._drbd.adm("adjust", resource(volume), cause=cause)
+            self.note_begun(uid)
+
     async def _met(self, spec: ReplicationSpec, *, cause: str) -> Resource:
         """Return the leg once it has met its peers, or has had the time to."""
         until_s = self._begun_s.get(spec.uid, float("-inf")) + _MEETING_S

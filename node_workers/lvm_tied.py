@@ -85,6 +85,11 @@ class TiedStorage:
         async with self._alone(spec.uid):
             await self._tied().settle_split(spec, loses=loses, cause=cause)
 
+    async def connect_anew(self, volume: str, uid: str, *, cause: str) -> None:
+        """Have the leg give up looking for its peer and begin again."""
+        async with self._alone(uid):
+            await self._tied().connect_anew(volume, uid, cause=cause)
+
     async def ensure_metadata_spent(self, volume: str, uid: str, *, cause: str) -> None:
         """Have the leg not running, and never again in this tie."""
         async with self._alone(uid):

@@ -248,6 +248,13 @@ class ReplicatedStorage(Protocol):
         """Have the leg connect again after a split brain; one that *loses* gives its data up."""
         ...
 
+    async def connect_anew(self, volume: str, uid: str, *, cause: str) -> None:
+        """Have the leg give up looking for its peer and begin again.
+
+        One that is written to, has met its peer, or has several, is left as it is.
+        """
+        ...
+
     async def ensure_metadata_spent(self, volume: str, uid: str, *, cause: str) -> None:
         """Have the leg not running, and never again in this tie: it is to be rolled back.
 

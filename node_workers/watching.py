@@ -26,6 +26,10 @@ _SYNCING = frozenset({Sync.SOURCE, Sync.TARGET, Sync.PAUSED, Sync.VERIFYING})
 _NOT_RUNNING = LegSeen(primary=False, disk=LegDisk.UNKNOWN)
 LOOK_EVERY_S = 30.0
 AGAIN_S = 5.0
+PATIENCE_S = 20.0
+"""How long a leg looks for its peer before it begins again; then twice as long, and so on."""
+
+_PATIENCE_MAX_S = 1280.0
 SETTLE_S = 0.05
 
 
@@ -36,6 +40,13 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     wish: int
     seen: LegSeen
+
+
+class Missing(msgspec.Struct):
+    """Since when a leg looks for its peer, by the loop's clock, and how long it shall."""
+
+    since_s: float
+    patience_s: float = PATIENCE_S
 
 
 class ReplicationWatch:
@@ -63,6 +74,7 @@ class ReplicationWatch:
         # Not of the number of the look: a loss of power may take the newest of those with it.
         self._mint = Mint()
         self._tried: dict[str, float] = {}
+        self._missing: dict[str, Missing] = {}
 
     def hint(self) -> None:
         """Look soon."""
@@ -81,7 +93,7 @@ class ReplicationWatch:
                 if listening.done():
                     listening.result()
                 try:
-                    async with asyncio.timeout(AGAIN_S if unsettled else LOOK_EVERY_S):
+                    async with asyncio.timeout(AGAIN_S if unsettled else self._rest_s()):
                         await self._changed.wait()
                 except TimeoutError:
                     continue
@@ -89,6 +101,12 @@ class ReplicationWatch:
         finally:
             listening.cancel()
             await asyncio.wait({listening})
+
+    def _rest_s(self) -> float:
+        """Return how long nothing need be looked at: until some leg's patience is over."""
+        now_s = asyncio.get_running_loop().time()
+        due = (one.since_s + one.patience_s - now_s for one in self._missing.values())
+        return max(SETTLE_S, min(LOOK_EVERY_S, *due, LOOK_EVERY_S))
 
     async def bring_up(self, cause: str) -> None:
         """Have every leg that was tied tied again, as after a boot; with the bus or without."""
@@ -143,6 +161,7 @@ class ReplicationWatch:
             _LOG.warning("replication could not be looked at", because=error.sentence)
             return True
         broken = await self._bring_up_missing(legs, states, cause)
+        await self._begin_again(legs, states, cause)
         unsettled = False
         for leg in legs:
             state = states.get(leg.volume)
@@ -161,6 +180,7 @@ class ReplicationWatch:
         await self._state.say((), dict.fromkeys(gone))
         uids = {leg.uid for leg in legs}
         self._tried = {uid: at_s for uid, at_s in self._tried.items() if uid in uids}
+        self._missing = {uid: one for uid, one in self._missing.items() if uid in uids}
 
     async def _bring_up_missing(
         self, legs: list[WantedReplica], states: Mapping[str, ReplicationState], cause: str
@@ -184,6 +204,33 @@ class ReplicationWatch:
                 if not await self._bring_up(leg, cause) and self._is_left_alone(leg):
                     broken.add(leg.volume)
         return frozenset(broken)
+
+    async def _begin_again(
+        self, legs: list[WantedReplica], states: Mapping[str, ReplicationState], cause: str
+    ) -> None:
+        """Have those that have looked for their peer for long begin again to do so.
+
+        DRBD 8.4 was seen to listen without hearing while its peer spoke to it. One that is written
+        to is left alone: the other one begins again as well.
+        """
+        now_s = asyncio.get_running_loop().time()
+        for leg in legs:
+            state = states.get(leg.volume)
+            if state is None or not _looks_for_peer(state):
+                self._missing.pop(leg.uid, None)
+                continue
+            missing = self._missing.setdefault(leg.uid, Missing(since_s=now_s))
+            waited_s = now_s - missing.since_s
+            if waited_s < missing.patience_s or not self._is_left_alone(leg):
+                continue
+            patience_s = min(2 * missing.patience_s, _PATIENCE_MAX_S)
+            self._missing[leg.uid] = Missing(since_s=now_s, patience_s=patience_s)
+            _LOG.warning("connects anew", volume=leg.volume, waited_s=round(waited_s), cause=cause)
+            try:
+                await self._storage.connect_anew(leg.volume, leg.uid, cause=cause)
+            except StorageError as error:
+                self._figures.count("troubles_total")
+                _LOG.error("not connected anew", volume=leg.volume, because=error.sentence)
 
     def _is_being_rolled_back(self, leg: WantedReplica) -> bool:
         """Whether it is to become what a snapshot kept of it: it does not run until that is so."""
@@ -273,6 +320,12 @@ def leg_seen(state: ReplicationState) -> LegSeen:
         split=state.split,
         generations=told,
     )
+
+
+def _looks_for_peer(state: ReplicationState) -> bool:
+    """Whether it looks for a peer in vain, and nobody writes to it."""
+    looks = any(peer.connection is Connection.CONNECTING for peer in state.peers)
+    return looks and state.role is Role.SECONDARY
 
 
 def _alone(state: ReplicationState) -> bool:

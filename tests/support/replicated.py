@@ -140,6 +140,15 @@ class NotingReplication:
     ) -> None:
         self._note("settle", spec, loses)
 
+    async def connect_anew(
+        self,
+        volume: str,
+        uid: str,
+        *,
+        cause: str,  # noqa: ARG002
+    ) -> None:
+        self._note("anew", volume, uid)
+
     async def ensure_metadata_spent(
         self,
         volume: str,

@@ -550,6 +550,23 @@ class ReplicationContract:
 
         pair(tale)
 
+    def test_a_leg_that_looks_for_its_peer_may_begin_again(self, pair: PlayPair) -> None:
+        async def tale(on: Tale) -> None:
+            await on.tied()
+            await on.pair.part()
+            await on.until(on.a, is_missed)
+            await on.until(on.b, is_missed)
+            for machine in (on.a, on.b, on.b):
+                await machine.storage.connect_anew("v1", "uid-v1", cause=CAUSE)
+                assert is_missed(await on.state(machine))
+            await on.pair.join()
+            await on.in_step()
+            before = await on.state(on.a)
+            await on.a.storage.connect_anew("v1", "uid-v1", cause=CAUSE)
+            assert await on.state(on.a) == before
+
+        pair(tale)
+
     def test_a_replicated_volume_grows_when_all_of_its_legs_have(self, pair: PlayPair) -> None:
         async def tale(on: Tale) -> None:
             a, b, size_bytes = on.a, on.b, SIZE + 8 * MIB

@@ -22,7 +22,7 @@ from node_workers.reports import Letter
 from node_workers.state import State
 from node_workers.store import Change, Store, open_store
 from node_workers.wanted import Origin, Wanted, WantedPool, WantedReplica
-from node_workers.watching import AGAIN_S, LOOK_EVERY_S, ReplicationWatch, leg_seen
+from node_workers.watching import AGAIN_S, LOOK_EVERY_S, PATIENCE_S, ReplicationWatch, leg_seen
 from schemas.commit import Commit
 from schemas.grammar import Event
 from schemas.operation import ReportProgressed
@@ -123,6 +123,10 @@ class Bench:
     @property
     def raised(self) -> int:
         return self.storage.names().count("replicated")
+
+    @property
+    def begun_again(self) -> int:
+        return self.storage.names().count("anew")
 
     def told(self) -> list[ReportReplication]:
         found = [one for one in self.letters.posted if one.lane.startswith("replication/")]
@@ -316,6 +320,47 @@ def test_there_is_progress_only_where_a_leg_is_filled(tmp_path: Path, peer: Peer
         async with here.watching():
             assert len(here.told()) == 1
             assert here.progress() == []
+
+    story(tmp_path, tale, POOL, LEG)
+
+
+def test_a_leg_that_looks_for_its_peer_in_vain_begins_again_ever_more_patiently(
+    tmp_path: Path,
+) -> None:
+    async def tale(here: Bench) -> None:
+        here.says(LOST)
+        async with here.watching():
+            for patience_s in (PATIENCE_S, 2 * PATIENCE_S, 4 * PATIENCE_S):
+                before = here.begun_again
+                await asyncio.sleep(patience_s - 2)
+                assert here.begun_again == before
+                await asyncio.sleep(2)
+                assert here.begun_again == before + 1
+            here.says(leg_state(PEER))
+            await here.hint()
+            here.says(LOST)
+            await here.hint()
+            await asyncio.sleep(PATIENCE_S)
+            assert here.begun_again == 4
+        assert ("anew", "pg", UID) in here.storage.asked
+
+    story(tmp_path, tale, POOL, LEG)
+
+
+def test_who_is_written_to_or_being_worked_on_does_not_begin_again(tmp_path: Path) -> None:
+    async def tale(here: Bench) -> None:
+        here.says(replace(LOST, role=Role.PRIMARY))
+        async with here.watching():
+            await asyncio.sleep(4 * PATIENCE_S)
+            here.busy.add(LEG.key)
+            here.says(LOST)
+            await asyncio.sleep(4 * PATIENCE_S)
+            assert here.begun_again == 0
+            here.busy.clear()
+            here.storage.fails["anew"] = FAILED
+            await here.hint()
+            assert here.begun_again == 1
+            assert here.figures.counters["troubles_total"] == 1
 
     story(tmp_path, tale, POOL, LEG)
 
