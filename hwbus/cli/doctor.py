@@ -317,6 +317,11 @@ async def _logins(link: Link) -> Finding:
     if said.state is Hearing.MISSED:
         found = f"{said.missed} missed at {local(said.at)}{because}"
         return Finding(what=what, state="advice", found=found, fix="hwbus audit --kind login")
+    if said.state is Hearing.STOPPED:
+        fix = (
+            "One control plane was stopped. If another one hears, all is well: hwbus_logins_heard."
+        )
+        return Finding(what=what, state="advice", found=found, fix=fix)
     fix = "The control plane's log says why, at hwbus.doorkeeper."
     return Finding(what=what, state="trouble", found=found, fix=fix, exit=Exit.FAILED)
 
