@@ -1,4 +1,4 @@
-"""Who did what, when and why: one row for each commit, refusal, tool run and unreadable message.
+"""Who did what, when and why: one row for each commit, refusal, tool, login and unreadable message.
 
 The order is that of the clocks of those who did it, and of the sequence where clocks agree. Each
 row comes from one message alone, so it does not matter which of the two streams was read first.
@@ -21,6 +21,9 @@ from schemas.audit import (
     DecidedRecord,
     ExecutedRecord,
     HeadRecord,
+    Hearing,
+    HearingRecord,
+    LoginRecord,
     ParkedRecord,
     RefusedRecord,
 )
@@ -29,6 +32,7 @@ from schemas.operation_views import AuditKind, AuditRow, FieldChange
 from schemas.refusals import Refusal
 from schemas.views import Row
 
+HEARER = "hwbus"
 _ENCODE = msgspec.json.Encoder().encode
 _NULL = msgspec.Raw(b"null")
 # These change with every commit and tell nothing that the audit row does not.
@@ -128,6 +132,14 @@ def of_record(stored: Stored, record: AuditRecord) -> Change | None:
             which = f"{record.consumer}/{record.subject}/{record.seq}"
             key = f"{moment(record.at)}/p/{which}"
             return put(AUDIT, key, _parked(stored.seq, record))
+        case LoginRecord():
+            # Several control planes tell of one login; the broker keeps one, unless one is late.
+            which = f"{record.server_id}/{record.number}/{record.outcome}"
+            if record.times > 1:
+                which += f"/{record.address}/{record.times}"
+            return put(AUDIT, f"{moment(record.at)}/l/{which}", _login(stored.seq, record))
+        case HearingRecord():
+            return put(AUDIT, key, _hearing(stored.seq, record))
         case HeadRecord():
             return None
         case _:
@@ -195,3 +207,61 @@ def _parked(seq: int, record: ParkedRecord) -> AuditRow:
         because=record.because,
         request=record.data,
     )
+
+
+def _login(seq: int, record: LoginRecord) -> AuditRow:
+    lasted_ms = 0.0
+    if record.since is not None and record.until is not None:
+        lasted_ms = (record.until - record.since).total_seconds() * 1000
+    return AuditRow(
+        kind=AuditKind.LOGIN,
+        seq=seq,
+        at=record.at,
+        actor=record.user,
+        word=f"login.{record.outcome}",
+        because=_counted(record) if record.times > 1 else record.because,
+        duration_ms=lasted_ms,
+        address=record.address,
+        client=record.client,
+        account=record.account,
+        connection=record.connection,
+        server=record.server,
+        times=record.times,
+    )
+
+
+def _counted(record: LoginRecord) -> str:
+    until = "" if record.until is None else f" until {moment(record.until)}"
+    said = f": {record.because}" if record.because else ""
+    return f"{record.times} times{until}{said}"
+
+
+def _hearing(seq: int, record: HearingRecord) -> AuditRow:
+    return AuditRow(
+        kind=AuditKind.LOGIN,
+        seq=seq,
+        at=record.at,
+        actor=HEARER,
+        word=f"logins.{record.state}",
+        because=_heard(record),
+        client=record.listener,
+    )
+
+
+def _heard(record: HearingRecord) -> str:
+    since = "" if record.since is None else f" since {moment(record.since)}"
+    match record.state:
+        case Hearing.BEGAN:
+            return "logins are heard from here on; of what was before, only what is on record"
+        case Hearing.AGAIN:
+            return f"logins are heard again; they were not{since}: {record.because}"
+        case Hearing.LOST:
+            return f"logins are not heard{since}: {record.because}"
+        case Hearing.MISSED:
+            return f"{record.missed} notices of logins were lost{since}: {record.because}"
+        case Hearing.OFF:
+            return f"logins are not heard: {record.because}"
+        case Hearing.STOPPED:
+            return "logins are not heard from here on: the control plane was stopped"
+        case _:
+            assert_never(record.state)

@@ -16,6 +16,9 @@ from schemas.audit import (
     DecidedRecord,
     ExecutedRecord,
     HeadRecord,
+    HearingRecord,
+    LoginOutcome,
+    LoginRecord,
     ParkedRecord,
     RefusedRecord,
 )
@@ -43,6 +46,8 @@ _AUDIT: dict[str, tuple[type[msgspec.Struct], str]] = {
     "parked": (ParkedRecord, "consumer"),
     "head": (HeadRecord, "key"),
     "head-audit": (HeadRecord, "key"),
+    "login": (LoginRecord, "outcome"),
+    "hearing": (HearingRecord, "what"),
 }
 _PARAMETERS: Json = {
     "node": {"description": "The name of a node."},
@@ -52,6 +57,11 @@ _PARAMETERS: Json = {
     "verb": {"description": "The middle part of the word: provision, grow, cancel."},
     "consumer": {"description": "Who could not read the message."},
     "key": {"description": "The first 16 digits of the public key that signed."},
+    "outcome": {
+        "description": "What became of the connection.",
+        "enum": [one.value for one in LoginOutcome],
+    },
+    "what": {"description": "What is heard, or is not.", "enum": ["logins"]},
     "instance": {"description": "The process that works on its views: as `ask` of the job says."},
 }
 _LABEL = {"type": "string", "maxLength": 128, "pattern": "^[!-~]+$"}

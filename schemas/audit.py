@@ -1,4 +1,6 @@
-"""What is kept beside the log: refusals, tools run, unreadable messages, signed heads."""
+"""What is kept beside the log: refusals, tools run, logins, unreadable messages, signed heads."""
+
+from enum import StrEnum
 
 import msgspec
 
@@ -86,4 +88,83 @@ class HeadRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     frontier: tuple[bytes, ...] = ()
 
 
-AuditRecord = RefusedRecord | DecidedRecord | ExecutedRecord | ParkedRecord | HeadRecord
+class LoginOutcome(StrEnum):
+    """What became of a connection to the broker.
+
+    ``let-in`` and ``turned-away`` are about its beginning, ``left`` about the end of one that was
+    let in. A session that was over at once is one record, ``let-in`` with both its ends.
+    """
+
+    LET_IN = "let-in"
+    LEFT = "left"
+    TURNED_AWAY = "turned-away"
+
+
+class LoginRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="login"):
+    """Whom the broker let in, let go or turned away, as it told the system account.
+
+    ``user`` is the broker's, or for one turned away the name that was given; ``client`` is what the
+    program calls itself. ``address`` has no port, since the broker does not tell it. ``server_id``
+    changes with each start of a broker, and ``number`` counts its connections. Times are of the
+    broker's clock. There is no password, token or key in it.
+
+    ``times`` above 1: so many between ``at`` and ``until`` from this address, which were too many
+    to be told one by one; what differed among them is left out, and so is ``address`` if they came
+    from too many.
+    """
+
+    at: Moment
+    outcome: LoginOutcome
+    server: str
+    server_id: str
+    number: int = 0
+    user: str = ""
+    client: str = ""
+    account: str = ""
+    address: str = ""
+    connection: str = ""
+    because: str = ""
+    since: Moment | None = None
+    until: Moment | None = None
+    times: int = 1
+
+
+class Hearing(StrEnum):
+    """Whether logins are heard from then on: ``began`` and ``again`` say yes.
+
+    ``off``: nobody said how to hear them. ``lost``: they cannot be heard at the moment.
+    ``missed``: they are heard, and some were lost on the way. ``stopped``: the control plane ended.
+    """
+
+    OFF = "off"
+    BEGAN = "began"
+    LOST = "lost"
+    AGAIN = "again"
+    MISSED = "missed"
+    STOPPED = "stopped"
+
+
+class HearingRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="hearing"):
+    """Whether a control plane hears of logins: what came while it did not is on no record.
+
+    ``listener`` is that control plane, ``since`` when it was last known to hear, ``missed`` how
+    many notices of the broker were lost.
+    """
+
+    at: Moment
+    listener: str
+    state: Hearing
+    since: Moment | None = None
+    missed: int = 0
+    because: str = ""
+
+
+AuditRecord = (
+    RefusedRecord
+    | DecidedRecord
+    | ExecutedRecord
+    | ParkedRecord
+    | HeadRecord
+    | LoginRecord
+    | HearingRecord
+)

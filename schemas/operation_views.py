@@ -15,6 +15,7 @@ class AuditKind(StrEnum):
 
     ``accepted`` is a commit; ``decided`` the outcome of a submitted command (which may have
     needed no commit); ``unknown`` a commit with an event that this version has no word for.
+    ``login`` is what the broker did about a connection, and whether that is heard of at all.
     """
 
     ACCEPTED = "accepted"
@@ -23,6 +24,7 @@ class AuditKind(StrEnum):
     TOOL = "tool"
     PARKED = "parked"
     UNKNOWN = "unknown"
+    LOGIN = "login"
 
 
 class FieldChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +40,9 @@ class AuditRow(Row, frozen=True, kw_only=True, omit_defaults=True):
 
     ``seq`` counts in the events stream for ``accepted`` and ``unknown``, else in the audit stream.
     ``changes`` is what the commit changed in the row of its object. ``object`` is an address such
-    as ``volume/pg`` or ``pool/n1/fast``. ``argv`` and what follows it are of tools.
+    as ``volume/pg`` or ``pool/n1/fast``. ``argv`` to ``stderr`` are of tools,
+    what follows of logins; those that took their time have a ``duration_ms``, too. ``times`` above
+    1: so many were counted in one.
     """
 
     kind: AuditKind
@@ -61,6 +65,12 @@ class AuditRow(Row, frozen=True, kw_only=True, omit_defaults=True):
     exit_status: int | None = None
     duration_ms: float = 0.0
     stderr: str = ""
+    address: str = ""
+    client: str = ""
+    account: str = ""
+    connection: str = ""
+    server: str = ""
+    times: int = 1
 
 
 class OperationState(StrEnum):

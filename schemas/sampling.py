@@ -17,6 +17,8 @@ from schemas.audit import (
     DecidedRecord,
     ExecutedRecord,
     HeadRecord,
+    HearingRecord,
+    LoginRecord,
     ParkedRecord,
     RefusedRecord,
 )
@@ -26,7 +28,15 @@ from schemas.upcasts import UPCASTS
 from schemas.words import ANSWERS, AnyEvent, every_word
 
 SAMPLES = Path(__file__).with_name("samples")
-AUDIT_RECORDS = (RefusedRecord, DecidedRecord, ExecutedRecord, ParkedRecord, HeadRecord)
+AUDIT_RECORDS = (
+    RefusedRecord,
+    DecidedRecord,
+    ExecutedRecord,
+    ParkedRecord,
+    HeadRecord,
+    LoginRecord,
+    HearingRecord,
+)
 
 _AT = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 _TEXTS = (

@@ -12,7 +12,7 @@ from hwbus.cli.options import VIEWING, Viewing, noun, parse_moment
 from hwbus.cli.reading import listing
 from hwbus.cli.world import world
 
-Kind = Literal["accepted", "decided", "refused", "tool", "parked", "unknown"]
+Kind = Literal["accepted", "decided", "refused", "tool", "parked", "unknown", "login"]
 
 app = noun("audit", "Who did, asked or ran what; and proof that nobody changed it.")
 # Imported when they are named: whoever only looks something up does not wait for ciphers.
@@ -88,7 +88,7 @@ def audit(
     limit: Annotated[int, Parameter(name=["--limit", "-n"], help="At most so many.")] = 200,
     options: Viewing = VIEWING,
 ) -> int:
-    """List what was asked, decided, refused and run, and by whom.
+    """List what was asked, decided, refused and run, and by whom; and who logged in.
 
     ``--actor`` says in whose name you ask; ``--by`` whose deeds you ask for.
     """

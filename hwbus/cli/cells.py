@@ -206,13 +206,15 @@ def _moment_or(value: Any, now: datetime) -> datetime:
 def object_cell(row: Row, _brush: Brush) -> str:
     """What a row of the audit is about."""
     on_node = f"node/{row['node']}" if row.get("node") else "-"
-    return clean(row.get("object") or on_node)
+    return clean(row.get("object") or row.get("address") or on_node)
 
 
 def what_cell(row: Row, _brush: Brush) -> str:
     """What was said or run."""
     if row.get("argv"):
         return clean(" ".join(row["argv"]))
+    if row.get("kind") == "login":
+        return clean(" ".join(filter(None, (row.get("word"), row.get("client")))))
     events = ", ".join(_short(event) for event in row.get("events") or ())
     return clean(events or _short(row.get("word") or "") or row.get("request") or "-")
 
@@ -225,7 +227,9 @@ def result_cell(row: Row, _brush: Brush) -> str:
     """What came of it."""
     if row.get("argv"):
         return f"exit {row.get('exit_status', 0)} in {row.get('duration_ms', 0):.0f} ms"
-    said = " ".join(filter(None, (row.get("code"), row.get("because"))))
+    lasted_ms = row.get("duration_ms")
+    lasted = f"after {lasted_ms / 1000:.1f} s:" if lasted_ms else ""
+    said = " ".join(filter(None, (row.get("code"), lasted, row.get("because"))))
     changed = ", ".join(
         _change(change)
         for change in row.get("changes") or ()

@@ -23,6 +23,7 @@ from hwbus.cli.sizes import format_size
 from hwbus.cli.world import Link, world
 from hwbus.client import Client
 from hwbus.ports import NobodyThereError, OutcomeUnknownError
+from schemas.audit import Hearing, HearingRecord
 from schemas.live import Heartbeat
 
 _TOOLS = {
@@ -43,6 +44,7 @@ _SKEW_S = 1.0
 _HEARTBEATS_S = 2.5
 _LAG_EVENTS = 1000
 _UNSIGNED_S = 600.0
+_TO_HEAR = "Give the control plane --system-login, a login of the broker's system account."
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
@@ -248,6 +250,7 @@ async def _control_plane(options: Options) -> list[Finding]:
             findings.append(Finding(what="control plane", state="ok", found="answers"))
             findings += [_lag(row) for row in rows]
             findings.append(await _signed(link))
+            findings.append(await _logins(link))
             findings.append(await _limbo(client))
             findings += await _nodes(client)
             findings += await _clocks(client)
@@ -296,6 +299,31 @@ async def _signed(link: Link) -> Finding:
         fix="The control plane's log says why no head is signed: hwbus.notary." if late else "",
         exit=Exit.FAILED,
     )
+
+
+async def _logins(link: Link) -> Finding:
+    what = "logins"
+    last = await link.audit.last("hwbus.audit.hearing.logins")
+    if last is None:
+        none = "not heard: no control plane said that it hears of them"
+        return Finding(what=what, state="advice", found=none, fix=_TO_HEAR)
+    said = msgspec.json.decode(last.data, type=HearingRecord)
+    if said.state in {Hearing.BEGAN, Hearing.AGAIN}:
+        return Finding(what=what, state="ok", found=f"heard since {local(said.at)}")
+    because = f": {said.because}" if said.because else ""
+    found = f"{said.state} since {local(said.since or said.at)}{because}"
+    if said.state is Hearing.OFF:
+        return Finding(what=what, state="advice", found=f"not heard{because}", fix=_TO_HEAR)
+    if said.state is Hearing.MISSED:
+        found = f"{said.missed} missed at {local(said.at)}{because}"
+        return Finding(what=what, state="advice", found=found, fix="hwbus audit --kind login")
+    if said.state is Hearing.STOPPED:
+        fix = (
+            "One control plane was stopped. If another one hears, all is well: hwbus_logins_heard."
+        )
+        return Finding(what=what, state="advice", found=found, fix=fix)
+    fix = "The control plane's log says why, at hwbus.doorkeeper."
+    return Finding(what=what, state="trouble", found=found, fix=fix, exit=Exit.FAILED)
 
 
 async def _limbo(client: Client) -> Finding:

@@ -4,9 +4,10 @@ import argparse
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from hwbus.controller.archivist import ARCHIVE_EVERY_S, ArchiveFigures, Archivis
 from hwbus.controller.care import Care
 from hwbus.controller.classes import Classes
 from hwbus.controller.counter import Counter
+from hwbus.controller.doorkeeper import Dial, Doorkeeper, LoginFigures
 from hwbus.controller.failovers import Failovers
 from hwbus.controller.figures import Figures
 from hwbus.controller.holds import Holds
@@ -35,6 +37,7 @@ from hwbus.controller.plans import AT_ONCE_MAX, Plans
 from hwbus.controller.rebuilds import Rebuilds
 from hwbus.controller.schedules import Schedules
 from hwbus.controller.storage import StorageDomain, StorageScript
+from hwbus.controller.system_login import SystemLoginError, system_login, without_login
 from hwbus.controller.watch import Watch
 from hwbus.controller.wellbeing import Wellbeing
 from hwbus.desk import CommandDesk, taking_in_the_past
@@ -59,6 +62,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     Every ``sign_every_s`` the head of each stream is signed, if it has grown; every
     ``archive_every_s`` what is signed is archived to ``archive_to``, or never if that is empty.
+    ``system_login`` is a file with a login of the broker's system account, by which logins are
+    heard; without it they are not.
     """
 
     nats_url: str
@@ -69,6 +74,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     archive_to: str = ""
     archive_endpoint: str = ""
     archive_every_s: float = ARCHIVE_EVERY_S
+    system_login: Path | None = None
 
 
 class ControlPlane:
@@ -79,23 +85,19 @@ class ControlPlane:
         wires: Wires,
         projector: Projector,
         state: Path,
-        notaries: Sequence[Notary] = (),
-        archivist: Archivist | None = None,
+        notaries: Sequence[Notary],
+        archivist: Archivist | None,
+        doorkeeper: Doorkeeper,
     ) -> None:
         clock, self._mint = SystemClock(), Mint()
         self._wires = wires
         self._projector = projector
         self.notaries = tuple(notaries)
         self.archivist = archivist
+        self.doorkeeper = doorkeeper
         self.domain = StorageDomain()
-        self.desk = CommandDesk(
-            self.domain,
-            wires.log,
-            wires.outlet,
-            commit_codec(AnyEvent, UPCASTS),
-            clock,
-            self._mint,
-        )
+        codec = commit_codec(AnyEvent, UPCASTS)
+        self.desk = CommandDesk(self.domain, wires.log, wires.outlet, codec, clock, self._mint)
         self.driver = Driver(
             self.desk, StorageScript(self.domain.world), clock, msgspec.json.Encoder().encode
         )
@@ -143,11 +145,11 @@ class ControlPlane:
             follower.result()
         self.driver.go_live()
         looking = [one.run() for one in self.looking]
-        notaries = [one.run() for one in self.notaries]
-        archives = [] if self.archivist is None else [self.archivist.run()]
-        minding = (self.watch.run(), self.limbo.run(), self.wellbeing.run())
-        runs = (*minding, *looking, *notaries, *archives)
-        standing = {asyncio.create_task(run) for run in runs}
+        keeping = [one.run() for one in self.notaries]
+        if self.archivist is not None:
+            keeping.append(self.archivist.run())
+        minding = (self.watch.run(), self.limbo.run(), self.wellbeing.run(), self.doorkeeper.run())
+        standing = {asyncio.create_task(run) for run in (*minding, *looking, *keeping)}
         stopping = asyncio.create_task(stop.wait())
         gone = asyncio.create_task(self._wires.until_gone())
         plans = self._wires.bus.serve(
@@ -170,6 +172,7 @@ class ControlPlane:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
             if stopping in done:
+                await self.doorkeeper.close()
                 for notary in self.notaries:
                     await notary.close()
             for task in done - {stopping}:
@@ -196,6 +199,7 @@ async def control_plane(settings: Settings) -> AsyncIterator[ControlPlane]:
     place = None
     if settings.archive_to:
         place = place_of(settings.archive_to, settings.archive_endpoint, os.environ)
+    dial = None if settings.system_login is None else _dial(settings, settings.system_login)
     async with AsyncExitStack() as stack:
         wires = await stack.enter_async_context(connect(settings.nats_url, name="hwbus-controller"))
         await wires.ensure_streams(replicas=settings.replicas)
@@ -210,7 +214,9 @@ async def control_plane(settings: Settings) -> AsyncIterator[ControlPlane]:
         projector = await stack.enter_async_context(projectors.running())
         notaries = _notaries(wires, settings)
         archivist = None if place is None else _archivist(wires, place, settings)
-        plane = ControlPlane(wires, projector, settings.state, notaries, archivist)
+        clock, who = SystemClock(), socket.gethostname()
+        doorkeeper = Doorkeeper(wires.outlet, clock, dial=dial, listener=who, once=Mint()())
+        plane = ControlPlane(wires, projector, settings.state, notaries, archivist, doorkeeper)
         if settings.http:
             host, _, port = settings.http.rpartition(":")
             registry = CollectorRegistry()
@@ -225,10 +231,24 @@ async def control_plane(settings: Settings) -> AsyncIterator[ControlPlane]:
                 )
             )
             registry.register(ArchiveFigures(archivist))
+            registry.register(LoginFigures(doorkeeper))
             registry.register(AlarmFigures(plane.domain.world, plane.limbo, plane.wellbeing))
             door = serving(application(registry, plane.unready), host, int(port))
             await stack.enter_async_context(door)
         yield plane
+
+
+def _dial(settings: Settings, file: Path) -> Dial:
+    """Return how to reach the system account. Raises ``SystemLoginError`` if that cannot be."""
+    server = without_login(settings.nats_url)
+    system_login(file)
+
+    def dial() -> AbstractAsyncContextManager[Wires]:
+        login = system_login(file)  # read anew each time: it may have been changed
+        inbox = f"_INBOX_{login.user}" if login.user else "_INBOX"
+        return connect(server, name="hwbus-doorkeeper", login=login, inbox_prefix=inbox)
+
+    return dial
 
 
 def _notaries(wires: Wires, settings: Settings) -> tuple[Notary, ...]:
@@ -288,6 +308,13 @@ def _settings(argv: Sequence[str]) -> Settings:
     parser.add_argument(
         "--archive-every", type=float, default=ARCHIVE_EVERY_S, help="seconds between segments"
     )
+    parser.add_argument(
+        "--system-login",
+        type=Path,
+        default=environment.get("HWBUS_SYSTEM_LOGIN") or None,
+        metavar="FILE",
+        help="USER:PASSWORD of the broker's system account, or NATS credentials: to hear of logins",
+    )
     parsed = parser.parse_args(argv)
     if parsed.archive_every <= 0:
         parser.error("--archive-every is a time in seconds, and more than none")
@@ -300,6 +327,7 @@ def _settings(argv: Sequence[str]) -> Settings:
         archive_to=parsed.archive_to,
         archive_endpoint=parsed.archive_endpoint,
         archive_every_s=parsed.archive_every,
+        system_login=parsed.system_login,
     )
 
 
@@ -313,7 +341,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConnectionError as error:
         sys.stderr.write(f"{error}\n")
         return UNREACHABLE
-    except PlaceError as error:
+    except (PlaceError, SystemLoginError) as error:
         sys.stderr.write(f"{error}\n")
         return USAGE
     finally:

@@ -10,7 +10,8 @@ import msgspec
 _LOCK = "supervisor.lock"
 _REPORT = "supervisor.json"
 _SETTINGS = "settings.json"
-_PARTS = ("nats", "control", "nodes", "network", "logs", _LOCK, _REPORT, _SETTINGS)
+_SYSTEM_LOGIN = "system.login"
+_PARTS = ("nats", "control", "nodes", "network", "logs", _LOCK, _REPORT, _SETTINGS, _SYSTEM_LOGIN)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +78,11 @@ class Layout:
     def control(self) -> Path:
         """What the control plane keeps: its views."""
         return self.root / "control"
+
+    @property
+    def system_login(self) -> Path:
+        """By what the control plane hears of logins; made anew at each start."""
+        return self.root / _SYSTEM_LOGIN
 
     @property
     def keys(self) -> Path:

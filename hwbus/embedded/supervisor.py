@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import importlib.metadata
 import os
+import secrets
 import signal
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 
@@ -24,6 +26,9 @@ _WATCH_S = 0.5
 _LET_GO_S = 15.0
 _TRIES_MAX = 2
 _CONTROL = "control plane"
+_EVERYBODY = "local"
+_LISTENER = "listener"
+_SECRET_BYTES = 24
 
 
 class NotReadyError(Exception):
@@ -44,11 +49,13 @@ class Supervisor:
         self._control: Child | None = None
         self._workers: list[Child] = []
         self._http = f"127.0.0.1:{_free_port()}"
+        self._system_login = f"{_LISTENER}:{secrets.token_urlsafe(_SECRET_BYTES)}"
         self._broker = Broker(
             ServerSettings(
                 store=layout.nats,
                 name="hwbus-local",
                 port=settings.port if _is_free(settings.port) else 0,
+                extra=_accounts(self._system_login),
             )
         )
         self._broker_starts = 0
@@ -84,12 +91,24 @@ class Supervisor:
             str(self._layout.control),
             "--http",
             self._http,
+            "--system-login",
+            str(self._keep_system_login()),
         )
         await self._control.start()
         await self._until_ready()
         self._progress(f"control plane on http://{self._http}")
         for number, node in enumerate(self._settings.node_names, start=1):
             await self._start_worker(node, url, address=_address(number))
+
+    def _keep_system_login(self) -> Path:
+        """Leave the control plane by what it hears of logins, for nobody else to read."""
+        path = self._layout.system_login
+        new = path.with_name(f"{path.name}.new")
+        new.unlink(missing_ok=True)
+        new.touch(mode=0o600)
+        new.write_text(self._system_login + "\n", encoding="ascii")
+        new.replace(path)
+        return path
 
     async def _start_worker(self, node: str, url: str, *, address: str) -> None:
         state = self._layout.node(node)
@@ -210,6 +229,21 @@ class Supervisor:
                 processes=(broker, *(child.process for child in children)),
             )
         )
+
+
+def _accounts(system_login: str) -> tuple[str, ...]:
+    """Return the broker's users: everybody on this machine is one, in the account that always was.
+
+    That one needs no password, but the broker must know users to tell of them.
+    """
+    user, _, password = system_login.partition(":")
+    nobody_types_it = secrets.token_urlsafe(_SECRET_BYTES)
+    return (
+        f"authorization {{ users: [ {{ user: {_EVERYBODY}, password: {nobody_types_it!r} }} ] }}",
+        f"accounts {{ SYS {{ users: [ {{ user: {user}, password: {password!r} }} ] }} }}",
+        "system_account: SYS",
+        f"no_auth_user: {_EVERYBODY}",
+    )
 
 
 def _address(number: int) -> str:

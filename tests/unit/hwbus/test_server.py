@@ -19,7 +19,7 @@ from tests.support.nats import a_broker, a_store, fresh_broker, until, wires_to
 CONFIGS = Path(__file__).parents[3] / "deploy" / "nats"
 SECRETS = {
     f"HWBUS_{who}_PASSWORD": f"secret-of-{who.lower()}"
-    for who in ("CONTROLLER", "NODE", "OPERATOR", "VIEWER", "ADMIN", "SYS", "ROUTE")
+    for who in ("CONTROLLER", "NODE", "OPERATOR", "VIEWER", "ADMIN", "SYS", "LISTENER", "ROUTE")
 }
 PLACES = {
     "HWBUS_SERVER_NAME": "one",

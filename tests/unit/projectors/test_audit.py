@@ -1,12 +1,25 @@
 """The audit says who did what, when, why, what it changed, what was refused and what was run."""
 
+from datetime import timedelta
+from typing import Any
+
 import msgspec
+import pytest
 
 from projectors.audit import changes
 from projectors.fold import Folded, fold_event
 from projectors.rows import Rows
 from projectors.tables import AUDIT, PARKED, VOLUMES
-from schemas.audit import DecidedRecord, HeadRecord, ParkedRecord, RefusedRecord
+from schemas.audit import (
+    DecidedRecord,
+    HeadRecord,
+    Hearing,
+    HearingRecord,
+    LoginOutcome,
+    LoginRecord,
+    ParkedRecord,
+    RefusedRecord,
+)
 from schemas.node import NodeCordoned, NodeHeard
 from schemas.operation_views import AuditKind, AuditRow
 from schemas.refusals import Refusal
@@ -76,6 +89,47 @@ def test_a_signed_head_is_nobodys_deed_and_no_row() -> None:
     story.note("hwbus.audit.head.0123456789abcdef", head)
     assert story.all(AUDIT) == []
     assert story.all(PARKED) == []
+
+
+def a_login(outcome: LoginOutcome, **fields: Any) -> LoginRecord:
+    about: dict[str, Any] = {
+        "server": "one",
+        "server_id": "NABC",
+        "number": 8,
+        "address": "10.0.0.5",
+    }
+    return LoginRecord(**{**about, "at": NOON, "outcome": outcome, "user": "ada", **fields})
+
+
+def test_a_login_is_told_by_its_user_and_what_several_heard_of_it_once() -> None:
+    story = Story()
+    record = a_login(LoginOutcome.LEFT, since=NOON - timedelta(seconds=9), until=NOON)
+    for _ in range(2):
+        story.note("hwbus.audit.login.left", record)
+    (row,) = story.all(AUDIT)
+    assert (row.kind, row.word, row.actor) == (AuditKind.LOGIN, "login.left", "ada")
+    assert (row.address, row.duration_ms) == ("10.0.0.5", 9000)
+
+
+def test_logins_that_were_counted_say_how_many_they_were() -> None:
+    story = Story()
+    for times in (7, 9):
+        later = NOON + timedelta(seconds=times)
+        record = a_login(LoginOutcome.TURNED_AWAY, times=times, until=later, because="wrong")
+        story.note("hwbus.audit.login.turned-away", record)
+    first, second = sorted(story.all(AUDIT), key=lambda row: row.times)
+    assert (first.times, second.times) == (7, 9)
+    assert first.because == "7 times until 2026-01-01T12:00:07.000000+00:00: wrong"
+
+
+@pytest.mark.parametrize("state", Hearing)
+def test_whether_logins_are_heard_is_a_row_in_words(state: Hearing) -> None:
+    story = Story()
+    record = HearingRecord(at=NOON, listener="ctl-1", state=state, missed=3, because="why so")
+    story.note("hwbus.audit.hearing.logins", record)
+    (row,) = story.all(AUDIT)
+    assert (row.kind, row.word, row.client) == (AuditKind.LOGIN, f"logins.{state}", "ctl-1")
+    assert "logins" in row.because
 
 
 def test_a_tool_is_told_with_its_arguments_status_and_cause() -> None:

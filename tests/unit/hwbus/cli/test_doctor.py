@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from hwbus.cli import doctor
+from schemas.audit import Hearing, HearingRecord
 from schemas.limbo import Limbo, LimboRow
 from schemas.views import NodeState, StatusRow
 from tests.support.cli import Stage, ago
@@ -51,6 +52,27 @@ def test_a_log_that_grows_and_is_not_signed_is_trouble(clinic: Stage) -> None:
     assert findings(clinic, 1)["signed heads"]["state"] == "trouble"
     clinic.kept = [("hwbus.audit.head.abc", msgspec.json.encode(head)) for head in HEADS]
     assert findings(clinic, 0)["signed heads"]["found"] == "up to 4"
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "verdict", "words"),
+    [
+        (Hearing.OFF, 0, "advice", "not heard: why so"),
+        (Hearing.BEGAN, 0, "ok", "heard since"),
+        (Hearing.AGAIN, 0, "ok", "heard since"),
+        (Hearing.MISSED, 0, "advice", "3 missed"),
+        (Hearing.LOST, 1, "trouble", "why so"),
+        (Hearing.STOPPED, 0, "advice", "stopped since"),
+    ],
+)
+def test_whether_logins_are_heard_is_told(
+    clinic: Stage, state: Hearing, code: int, verdict: str, words: str
+) -> None:
+    assert findings(clinic, 0)["logins"]["state"] == "advice"
+    said = HearingRecord(at=ago(), listener="ctl-1", state=state, missed=3, because="why so")
+    clinic.kept = [("hwbus.audit.hearing.logins", msgspec.json.encode(said))]
+    found = findings(clinic, code)["logins"]
+    assert (found["state"], words in found["found"]) == (verdict, True)
 
 
 def test_what_the_control_plane_finds_in_limbo_is_trouble(clinic: Stage) -> None:
