@@ -72,8 +72,12 @@ class Through:
         Path | None, Parameter(help="With --log: a copy of the broker's store.")
     ] = None
     from_archive: Annotated[
-        Path | None, Parameter(help="With --log: what hwbus audit archive wrote.")
+        str | None,
+        Parameter(help="With --log: what hwbus audit archive wrote: FILE, FOLDER/ or s3://…"),
     ] = None
+    endpoint: Annotated[
+        str, Parameter(help="With --from-archive s3://…: https://HOST:PORT of the store.")
+    ] = ""
     as_of: Annotated[
         str | None,
         Parameter(help="With --log: what time it is. For a copy: when its last commit was made."),
@@ -113,6 +117,7 @@ def doctor(
             options,
             from_store=through.from_store,
             from_archive=through.from_archive,
+            endpoint=through.endpoint,
             as_of=through.as_of,
             grace_s=through.grace_s,
         )

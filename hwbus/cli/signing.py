@@ -8,12 +8,13 @@ import msgspec
 from cyclopts import Parameter
 
 from hwbus.blocks import DamagedError, blocks_of, read_block
-from hwbus.cli.archiving import Endpoint, verify_archive
+from hwbus.cli.archiving import verify_archive
 from hwbus.cli.exits import Exit, FailureError
 from hwbus.cli.options import OPTIONS, Options
 from hwbus.cli.output import print_data, say
 from hwbus.cli.proving import proof_of
 from hwbus.cli.session import linked, run
+from hwbus.cli.sources import Endpoint
 from hwbus.cli.verdicts import judge, readable
 from hwbus.cli.world import world
 from hwbus.heads import HEADS, heads_in, up_to

@@ -80,7 +80,7 @@ class Signed:
     """A log in memory with a notary; ``heads`` are those that it signed."""
 
     def __init__(self, seed: int = 1) -> None:
-        clock = ManualClock(NOON)
+        clock = self.clock = ManualClock(NOON)
         self.log = MemoryLog(clock)
         self.audit = AuditLog(clock)
         self.key = NotaryKey(bytes([seed]) * 32)
@@ -90,6 +90,7 @@ class Signed:
         for one in past:
             before = await self.log.last(one.subject)
             after = before.seq if before else 0
+            self.clock.move((one.at - self.clock.now()).total_seconds())
             await self.log.append(one.subject, one.data, after=after, message_id=str(one.seq))
 
 
