@@ -253,6 +253,7 @@ async def _control_plane(options: Options) -> list[Finding]:
             findings.append(Finding(what="control plane", state="ok", found="answers"))
             findings += [_lag(row) for row in rows]
             findings.append(await _signed(link))
+            findings += await _pruned(link)
             findings.append(await _limbo(client))
             findings += await _nodes(client)
             findings += await _clocks(client)
@@ -301,6 +302,21 @@ async def _signed(link: Link) -> Finding:
         fix="The control plane's log says why no head is signed: hwbus.notary." if late else "",
         exit=Exit.FAILED,
     )
+
+
+async def _pruned(link: Link) -> list[Finding]:
+    from hwbus.cli.released import releases_in, remains
+
+    left = remains(await link.audit.first(), await releases_in(link))
+    if left.first == 1:
+        return []
+    what = "audit"
+    if left.release is None:
+        gone = f"messages 1 to {left.first - 1} are gone, and nobody recorded why"
+        look = "hwbus audit verify tells more, and what an archive has of it."
+        return [Finding(what=what, state="trouble", found=gone, fix=look, exit=Exit.FAILED)]
+    note = "Views that are made on another machine, or by another version, have no rows of these."
+    return [Finding(what=what, state="ok", found=str(left.release), fix=note)]
 
 
 async def _limbo(client: Client) -> Finding:

@@ -163,6 +163,8 @@ async def _through_log(reader: _Reader, options: Options) -> None:
         tools_to = await link.audit.head()
         head = await link.log.head()
         refusals_to = await link.audit.head()
+        if await link.audit.first() > 1:
+            reader.checker.miss_refusals()
         async for stored in _each(link, AUDIT.name, refusals_to, _REFUSALS):
             reader.refusal(stored)
         compared = False

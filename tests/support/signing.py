@@ -15,6 +15,7 @@ from schemas.audit import HeadRecord
 from schemas.commit import Commit
 from schemas.node import NodeCordoned
 from tests.support.clock import NOON, ManualClock
+from tests.support.purged import PurgedLog
 
 SUBJECTS = tuple(f"hwbus.evt.node.-.n{n}" for n in range(3))
 STREAM = "HWBUS_EVENTS"
@@ -22,7 +23,7 @@ _HEADS = ("hwbus.audit.head.", "hwbus.audit.head-audit.")
 _HEAD = msgspec.json.Decoder(HeadRecord)
 
 
-class AuditLog(MemoryLog):
+class AuditLog(PurgedLog):
     """The audit stream in memory, an outlet and a log; while it has a *trouble* it raises it."""
 
     trouble: Exception | None = None

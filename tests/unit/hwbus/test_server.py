@@ -13,7 +13,9 @@ import pytest
 
 from hwbus.jetstream import Login, connect
 from hwbus.ports import Call, Endpoint, ForbiddenError, NobodyThereError, OutcomeUnknownError
+from hwbus.pruning import purge
 from hwbus.server import Broker, BrokerError, ServerSettings, embedded, find_binary, render
+from hwbus.streams import AUDIT
 from tests.support.nats import a_broker, a_store, fresh_broker, until, wires_to
 
 CONFIGS = Path(__file__).parents[3] / "deploy" / "nats"
@@ -287,6 +289,29 @@ def test_an_operator_may_ask_and_read_but_not_write(monkeypatch: pytest.MonkeyPa
             assert await operator.log.history("hwbus.evt.a.-.b") == []
             with pytest.raises(ForbiddenError):
                 await operator.log.append("hwbus.evt.a.-.b", b"", after=0, message_id="1")
+
+    asyncio.run(story())
+
+
+def test_only_the_administrator_takes_anything_out_of_the_audit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = with_users(monkeypatch)
+
+    async def story() -> None:
+        async with (
+            fresh_broker(settings) as broker,
+            wires_to(broker, login=login("admin")) as admin,
+        ):
+            await admin.ensure_streams()
+            await admin.outlet.keep("hwbus.audit.executed.n1", b"{}", message_id="1")
+            for user in ("controller", "operator", "node"):
+                prefix = f"_INBOX_{user}"
+                async with wires_to(broker, login=login(user), inbox_prefix=prefix) as wires:
+                    with pytest.raises(ForbiddenError):
+                        await purge(wires.bus, AUDIT.name, 1)
+            assert await admin.log_of(AUDIT.name).first() == 1
+            assert await purge(admin.bus, AUDIT.name, 1) == 1
 
     asyncio.run(story())
 
