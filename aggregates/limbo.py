@@ -98,6 +98,10 @@ class LimboChecker:
         """Note a command that was refused: what came of that has it as its cause."""
         self._causes.know(command)
 
+    def miss_refusals(self) -> None:
+        """Note that the beginning of the audit is not told: some causes cannot be looked up."""
+        self._causes.miss_refusals()
+
     def take_tool(self, seq: int, subject: str, tool: ExecutedRecord) -> None:
         """Look at the record of one tool that ran."""
         self._tools += 1

@@ -62,6 +62,10 @@ class Causes:
             self._gaps.append((self._last + 1, seq - 1))
         self._last = seq
 
+    def miss_refusals(self) -> None:
+        """Note that not all refusals are told: a command that is not known may be one of them."""
+        self._whole = False
+
     def know(self, id_: str) -> None:
         """Note a command, or an operation, that was begun or refused."""
         self._ids.add(id_)

@@ -18,6 +18,7 @@ from schemas.schedule import PauseSchedule, RemoveSchedule
 from schemas.settling import SettleDrift, Verb
 from schemas.snapshot import DeleteSnapshot, RollBackSnapshot
 from schemas.target import SweepTarget
+from schemas.trail import PruneTrail
 from schemas.verifying import VerifyVolume
 
 ACTS: dict[type[Message], Act] = {
@@ -40,6 +41,7 @@ ACTS: dict[type[Message], Act] = {
     RemovePolicy: Act.REMOVE_POLICY,
     PauseSchedule: Act.PAUSE_SCHEDULE,
     RemoveSchedule: Act.REMOVE_SCHEDULE,
+    PruneTrail: Act.PRUNE_TRAIL,
 }
 # Those of which what was there, or what it was taken from, is left without its data.
 _LOSING = frozenset({Verb.ACCEPT, Verb.RECREATE})

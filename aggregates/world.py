@@ -23,6 +23,7 @@ from aggregates import (
     snapshot,
     snapshot_past,
     target,
+    trail,
     tying,
     volume,
     volume_group,
@@ -104,6 +105,7 @@ class World:
         self.qos: dict[str, qos.QosClass] = {}
         self.protections: dict[str, protection.Protection] = {}
         self.approvals: dict[str, approval.Approval] = {}
+        self.trails: dict[str, trail.Trail] = {}
         self.provisioning: set[str] = set()
         self.weights = Weights()
         self._tables: dict[str, Table[Any, Any]] = {
@@ -128,7 +130,6 @@ class World:
                 self.operations, operation.Operation(), operation.decide, operation.evolve
             ),
             "target": Table(self.targets, target.Target(), target.decide, target.evolve),
-            "qos": Table(self.qos, qos.QosClass(), qos.decide, qos.evolve),
             "errand": Table(self.errands, errand.Errand(), errand.decide, errand.evolve),
             **self._rules(),
         }
@@ -148,6 +149,7 @@ class World:
     def _rules(self) -> dict[str, Table[Any, Any]]:
         """Return what people have laid down, and what it asks of them."""
         return {
+            "qos": Table(self.qos, qos.QosClass(), qos.decide, qos.evolve),
             "policy": Table(self.policies, policy.Policy(), policy.decide, policy.evolve),
             "protection": Table(
                 self.protections, protection.Protection(), protection.decide, protection.evolve
@@ -155,6 +157,7 @@ class World:
             "approval": Table(
                 self.approvals, approval.Approval(), approval.decide, approval.evolve
             ),
+            "trail": Table(self.trails, trail.Trail(), trail.decide, trail.evolve),
         }
 
     def decide(self, command: Message, facts: Facts) -> tuple[Event, ...] | Refused:

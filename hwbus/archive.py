@@ -133,6 +133,15 @@ def message_at(file: BinaryIO, place: int) -> Stored:
     return Stored(line.seq, line.subject, line.data, line.at)
 
 
+def messages_in(file: BinaryIO) -> Iterator[Stored]:
+    """Give the messages of *file*, from its beginning, and no line that is something else."""
+    file.seek(0)
+    while text := file.readline(_LINE_BYTES_MAX):
+        line = _decoded(text)
+        if isinstance(line, MessageLine):
+            yield Stored(line.seq, line.subject, line.data, line.at)
+
+
 def _lines(path: Path) -> Iterator[tuple[bytes, int]]:
     place = 0
     with path.open("rb") as file:

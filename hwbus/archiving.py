@@ -190,6 +190,11 @@ class Archiver:
         try:
             data = await asyncio.to_thread(build, self._before, self._tree, head, messages)
         except ChangedError as error:
+            first = await self._log.first()
+            if span.first < first:
+                gone = f"messages {span.first} to {first - 1} of {self.stream.name} are no more"
+                where = "go on where they are archived, or copy that archive here"
+                raise ArchiveError(f"{gone} in the log: {where}") from error
             raise ArchiveError(str(error)) from error
         put = await asyncio.to_thread(self._place.put, name, data)
         back = await asyncio.to_thread(self._place.get, name)

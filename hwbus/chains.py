@@ -4,11 +4,15 @@ Each segment is looked at by itself and beside the one before it; then the messa
 are read as one log, with the heads that the segments end at.
 """
 
+from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import BinaryIO
 
 import msgspec
 
+from hwbus.archive import messages_in
 from hwbus.places import Place
+from hwbus.ports import Stored
 from hwbus.proof import ProofError, check_consistency
 from hwbus.segments import Beginning, Segment, Span, UnreadableError
 from hwbus.streams import EVENTS
@@ -26,28 +30,66 @@ class Chained(msgspec.Struct, frozen=True):
     others: int
 
 
+class Spool:
+    """The messages of segments in one file, so that none is fetched twice.
+
+    ``places`` says where each begins, from message 1 on, up to the first that is missing.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.places = array("Q")
+        self._file = file
+        self._ends = 0
+
+    def add(self, segment: Segment) -> None:
+        """Take in the messages of one more."""
+        for stored, line in segment.lines():
+            if stored.seq == len(self.places) + 1:
+                self.places.append(self._ends)
+            self._ends += self._file.write(line + b"\n")
+
+    def messages(self) -> Iterator[Stored]:
+        """Give what was taken in."""
+        return messages_in(self._file)
+
+
 def verify_segments(
-    place: Place, stream: str, kept: Iterable[HeadRecord] = (), keys: Collection[str] = ()
+    place: Place,
+    stream: str,
+    kept: Iterable[HeadRecord] = (),
+    keys: Collection[str] = (),
+    *,
+    spool: Spool | None = None,
 ) -> Chained:
     """Check all segments of *stream* at *place* as one chain, from message 1 on.
 
     Heads that were *kept* elsewhere must all be in it; *keys* (hex) are those that count, with
-    none all do. Reads each segment twice, one at a time. Raises ``PlaceError``.
+    none all do. Reads each segment twice, one at a time; with a *spool* once, and what it says is
+    there afterwards. Raises ``PlaceError``; ``OSError`` of the spool.
     """
     names = place.names(stream)
     spans = sorted(span for name in names if (span := Span.of(name)) is not None)
     links = Links(stream, keys)
     for span in spans:
-        links.take(span, place.get(f"{stream}/{span.name}"))
+        segment = links.take(span, place.get(f"{stream}/{span.name}"))
+        if spool is not None and segment is not None:
+            spool.add(segment)
     chained = stream == EVENTS.name
     verifier = Verifier([*links.heads, *kept], stream=stream, keys=keys, chained=chained)
-    for span in links.sound:
+    if spool is None:
+        _read_again(place, stream, links.sound, verifier)
+    else:
+        verifier.take(spool.messages())
+    verdict = _together(verifier.finish(), links)
+    return Chained(verdict, len(spans), len(names) - len(spans))
+
+
+def _read_again(place: Place, stream: str, spans: Iterable[Span], verifier: Verifier) -> None:
+    for span in spans:
         try:
             verifier.take(Segment(place.get(f"{stream}/{span.name}")).messages())
         except UnreadableError as error:
             verifier.damaged(f"it could be read a moment ago: {error}")
-    verdict = _together(verifier.finish(), links)
-    return Chained(verdict, len(spans), len(names) - len(spans))
 
 
 class Links:
@@ -63,23 +105,26 @@ class Links:
         self._torn: list[tuple[Span, Span, bool]] = []
         self._last: tuple[Span, Segment] | None = None
 
-    def take(self, span: Span, data: bytes) -> None:
-        """Look at the next one, which is named as *span* and reads as *data*."""
+    def take(self, span: Span, data: bytes) -> Segment | None:
+        """Look at the next one, which is named as *span* and reads as *data*.
+
+        Return it, if its messages belong to the chain.
+        """
         try:
             segment = Segment(data)
         except UnreadableError as error:
             self._find(span, "damaged", f"no segment: {error}")
-            return
+            return None
         beginning = segment.beginning
         if (beginning.stream, beginning.span) != (self._stream, span):
             if not segment.whole:
                 self._find(span, "damaged", "its first line does not say what its name does")
             else:
                 self._find(span, "replaced", f"it is the segment {beginning.span.name}")
-            return
+            return None
         if self._last is not None and span.first <= self._last[0].last:
             self._find(span, "order", f"it begins before {self._last[0].last + 1}")
-            return
+            return None
         if not segment.whole:
             self.damaged.append(span)
         elif self._last is not None and self._last[0].last + 1 == span.first:
@@ -87,6 +132,7 @@ class Links:
         self.heads.append(beginning.head)
         self.sound.append(span)
         self._last = span, segment
+        return segment
 
     def _look_back(self, span: Span, here: Beginning, before: Span, segment: Segment) -> None:
         if here.before != segment.behind() and (segment.whole or here.before.root != before.root):

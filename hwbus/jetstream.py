@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from hwbus.jetstream_bus import JetStreamBus
-from hwbus.jetstream_core import ApiError, Core, Login
+from hwbus.jetstream_core import ApiError, Core, Login, inbox_of
 from hwbus.jetstream_inbox import InboxSettings, JetStreamInbox
 from hwbus.jetstream_log import JetStreamLog, JetStreamOutlet
 from hwbus.jetstream_streams import StreamDiffersError
@@ -68,7 +68,6 @@ async def connect(
     *,
     name: str,
     login: Login | None = None,
-    inbox_prefix: str = "_INBOX",
     within_s: float = 10.0,
     answer_within_s: float = 5.0,
     patience_s: float = 30.0,
@@ -86,11 +85,13 @@ async def connect(
         ForbiddenError: the broker does not let us in.
     """
     core = Core(stock=stock, ask_timeout_s=answer_within_s, patience_s=patience_s)
+    urls = [servers] if isinstance(servers, str) else list(servers)
+    login = login or Login()
     await core.open(
-        [servers] if isinstance(servers, str) else list(servers),
+        urls,
         name=name,
-        login=login or Login(),
-        inbox_prefix=inbox_prefix,
+        login=login,
+        inbox_prefix=inbox_of(login, urls),
         within_s=within_s,
     )
     try:

@@ -6,9 +6,10 @@ import secrets
 import ssl
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 import structlog
@@ -23,8 +24,20 @@ _FORBIDDEN = re.compile(r'permissions violation for publish to "([^"]+)"', re.IG
 _TURNED_AWAY = "authorization violation"
 _PING_S = 10
 _SAME_TROUBLE_S = 30.0
+_WORD = re.compile(r"[A-Za-z0-9_-]+")
 _ABANDON_S = 5.0
 Answered = TypeVar("Answered")
+
+
+def inbox_of(login: "Login", servers: Sequence[str]) -> str:
+    """Return where answers to a user come: ``_INBOX_<user>``, which no other user may listen to.
+
+    The user is that of *login* or of the first server's URL. ``_INBOX`` if there is none, or one
+    whose name is no word of a subject.
+    """
+    named = urlsplit(servers[0].partition(",")[0]).username if servers else None
+    user = login.user or unquote(named or "")
+    return f"_INBOX_{user}" if _WORD.fullmatch(user) else "_INBOX"
 
 
 class Login(msgspec.Struct, frozen=True, kw_only=True):

@@ -52,6 +52,7 @@ class _Found(msgspec.Struct):
 
 class _State(msgspec.Struct):
     last_seq: int
+    first_seq: int = 0
 
 
 class _Info(msgspec.Struct):
@@ -122,6 +123,14 @@ class JetStreamLog:
 
     async def head(self) -> int:
         """As ``EventLog.head``."""
+        return (await self._state()).last_seq
+
+    async def first(self) -> int:
+        """As ``EventLog.first``."""
+        # A stream that never had a message says 0.
+        return max(1, (await self._state()).first_seq)
+
+    async def _state(self) -> _State:
         try:
             info = await self._core.api(f"STREAM.INFO.{self._stream}", {}, _Info)
         except ApiError as error:
@@ -129,7 +138,7 @@ class JetStreamLog:
                 raise
             # Whoever makes the streams, the control plane, has not been here yet.
             raise NobodyThereError(f"there is no stream {self._stream}") from error
-        return info.state.last_seq
+        return info.state
 
     async def history(self, subject: str) -> list[Stored]:
         """As ``EventLog.history``.

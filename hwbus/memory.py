@@ -9,6 +9,7 @@ import msgspec
 import structlog
 
 from hwbus import subjects as words
+from hwbus.bell import Bell
 from hwbus.filters import matches
 from hwbus.ports import (
     EVENTS,
@@ -27,28 +28,6 @@ from hwbus.ports import (
 _LOG = structlog.get_logger("hwbus.memory")
 _WAITING_MAX = 4096
 _FINISH_S = 5.0
-
-
-class Bell:
-    """Wakes everybody who waits for something new."""
-
-    def __init__(self) -> None:
-        self._waiting: set[asyncio.Event] = set()
-
-    def ring(self) -> None:
-        """Wake them."""
-        for event in self._waiting:
-            event.set()
-
-    @asynccontextmanager
-    async def heard(self) -> AsyncIterator[asyncio.Event]:
-        """Give an event that each ring sets."""
-        event = asyncio.Event()
-        self._waiting.add(event)
-        try:
-            yield event
-        finally:
-            self._waiting.discard(event)
 
 
 class MemoryLog:
@@ -100,6 +79,10 @@ class MemoryLog:
     async def head(self) -> int:
         """As ``EventLog.head``."""
         return len(self._messages)
+
+    async def first(self) -> int:
+        """As ``EventLog.first``: nothing is ever taken out here."""
+        return 1
 
     @asynccontextmanager
     async def follow(

@@ -90,6 +90,13 @@ class EventLog(Protocol):
         """
         ...
 
+    async def first(self) -> int:
+        """Return the sequence of the oldest message that is still there; of none, the next one.
+
+        It is 1, unless what was archived has been taken out. Raises as ``head``.
+        """
+        ...
+
     def follow(
         self, *, after: int, subjects: Sequence[str] = (EVENTS,), batch_max: int = 500
     ) -> AbstractAsyncContextManager[AsyncIterator[list[Stored]]]:

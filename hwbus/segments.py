@@ -142,11 +142,15 @@ class Segment:
 
     def messages(self) -> Iterator[Stored]:
         """Give the messages that can be read and belong here."""
+        return (stored for stored, _ in self.lines())
+
+    def lines(self) -> Iterator[tuple[Stored, bytes]]:
+        """Give the same messages, each with the line that it is, without the end of that."""
         for line in self._lines.split(b"\n"):
             one = _decoded(line)
             here = self.beginning
             if isinstance(one, MessageLine) and here.first <= one.seq <= here.last:
-                yield Stored(one.seq, one.subject, one.data, one.at)
+                yield Stored(one.seq, one.subject, one.data, one.at), line
 
     def tree(self) -> Tree:
         """Return the tree that it ends with. Raises ``UnreadableError``."""

@@ -37,5 +37,7 @@ AUDIT = Stream(
     name="HWBUS_AUDIT",
     subjects=("hwbus.audit.>",),
     description="What is not an event but must be kept: refusals, tools run, parked messages.",
+    # What is archived may be taken out, by an administrator: hwbus audit prune.
+    deny_purge=False,
 )
 STREAMS = (EVENTS, SUBMIT, AUDIT)

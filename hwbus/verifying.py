@@ -39,7 +39,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     Of ``stream``, ``messages`` were read, up to ``seq``; up to ``signed`` they are covered by the
     ``heads``, the last of which was signed at ``signed_at``, with ``keys``. ``unreadable`` were no
-    commits when they were signed; ``untold`` findings were too many to be kept.
+    commits when they were signed; ``untold`` findings were too many to be kept. What is before
+    ``first`` was taken out, and that was recorded: ``before`` says where it is.
     """
 
     stream: str
@@ -53,6 +54,15 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...]
     untold: int
     first_bad: int | None
+    first: int = 1
+    before: str = ""
+
+
+class Before(msgspec.Struct, frozen=True):
+    """What was taken out before the first message: the tree over it, and where that is."""
+
+    tree: Tree
+    said: str
 
 
 class _Envelope(msgspec.Struct, frozen=True, gc=False):
@@ -86,11 +96,14 @@ class Verifier:
         keys: Collection[str] = (),
         until: int = _UNBOUNDED,
         chained: bool = True,
+        before: Before | None = None,
+        unlisted: bool = False,
     ) -> None:
         """Compare with *heads* of *stream*; *keys* (hex) are those that count, with none all do.
 
         What follows after *until* is not expected to be there. Messages of a stream that is not
-        *chained* are no commits.
+        *chained* are no commits. What was taken out is *before*: messages of it are passed over.
+        *unlisted*: the heads that listed the first messages are no more; their root is compared.
         """
         self._stream = stream
         self._chained = chained
@@ -98,18 +111,16 @@ class Verifier:
         self._untold = 0
         self._until = until
         self._all = tuple(self._trusted(heads, stream, keys))
-        listing = [head for head in self._all if head.leaves]
-        listed_to = listing[-1].seq if listing else 0
-        # Heads that were kept elsewhere come without a list: they are looked at in passing.
-        self._heads = [head for head in self._all if head.leaves or head.seq > listed_to]
-        self._bare = [head for head in self._all if not head.leaves and head.seq <= listed_to]
+        self._before = before
+        self._unlisted = unlisted
+        self._tree = Tree() if before is None else before.tree.copy()
+        self._heads, self._bare = self._sorted_out()
         self._head: HeadRecord | None = None
-        self._tree = Tree()
         # What the tree has ahead of what was read: hashes of leaves up to ``_span_ends``.
         self._listed = b""
         self._span_begins = 1
         self._span_ends = 0
-        self._next = 1
+        self._next = self._tree.size + 1
         self._messages = 0
         self._unreadable = 0
         self._links: dict[str, _Link] = {}
@@ -119,9 +130,29 @@ class Verifier:
         """The sequence up to which heads were signed."""
         return self._all[-1].seq if self._all else 0
 
+    def _sorted_out(self) -> tuple[list[HeadRecord], list[HeadRecord]]:
+        """Return the heads at which spans end, and those that are looked at in passing."""
+        gone = self._tree.size
+        for head in self._all:
+            if head.seq == gone and gone and head.root != self._tree.root().hex():
+                self._find(gone, "head", f"two heads of {gone} messages differ")
+        left = [head for head in self._all if head.seq > gone]
+        listing = [head for head in left if head.leaves]
+        listed_to = listing[-1].seq if listing else 0
+        from_ = _listed_from(listing[0]) if listing and self._unlisted else 0
+        spans: list[HeadRecord] = []
+        bare: list[HeadRecord] = []
+        for head in left:
+            # Heads that were kept elsewhere come without a list.
+            passing = not head.leaves and from_ <= head.seq <= listed_to
+            (bare if passing else spans).append(head)
+        return spans, bare
+
     def take(self, messages: Iterable[Stored]) -> None:
         """Look at some more messages."""
         for message in messages:
+            if self._before is not None and message.seq <= self._before.tree.size:
+                continue
             self._messages += 1
             if message.seq < self._next:
                 because = f"{message.seq} stands behind {self._next - 1}"
@@ -154,6 +185,8 @@ class Verifier:
             findings=tuple(found),
             untold=self._untold,
             first_bad=found[0].seq if found else None,
+            first=1 if self._before is None else self._before.tree.size + 1,
+            before="" if self._before is None else self._before.said,
         )
 
     def _trusted(
@@ -225,8 +258,10 @@ class Verifier:
             return
         head = self._head = self._heads.pop(0)
         self._span_ends = head.seq
-        begins = head.seq - len(head.leaves) // HASH_BYTES + 1
         if not head.leaves:
+            return
+        begins = _listed_from(head)
+        if begins > seq and seq == 1 and self._unlisted:
             return
         if begins > seq:
             because = f"a head that listed messages {seq} to {begins - 1} is missing"
@@ -319,21 +354,29 @@ class Verifier:
         self._findings.append(finding)
 
 
+def _listed_from(head: HeadRecord) -> int:
+    """Return the first message of which *head* lists the hash."""
+    return head.seq - len(head.leaves) // HASH_BYTES + 1
+
+
 def summary(verdict: Verdict) -> Sequence[str]:
     """Return what a verdict says, a line each; the first one is the answer."""
     signed = min(verdict.seq, verdict.signed)
+    since = f" from {verdict.first} on" if verdict.first > 1 else ""
     if verdict.first_bad is not None:
         said = f"the first that is not as it was is {verdict.first_bad}"
     elif not verdict.heads:
         said = f"{verdict.messages} messages, and no head is signed"
     elif signed == verdict.seq:
-        said = f"all {verdict.messages} messages are as they were signed"
+        said = f"all {verdict.messages} messages{since} are as they were signed"
     else:
-        said = f"the first {signed} of {verdict.messages} messages are as they were signed"
+        many = f"{signed - verdict.first + 1} of {verdict.messages} messages{since}"
+        said = f"the first {many} are as they were signed"
     heads = "1 head" if verdict.heads == 1 else f"{verdict.heads} heads"
     covered = f"{heads}, the last one of {verdict.signed} messages, signed {verdict.signed_at}"
     return (
         f"{verdict.stream}: {said}",
+        *((verdict.before,) if verdict.before else ()),
         *((covered,) if verdict.heads else ()),
         *(f"signed by {key}" for key in verdict.keys),
         *((f"{verdict.unreadable} are no commits",) if verdict.unreadable else ()),

@@ -15,6 +15,7 @@ import structlog
 from msgspec.structs import replace
 
 from hwbus import telemetry
+from hwbus.addresses import without_login
 from hwbus.identity import Mint, SystemClock
 from hwbus.jetstream import connect
 from hwbus.logs import configure_logs
@@ -91,7 +92,7 @@ async def _live(settings: Settings) -> None:
                 kernel = place.kernel(Promised(worker.referee, promises))
                 await stack.enter_async_context(_beside(kernel, stop))
         await stack.enter_async_context(_beside(_hints(settings, worker.scans.hint), stop))
-        _LOG.info("working", nats_url=settings.nats_url, state=str(settings.state))
+        _LOG.info("working", nats_url=without_login(settings.nats_url), state=str(settings.state))
         await worker.run(lambda: _link(settings), stop)
     _LOG.info("stopped")
 

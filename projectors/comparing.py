@@ -2,8 +2,9 @@
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from projectors.tables import WRITTEN_ONCE, Table
+from projectors.tables import AUDIT, PARKED, WRITTEN_ONCE, Table
 from schemas.upkeep import RowDiffers
 from schemas.views import Row
 
@@ -80,3 +81,28 @@ def take_over(db: sqlite3.Connection, tables: Sequence[Table[Row]]) -> None:
         for name in names:
             db.execute(f"DELETE FROM main.{name}")  # noqa: S608
             db.execute(f"INSERT INTO main.{name} SELECT * FROM {FRESH}.{name}")  # noqa: S608
+
+
+def carry_over(db: sqlite3.Connection, path: Path, before: int) -> None:
+    """Take what the database at *path* has of records of the audit stream *before* a sequence."""
+    last = f"{before:020}"
+    db.execute("ATTACH ? AS kept", (str(path),))
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        db.execute(
+            f"INSERT OR IGNORE INTO main.{AUDIT.name} SELECT * FROM kept.{AUDIT.name}"  # noqa: S608
+            " WHERE substr(key, -23, 3) = '/a/' AND substr(key, -20) < ?",
+            (last,),
+        )
+        for table in (PARKED.name, "told"):
+            db.execute(
+                f"INSERT OR IGNORE INTO main.{table} SELECT * FROM kept.{table}"  # noqa: S608
+                " WHERE key >= 'audit/' AND key < 'audit/' || ?",
+                (last,),
+            )
+        db.execute("COMMIT")
+    except BaseException:
+        db.rollback()
+        raise
+    finally:
+        db.execute("DETACH kept")

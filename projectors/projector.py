@@ -42,6 +42,10 @@ class Source(Protocol):
         """As ``EventLog.head``."""
         ...
 
+    async def first(self) -> int:
+        """As ``EventLog.first``."""
+        ...
+
     def follow(
         self, *, after: int, subjects: tuple[str, ...], batch_max: int = 500
     ) -> AbstractAsyncContextManager[AsyncIterator[list[Stored]]]:
@@ -192,6 +196,7 @@ class Projector:
         async with self._fresh(".check") as fresh:
             for stream, seq in kept.positions.items():
                 await replay(fresh, stream, self._sources.of(stream), until=seq)
+            await self._carry_over(fresh)
             made = await fresh.digest()
         return Difference(kept.positions, differing(kept, made))
 
@@ -240,6 +245,13 @@ class Projector:
         for stream in STREAMS:
             until = self.store.positions[stream].seq
             await replay(fresh, stream, self._sources.of(stream), until=until)
+        await self._carry_over(fresh)
+
+    async def _carry_over(self, fresh: Store) -> None:
+        """Give *fresh* the rows of records that are no more in the stream: nobody can make them."""
+        first = await self._sources.audit.first()
+        if first > 1:
+            await fresh.carry_over(self._path, before=first)
 
     async def _replace(self, path: Path) -> None:
         """Put the database at *path* in place of the own one, between two questions."""
@@ -274,6 +286,9 @@ class Projector:
             await store.close()
             raise
         self._store = store
+        first = await self._sources.audit.first()
+        if not store.positions[AUDIT].seq and first > 1:
+            _LOG.warning("views are made without what is archived of the audit", until=first - 1)
         self._readable.set()
         self._told.set()
         self.caught_up.clear()
@@ -283,7 +298,11 @@ class Projector:
         for stream, position in store.positions.items():
             if not position.seq:
                 continue
-            first = await self._sources.of(stream).get(1)
+            source = self._sources.of(stream)
+            first = await source.get(1)
+            if first is None and stream == AUDIT and await source.first() > 1:
+                # What was archived has been taken out: it cannot be compared any more.
+                continue
             if first is None or identity_of(first) != position.identity:
                 _LOG.warning("the stream was made anew, and so are the views", stream=stream)
                 return True

@@ -20,7 +20,7 @@ import structlog
 from hwbus.ports import Stored
 from projectors import past
 from projectors.asking import Found, Plan, page
-from projectors.comparing import FRESH, count, take_over
+from projectors.comparing import FRESH, carry_over, count, take_over
 from projectors.database import Compared, call, connect, position, raw, remove, snapshot
 from projectors.fold import Folded, fold_event, fold_record
 from projectors.past import Then
@@ -184,6 +184,13 @@ class Store:
         It has to stand where this one stands. Raises ``sqlite3.Error``: nothing was changed.
         """
         await call(self._writer, self._take_over, path, tables)
+
+    async def carry_over(self, path: Path, *, before: int) -> None:
+        """Take the rows of records of the audit *before* that sequence from the database at *path*.
+
+        Those that are here already stay as they are. Raises ``sqlite3.Error``.
+        """
+        await call(self._writer, carry_over, raw(self._writer), path, before)
 
     async def untold(self, limit: int) -> list[ParkedRow]:
         """Return parked messages that have not been put on the audit stream yet."""

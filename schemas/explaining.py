@@ -23,6 +23,7 @@ _TITLES = {
     "E": "Four eyes: protections and approvals",
     "F": "Findings: what was changed by hand",
     "H": "The past, and the views of it",
+    "A": "The audit: what may be taken out of it",
     "O": "Operations",
     "W": "What a node could not do",
 }

@@ -33,6 +33,7 @@ class ProtectedKind(StrEnum):
     TARGET = "target"
     POLICY = "policy"
     SCHEDULE = "schedule"
+    TRAIL = "trail"
 
 
 class Act(StrEnum):
@@ -57,6 +58,7 @@ class Act(StrEnum):
     REMOVE_POLICY = "policy.remove"
     PAUSE_SCHEDULE = "schedule.pause"
     REMOVE_SCHEDULE = "schedule.remove"
+    PRUNE_TRAIL = "trail.prune"
 
 
 class ProtectionSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

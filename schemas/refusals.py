@@ -12,6 +12,7 @@ from schemas.refusals_of_pools import OF_POOLS
 from schemas.refusals_of_qos import OF_QOS
 from schemas.refusals_of_raw_disks import OF_RAW_DISKS
 from schemas.refusals_of_replicas import OF_REPLICAS
+from schemas.refusals_of_the_audit import OF_THE_AUDIT
 from schemas.refusals_of_the_past import OF_THE_PAST
 from schemas.refusals_of_volumes import OF_VOLUMES
 
@@ -212,6 +213,12 @@ class Refusal(StrEnum):
     NO_PAST = "HW-H005"
     VIEWS_BUSY = "HW-H006"
 
+    TRAIL_STAYS = "HW-A001"
+    NOT_OLD_YET = "HW-A002"
+    ANOTHER_TRAIL = "HW-A003"
+    NOT_ARCHIVED = "HW-A004"
+    NOTHING_MAY_GO = "HW-A005"
+
     UNKNOWN_OPERATION = "HW-O001"
     OPERATION_ENDED = "HW-O002"
     DEADLINE = "HW-O003"
@@ -251,6 +258,7 @@ _EXPLANATIONS: dict[str, tuple[str, str]] = {
     **OF_THE_PAST,
     **OF_DRIFT,
     **OF_APPROVALS,
+    **OF_THE_AUDIT,
     Refusal.MALFORMED: (
         "The message is not JSON, or a field is missing, unknown or out of its bounds.",
         "Compare it with the schema: hwbus api asyncapi.",

@@ -43,6 +43,7 @@ from schemas.settling import (
 from schemas.shrinking import ShrinkCommand, ShrinkEvent
 from schemas.snapshot import SNAPSHOTS, SnapshotCommand, SnapshotEvent
 from schemas.target import TARGETS, TargetCommand, TargetEvent
+from schemas.trail import TRAILS, TrailCommand, TrailEvent
 from schemas.volume import VOLUMES, VolumeCommand, VolumeEvent
 from schemas.volume_group import GROUPS, GroupCommand, GroupEvent
 
@@ -80,6 +81,7 @@ AnyCommand = (
     | ReplicationCommand
     | ProtectionCommand
     | ApprovalCommand
+    | TrailCommand
 )
 AnyEvent = (
     NodeEvent
@@ -115,6 +117,7 @@ AnyEvent = (
     | ReplicationEvent
     | ProtectionEvent
     | ApprovalEvent
+    | TrailEvent
 )
 AnyCommit = Commit[AnyEvent]
 
@@ -145,6 +148,7 @@ COMMANDS: dict[str, tuple[type[Request | Report], ...]] = {
     QOS: get_args(QosCommand),
     PROTECTIONS: get_args(ProtectionCommand),
     APPROVALS: get_args(ApprovalCommand),
+    TRAILS: (TrailCommand,),
 }
 EVENTS: dict[str, tuple[type[Event], ...]] = {
     NODES: get_args(NodeEvent | SettlingEvent | LinkingEvent | DrainingEvent),
@@ -173,6 +177,7 @@ EVENTS: dict[str, tuple[type[Event], ...]] = {
     QOS: get_args(QosEvent),
     PROTECTIONS: get_args(ProtectionEvent),
     APPROVALS: get_args(ApprovalEvent),
+    TRAILS: (TrailEvent,),
 }
 KINDS = tuple(COMMANDS)
 ANSWERS = (Accepted, Refused, Undecided)

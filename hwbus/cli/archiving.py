@@ -9,6 +9,7 @@ import msgspec
 from cyclopts import Parameter
 
 from hwbus import archive as files
+from hwbus.archives import in_segments, read_file
 from hwbus.archiving import Archived, ArchiveError, Archiver
 from hwbus.chains import verify_segments
 from hwbus.cli.audit import moment_of
@@ -18,18 +19,15 @@ from hwbus.cli.output import print_data, say
 from hwbus.cli.paint import moment
 from hwbus.cli.proving import until_of
 from hwbus.cli.session import linked, run
+from hwbus.cli.sources import Endpoint, source
 from hwbus.cli.verdicts import judge, readable
 from hwbus.cli.world import Link, world
 from hwbus.heads import HEADS, heads_in, up_to
-from hwbus.places import S3, Place, PlaceError, place_of
+from hwbus.places import Place, PlaceError, place_of
 from hwbus.streams import AUDIT, EVENTS
-from hwbus.verifying import Verdict, Verifier
+from hwbus.verifying import Verdict
 from schemas.audit import HeadRecord
 
-Endpoint = Annotated[
-    str,
-    Parameter(help="https://HOST:PORT of the store. [default: AWS_ENDPOINT_URL, or that of AWS]"),
-]
 _READS = (
     f"nats sub --stream {AUDIT.name} '{','.join(HEADS)}'\n",
     f"nats sub --stream {EVENTS.name} 'hwbus.evt.>'\n",
@@ -56,7 +54,7 @@ def archive(
     AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. With --before, the events from their beginning are
     written to one file and verified. Nothing is taken out of the log.
     """
-    goes_on = _of_segments(to)
+    goes_on = in_segments(to)
     if (before is None) != goes_on:
         raise FailureError(
             Exit.USAGE,
@@ -74,13 +72,9 @@ def archive(
     with readable():
         path = Path(to)
         written = run(_archive(int(before) - 1 if ends is None else ends, path, options))
-        verdict = _verify_file(path, [], [])
+        verdict, _ = read_file(files.Reader(path))
     say(f"{written} messages written to {to}")
     return judge([verdict], options)
-
-
-def _of_segments(where: str) -> bool:
-    return where.startswith(S3) or where.endswith("/") or Path(where).is_dir()
 
 
 def _go_on(to: str, endpoint: str, options: Options) -> int:
@@ -142,9 +136,10 @@ def verify_archive(
     Raises:
         NoArchiveError, OSError, PlaceError: it is none, or cannot be read.
     """
-    if not _of_segments(where):
-        return [_verify_file(Path(where), kept, keys)]
-    place = place_of(where, endpoint, world().env)
+    place = source(where, endpoint)
+    if isinstance(place, Path):
+        verdict, _ = read_file(files.Reader(place), keys, kept)
+        return [verdict]
     verdicts = []
     for stream in (EVENTS, AUDIT):
         found = verify_segments(place, stream.name, kept, keys)
@@ -154,15 +149,3 @@ def verify_archive(
             say(f"{found.others} names in {place} {stream.name} are none of segments: left alone")
         verdicts.append(found.verdict)
     return verdicts
-
-
-def _verify_file(path: Path, kept: Sequence[HeadRecord], keys: Sequence[str]) -> Verdict:
-    reader = files.Reader(path)
-    found = [*reader.heads, *kept]
-    verifier = Verifier(found, stream=reader.stream, keys=keys, until=reader.until)
-    verifier.take(reader.messages())
-    if reader.unreadable:
-        verifier.damaged(f"{reader.unreadable} lines of the archive are no messages")
-    if not reader.whole:
-        verifier.damaged("the end of the archive is missing")
-    return verifier.finish()

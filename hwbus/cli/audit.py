@@ -24,6 +24,7 @@ _NEXT_DOOR = (
     "signing:verify",
     "signing:prove",
     "archiving:archive",
+    "pruning:prune",
 )
 for _where in _NEXT_DOOR:
     app.command(f"hwbus.cli.{_where}", name=_where.partition(":")[2])

@@ -12,11 +12,14 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 
-from hwbus.archive import NoArchiveError, write
+from hwbus.archive import write
+from hwbus.archives import Source, in_segments, opened
 from hwbus.cli.exits import Exit, FailureError
 from hwbus.cli.options import OPTIONS, Options
 from hwbus.cli.output import print_data, say
 from hwbus.cli.session import linked, run
+from hwbus.cli.sources import Endpoint, source
+from hwbus.cli.verdicts import readable
 from hwbus.cli.world import Link, world
 from hwbus.desk import taking_in_the_past
 from hwbus.heads import up_to
@@ -26,10 +29,11 @@ from hwbus.replaying.cutting import Cut, LossError, cut, redacted, save
 from hwbus.replaying.opening import redactions
 from hwbus.replaying.slicing import Slice, slice_around
 from hwbus.replaying.tape import Record, Tape, archived
-from hwbus.streams import EVENTS
+from hwbus.streams import AUDIT, EVENTS
 from projectors.reading import UnreadableError, read_record
 
-_RECORDS = tuple(f"hwbus.audit.{kind}.>" for kind in ("refused", "executed", "decided"))
+_OF_RECORDS = tuple(f"hwbus.audit.{kind}." for kind in ("refused", "executed", "decided"))
+_RECORDS = tuple(f"{begins}>" for begins in _OF_RECORDS)
 _SALT_BYTES = 32
 
 
@@ -38,8 +42,10 @@ def support_bundle(
     around: Annotated[str, Parameter(help="The operation that it is about: its id.")],
     to: Annotated[Path, Parameter(help="This file, which must not be there yet.")],
     from_archive: Annotated[
-        Path | None, Parameter(help="From what hwbus audit archive wrote, without a cluster.")
+        str | None,
+        Parameter(help="Without a cluster: from a FILE, FOLDER/ or s3://… of hwbus audit archive."),
     ] = None,
+    endpoint: Endpoint = "",
     plain: Annotated[bool, Parameter(negative=(), help="Leave all names as they are.")] = False,
     hide_names: Annotated[
         bool, Parameter(negative=(), help="Replace names of volumes, pools and so on, too.")
@@ -61,8 +67,8 @@ def support_bundle(
         raise FailureError(Exit.USAGE, "--plain leaves names as they are: there is none to hide")
     operation = around.removeprefix("operation/")
     try:
-        with taking_in_the_past(), _source(operation, from_archive, options) as source:
-            tape, of, records = source
+        found = _source(operation, from_archive, endpoint, options)
+        with taking_in_the_past(), readable(), found as (tape, of, records):
             what = cut(tape, of, operation, records, version("hwbus"))
             if not plain:
                 salt = secrets.token_bytes(_SALT_BYTES)
@@ -70,8 +76,6 @@ def support_bundle(
                 if names_to is not None:
                     _keep(names_to, table)
             save(to, what)
-    except (OSError, NoArchiveError) as error:
-        raise FailureError(Exit.USAGE, str(error)) from error
     except LossError as error:
         fix = "--plain leaves names as they are; hwbus audit archive takes the whole log."
         raise FailureError(Exit.FAILED, f"nothing is written: {error}", fix=fix) from error
@@ -80,15 +84,17 @@ def support_bundle(
 
 @contextmanager
 def _source(
-    operation: str, from_archive: Path | None, options: Options
+    operation: str, from_archive: str | None, endpoint: str, options: Options
 ) -> Iterator[tuple[Tape, Slice, list[Record]]]:
     """Give the log as a tape, the part of it that is needed, and the records that belong to it."""
     if from_archive is not None:
-        with archived(from_archive) as (tape, verdict):
+        where = source(from_archive, endpoint)
+        with archived(where) as (tape, verdict):
             if verdict.first_bad is not None:
                 bad = f"{from_archive} is not as it was from {verdict.first_bad} on"
                 raise FailureError(Exit.FAILED, bad, fix="hwbus audit verify --from-archive tells.")
-            yield tape, _slice(tape, operation), []
+            of = _slice(tape, operation)
+            yield tape, of, _archived_records(of, where)
         return
     with TemporaryDirectory(prefix="hwbus-") as folder:
         path = Path(folder) / "log"
@@ -129,16 +135,26 @@ async def _records(of: Slice, options: Options) -> list[Record]:
 
 
 async def _belonging(of: Slice, link: Link) -> list[Record]:
-    found: list[Record] = []
     async with aclosing(_each(link.audit, await link.audit.head(), _RECORDS)) as messages:
-        async for stored in messages:
-            try:
-                record = read_record(stored)
-            except UnreadableError:
-                continue  # whoever verifies the audit stream tells of it
-            if of.takes(record):
-                found.append((stored.seq, record))
-    return found
+        return [one async for stored in messages for one in _taken(of, stored)]
+
+
+def _archived_records(of: Slice, where: Source) -> list[Record]:
+    """Return what belongs to it of the audit, if that is archived beside the events."""
+    if isinstance(where, Path):
+        return []
+    with opened(where, stream=AUDIT.name) as audit:
+        kept = (stored for stored in audit.messages() if stored.subject.startswith(_OF_RECORDS))
+        return [one for stored in kept for one in _taken(of, stored)]
+
+
+def _taken(of: Slice, stored: Stored) -> Iterator[Record]:
+    try:
+        record = read_record(stored)
+    except UnreadableError:
+        return  # whoever verifies the audit stream tells of it
+    if of.takes(record):
+        yield stored.seq, record
 
 
 async def _each(
@@ -158,7 +174,7 @@ def _keep(path: Path, table: dict[str, str]) -> None:
         file.write(text)
 
 
-def _tell(to: Path, what: Cut, options: Options, from_archive: Path | None) -> int:
+def _tell(to: Path, what: Cut, options: Options, from_archive: str | None) -> int:
     about = what.about
     ends = hash_of(what.digests.items())
     if options.output in {"json", "yaml"}:
@@ -167,8 +183,8 @@ def _tell(to: Path, what: Cut, options: Options, from_archive: Path | None) -> i
         return Exit.OK
     count = f"{len(what.messages)} commits, {len(what.records)} records of the audit"
     say(f"written to {to}: {about.after + 1} to {about.until}, {count}")
-    if from_archive is not None:
-        say("note: an archive has no refusals and no tools: so there are none in it")
+    if from_archive is not None and not in_segments(from_archive):
+        say("note: an archive of one file has no refusals and no tools: so there are none in it")
     if about.redacted is None:
         say("note: all names are as they were")
     else:

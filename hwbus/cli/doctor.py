@@ -14,16 +14,18 @@ import msgspec
 from cyclopts import Parameter
 
 from hwbus import subjects
+from hwbus.addresses import without_login
+from hwbus.cli.doctor_audit import logins, pruned, signed
 from hwbus.cli.exits import Exit, FailureError
+from hwbus.cli.finding import Finding
 from hwbus.cli.options import OPTIONS, Options, seconds
 from hwbus.cli.output import print_cells, print_data
-from hwbus.cli.paint import Pen, clean, local, moment
+from hwbus.cli.paint import Pen, clean, moment
 from hwbus.cli.session import actor_of, linked, run, server_of
 from hwbus.cli.sizes import format_size
-from hwbus.cli.world import Link, world
+from hwbus.cli.world import world
 from hwbus.client import Client
 from hwbus.ports import NobodyThereError, OutcomeUnknownError
-from schemas.audit import Hearing, HearingRecord
 from schemas.live import Heartbeat
 
 _TOOLS = {
@@ -43,23 +45,7 @@ _ROOM_MIN_BYTES = 1 << 30
 _SKEW_S = 1.0
 _HEARTBEATS_S = 2.5
 _LAG_EVENTS = 1000
-_UNSIGNED_S = 600.0
-_TO_HEAR = "Give the control plane --system-login, a login of the broker's system account."
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
-
-
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """What was looked at and how it is: ``ok``, ``advice`` or ``trouble``."""
-
-    what: str
-    state: str
-    found: str
-    fix: str = ""
-    exit: int = 0
-
-
-class _Head(msgspec.Struct, frozen=True):
-    seq: int
 
 
 @Parameter(name="*")
@@ -74,8 +60,12 @@ class Through:
         Path | None, Parameter(help="With --log: a copy of the broker's store.")
     ] = None
     from_archive: Annotated[
-        Path | None, Parameter(help="With --log: what hwbus audit archive wrote.")
+        str | None,
+        Parameter(help="With --log: what hwbus audit archive wrote: FILE, FOLDER/ or s3://…"),
     ] = None
+    endpoint: Annotated[
+        str, Parameter(help="With --from-archive s3://…: https://HOST:PORT of the store.")
+    ] = ""
     as_of: Annotated[
         str | None,
         Parameter(help="With --log: what time it is. For a copy: when its last commit was made."),
@@ -115,6 +105,7 @@ def doctor(
             options,
             from_store=through.from_store,
             from_archive=through.from_archive,
+            endpoint=through.endpoint,
             as_of=through.as_of,
             grace_s=through.grace_s,
         )
@@ -241,7 +232,7 @@ def _lab() -> Finding:
 
 async def _control_plane(options: Options) -> list[Finding]:
     findings: list[Finding] = []
-    server = server_of(options)
+    server = without_login(server_of(options))
     try:
         async with linked(options) as link:
             client = Client(link.bus, link.log, actor=actor_of(options), mint=world().mint)
@@ -249,8 +240,9 @@ async def _control_plane(options: Options) -> list[Finding]:
             rows = (await client.query("status")).items
             findings.append(Finding(what="control plane", state="ok", found="answers"))
             findings += [_lag(row) for row in rows]
-            findings.append(await _signed(link))
-            findings.append(await _logins(link))
+            findings.append(await signed(link))
+            findings.append(await logins(link))
+            findings += await pruned(link)
             findings.append(await _limbo(client))
             findings += await _nodes(client)
             findings += await _clocks(client)
@@ -285,45 +277,6 @@ def _lag(row: dict[str, Any]) -> Finding:
         found=f"{lag} behind, at {row.get('position')}",
         fix="Wait; if it does not sink, look at the control plane's log." if slow else "",
     )
-
-
-async def _signed(link: Link) -> Finding:
-    last = await link.audit.last("hwbus.audit.head.*")
-    signed = 0 if last is None else msgspec.json.decode(last.data, type=_Head).seq
-    first = await link.log.get(signed + 1)
-    late = first is not None and (world().clock.now() - first.at).total_seconds() > _UNSIGNED_S
-    return Finding(
-        what="signed heads",
-        state="trouble" if late else "ok",
-        found=f"up to {signed}" + (f", nothing since {local(first.at)}" if late and first else ""),
-        fix="The control plane's log says why no head is signed: hwbus.notary." if late else "",
-        exit=Exit.FAILED,
-    )
-
-
-async def _logins(link: Link) -> Finding:
-    what = "logins"
-    last = await link.audit.last("hwbus.audit.hearing.logins")
-    if last is None:
-        none = "not heard: no control plane said that it hears of them"
-        return Finding(what=what, state="advice", found=none, fix=_TO_HEAR)
-    said = msgspec.json.decode(last.data, type=HearingRecord)
-    if said.state in {Hearing.BEGAN, Hearing.AGAIN}:
-        return Finding(what=what, state="ok", found=f"heard since {local(said.at)}")
-    because = f": {said.because}" if said.because else ""
-    found = f"{said.state} since {local(said.since or said.at)}{because}"
-    if said.state is Hearing.OFF:
-        return Finding(what=what, state="advice", found=f"not heard{because}", fix=_TO_HEAR)
-    if said.state is Hearing.MISSED:
-        found = f"{said.missed} missed at {local(said.at)}{because}"
-        return Finding(what=what, state="advice", found=found, fix="hwbus audit --kind login")
-    if said.state is Hearing.STOPPED:
-        fix = (
-            "One control plane was stopped. If another one hears, all is well: hwbus_logins_heard."
-        )
-        return Finding(what=what, state="advice", found=found, fix=fix)
-    fix = "The control plane's log says why, at hwbus.doorkeeper."
-    return Finding(what=what, state="trouble", found=found, fix=fix, exit=Exit.FAILED)
 
 
 async def _limbo(client: Client) -> Finding:

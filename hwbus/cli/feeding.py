@@ -190,6 +190,14 @@ async def _sources(
     else:
         ends = await _behind(link.log, point), await _behind(link.audit, point)
     behind_events, behind_audit = ends
+    first = await link.audit.first()
+    if behind_audit + 1 < first:
+        raise FailureError(
+            Exit.NOT_FOUND,
+            f"the records of the audit up to {first - 1} are archived, and no more in the log",
+            fix=f"--from {behind_events + 1}/{first} goes on with those that are left; "
+            "the archive has the others.",
+        )
     return (
         await _source(link.log, EVENTS, behind_events),
         await _source(link.audit, AUDIT, behind_audit),

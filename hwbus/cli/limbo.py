@@ -11,14 +11,16 @@ import msgspec
 from aggregates.limbo import GRACE_S, Books, LimboChecker
 from aggregates.limbo_ledgers import OnNode, books_of
 from aggregates.world import World
-from hwbus import archive as archives
-from hwbus.blocks import DamagedError, NoStoreError, blocks_of, read_block
+from hwbus.archives import Archive, Source, opened
+from hwbus.blocks import DamagedError, blocks_of, read_block
 from hwbus.cli.audit import moment_of
 from hwbus.cli.exits import Exit, FailureError
 from hwbus.cli.options import Options
 from hwbus.cli.output import heading, print_cells, print_data
 from hwbus.cli.paint import clean, local
 from hwbus.cli.session import actor_of, linked, run
+from hwbus.cli.sources import source
+from hwbus.cli.verdicts import readable
 from hwbus.cli.world import Link, world
 from hwbus.client import Client, Page
 from hwbus.heads import up_to
@@ -88,7 +90,8 @@ def go_through(
     options: Options,
     *,
     from_store: Path | None,
-    from_archive: Path | None,
+    from_archive: str | None,
+    endpoint: str,
     as_of: str | None,
     grace_s: float | None,
 ) -> int:
@@ -99,16 +102,14 @@ def go_through(
     now = None if then is None else datetime.fromisoformat(then)
     grace_s = GRACE_S if grace_s is None else grace_s
     reader = _Reader(LimboChecker(grace_s=grace_s, whole=from_archive is None))
-    try:
+    with readable():
         if from_store is not None:
             _through_store(from_store, reader)
         elif from_archive is not None:
-            _through_archive(from_archive, reader)
+            _through_archive(source(from_archive, endpoint), reader)
         else:
             now = now or world().clock.now()
             run(_through_log(reader, options))
-    except (OSError, NoStoreError, archives.NoArchiveError) as error:
-        raise FailureError(Exit.USAGE, str(error)) from error
     return _judge(reader.verdict(now or reader.at or world().clock.now()), options)
 
 
@@ -130,15 +131,28 @@ def _of_store(store: Path, stream: str, checker: LimboChecker | None) -> Iterato
                 checker.skip(checker.seq + 1, path.name, str(error))
 
 
-def _through_archive(path: Path, reader: _Reader) -> None:
-    archive = archives.Reader(path)
-    if archive.stream != EVENTS.name:
-        raise FailureError(Exit.USAGE, f"{path} holds {archive.stream}, and not {EVENTS.name}")
-    for stored in archive.messages():
+def _through_archive(from_where: Source, reader: _Reader) -> None:
+    if isinstance(from_where, Path):
+        with opened(from_where) as events:
+            _through_events(events, reader)
+        return
+    with opened(from_where) as events, opened(from_where, stream=AUDIT.name) as audit:
+        for stored in audit.messages():
+            reader.refusal(stored)
+        _through_events(events, reader)
+        last = events.last()
+        for stored in audit.messages():
+            # What ran since may have been for commits that are not archived yet.
+            if last is not None and stored.at <= last.at:
+                reader.tool(stored)
+
+
+def _through_events(events: Archive, reader: _Reader) -> None:
+    for stored in events.messages():
         reader.event(stored)
-    if archive.unreadable or not archive.whole:
+    if events.damaged:
         because = "the archive is damaged, or its end is missing: hwbus audit verify --from-archive"
-        reader.checker.skip(reader.checker.seq + 1, str(path), because)
+        reader.checker.skip(reader.checker.seq + 1, events.stream, because)
 
 
 async def _through_log(reader: _Reader, options: Options) -> None:
@@ -149,6 +163,8 @@ async def _through_log(reader: _Reader, options: Options) -> None:
         tools_to = await link.audit.head()
         head = await link.log.head()
         refusals_to = await link.audit.head()
+        if await link.audit.first() > 1:
+            reader.checker.miss_refusals()
         async for stored in _each(link, AUDIT.name, refusals_to, _REFUSALS):
             reader.refusal(stored)
         compared = False

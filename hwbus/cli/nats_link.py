@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
+from hwbus.addresses import without_login
 from hwbus.cli.quiet import silence
 from hwbus.cli.world import Link
 from hwbus.jetstream import ApiError, connect
@@ -48,7 +49,8 @@ async def _probe(servers: list[str]) -> None:
             parts = urlsplit(server if "//" in server else f"nats://{server}")
             host, port = parts.hostname or "127.0.0.1", parts.port or _PORT
         except ValueError as error:
-            raise ConnectionError(f"{server[:80]!r} is no address: {error}") from error
+            said = without_login(server)[:80]
+            raise ConnectionError(f"{said!r} is no address: {error}") from error
         try:
             async with asyncio.timeout(_PROBE_S):
                 _, writer = await asyncio.open_connection(host, port)

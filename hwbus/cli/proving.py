@@ -12,7 +12,7 @@ from hwbus.cli.exits import Exit, FailureError
 from hwbus.cli.world import Link
 from hwbus.heads import heads_in, up_to
 from hwbus.merkle import Tree, consistency, inclusion
-from hwbus.ports import EventLog
+from hwbus.ports import EventLog, Stored
 from hwbus.proof import FORMAT, gap_hash, leaf_hash
 from hwbus.streams import EVENTS, Stream
 from schemas.audit import HeadRecord
@@ -45,13 +45,7 @@ async def proof_of(
         FailureError: there is no such message or head, it is not signed, or the log was changed.
     """
     log = link.log if stream is EVENTS else link.audit
-    stored = await log.get(seq)
-    if stored is None:
-        raise FailureError(
-            Exit.NOT_FOUND,
-            f"there is no message {seq} in {stream.name}",
-            fix="hwbus events tail and hwbus audit show the latest.",
-        )
+    stored = await _proven(log, seq, stream)
     heads = [head for head in await heads_in(link.audit) if head.stream == stream.name]
     newest = max(heads, key=lambda head: head.seq, default=None)
     if newest is None or newest.seq < seq:
@@ -80,6 +74,24 @@ async def proof_of(
         "inclusion": [node.hex() for node in inclusion(leaves, seq - 1)],
         "earlier": [_earlier(size, heads, leaves) for size in with_heads],
     }
+
+
+async def _proven(log: EventLog, seq: int, stream: Stream) -> Stored:
+    first = await log.first()
+    if first > 1:
+        raise FailureError(
+            Exit.FAILED,
+            f"{stream.name} begins at {first}: a proof takes the hashes of all messages before",
+            fix="hwbus audit verify --from-archive checks the archive, which has them.",
+        )
+    stored = await log.get(seq)
+    if stored is None:
+        raise FailureError(
+            Exit.NOT_FOUND,
+            f"there is no message {seq} in {stream.name}",
+            fix="hwbus events tail and hwbus audit show the latest.",
+        )
+    return stored
 
 
 def _earlier(size: int, heads: Sequence[HeadRecord], leaves: bytes) -> dict[str, Any]:

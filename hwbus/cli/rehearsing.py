@@ -20,12 +20,14 @@ from hwbus.cli.paint import clean, plain
 from hwbus.cli.replaying import opening
 from hwbus.cli.session import conversation, run
 from hwbus.cli.signing import Keys
+from hwbus.cli.sources import Endpoint, Recorded
 from hwbus.cli.world import world
 from hwbus.client import Client
 from hwbus.desk import taking_in_the_past
+from hwbus.replaying import recorded as rows_of
 from hwbus.replaying.opening import Opened
 from hwbus.replaying.player import TABLES, Player
-from hwbus.replaying.recorded import About, Recorded, read, write
+from hwbus.replaying.recorded import About, read, write
 from hwbus.replaying.rehearsing import Difference, Findings, Rehearsing
 
 # What a class of service counts is made when it is asked for.
@@ -67,11 +69,10 @@ async def _pages(client: Client) -> AsyncGenerator[tuple[str, Any], None]:
 
 
 def rehearse(
-    file: Annotated[
-        Path, Parameter(help="What hwbus audit archive or hwbus support-bundle wrote.")
-    ],
+    file: Recorded,
     /,
     *,
+    endpoint: Endpoint = "",
     views: Annotated[
         Path | None, Parameter(help="What hwbus projector export wrote, where the log is from.")
     ] = None,
@@ -90,13 +91,13 @@ def rehearse(
         recorded = None if views is None else read(views)
     except (OSError, NoArchiveError) as error:
         raise FailureError(Exit.USAGE, f"{views} cannot be compared with: {error}") from error
-    with opening(file, key) as what, taking_in_the_past():
+    with opening(file, endpoint, key) as what, taking_in_the_past():
         findings = _rehearsed(what, recorded)
     _print(findings, what.tape.last, options, compared=bool(recorded))
     return Exit.OK if what.good and not findings.differences else Exit.FAILED
 
 
-def _rehearsed(what: Opened, recorded: Recorded | None) -> Findings:
+def _rehearsed(what: Opened, recorded: rows_of.Recorded | None) -> Findings:
     tape, player = what.tape, Player(what.tape)
     if recorded is not None and not tape.after <= recorded.about.seq <= tape.last:
         raise FailureError(
@@ -121,7 +122,7 @@ def _rehearsed(what: Opened, recorded: Recorded | None) -> Findings:
     return rehearsing.findings
 
 
-def _compare(player: Player, recorded: Recorded, findings: Findings) -> None:
+def _compare(player: Player, recorded: rows_of.Recorded, findings: Findings) -> None:
     """Compare rows that were recorded with those that are made here."""
     kinds = {view: kind for kind, view in _KINDS.items()}
     for view, rows in recorded.rows.items():

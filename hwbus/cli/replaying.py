@@ -4,19 +4,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from hwbus.archive import NoArchiveError
 from hwbus.cli.exits import Exit, FailureError
 from hwbus.cli.options import OPTIONS, Options, Point, PointInTime
 from hwbus.cli.output import print_document, say
 from hwbus.cli.paint import Pen, clean
 from hwbus.cli.replayed import NoSuchError, found, object_lines, step, step_lines
 from hwbus.cli.signing import Keys
+from hwbus.cli.sources import Endpoint, Recorded, source
 from hwbus.cli.stepping import HELP, Stepper
+from hwbus.cli.verdicts import readable
 from hwbus.cli.world import world
 from hwbus.desk import taking_in_the_past
 from hwbus.replaying.conditions import UnknownError, Until
@@ -62,11 +62,10 @@ STOP = Stop()
 
 
 def replay(
-    file: Annotated[
-        Path, Parameter(help="What hwbus audit archive or hwbus support-bundle wrote.")
-    ],
+    file: Recorded,
     /,
     *,
+    endpoint: Endpoint = "",
     to: Annotated[PointInTime | None, Parameter(help="Stop there: a sequence or a moment.")] = None,
     stop: Stop = STOP,
     steps: Annotated[
@@ -79,16 +78,16 @@ def replay(
     key: Keys = [],  # noqa: B006
     options: Options = OPTIONS,
 ) -> int:
-    """Play a log again, from a file, without a cluster: every object and view, at any commit.
+    """Play a log again, from an archive, without a cluster: all objects and views, at any commit.
 
-    The file is verified as it is read. At the end there is the hash of all that there is then: two
+    It is verified as it is read. At the end there is the hash of all that there is then: two
     people who have the same hash look at the same. With several --until all must hold. On a
     terminal, without --steps and --show, you go on from there by hand, forward and back.
     """
     if options.show_call:
         raise FailureError(Exit.USAGE, "a replay is no request: it reads a file")
     condition = stop.condition()
-    with opening(file, key) as what, taking_in_the_past():
+    with opening(file, endpoint, key) as what, taking_in_the_past():
         player = Player(what.tape)
         taken = _played(player, _end(what.tape, to), condition, options, steps=steps)
         _print(player, taken, [_found(player, name) for name in show], options, steps=steps)
@@ -102,17 +101,13 @@ def replay(
 
 
 @contextmanager
-def opening(file: Path, keys: list[str]) -> Iterator[Opened]:
+def opening(where: str, endpoint: str, keys: list[str]) -> Iterator[Opened]:
     """Open what is to be played, and say what it is. Raises ``FailureError``: it is nothing."""
-    try:
-        with opened(file, keys) as what:
-            for line in what.said:
-                say(clean(line))
-            yield what
-    except BrokenPipeError:
-        raise  # of whoever reads us, and not of the file
-    except (OSError, NoArchiveError) as error:
-        raise FailureError(Exit.USAGE, f"{file} cannot be played: {error}") from error
+    said = f"{where} cannot be played"
+    with readable(said), opened(source(where, endpoint), keys) as what:
+        for line in what.said:
+            say(clean(line))
+        yield what
 
 
 def _end(tape: Tape, to: Point | None) -> int:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from hwbus.addresses import without_login
 from hwbus.cli import contexts, recall
 from hwbus.cli.exits import Exit, FailureError, for_refusal
 from hwbus.cli.options import Options, Point, Viewing
@@ -41,9 +42,9 @@ async def conversation(options: Options) -> AsyncIterator[Client]:
 @asynccontextmanager
 async def linked(options: Options) -> AsyncIterator[Link]:
     """As ``conversation``, for whoever reads the streams themselves."""
-    here, server = world(), server_of(options)
+    here, server = world(), without_login(server_of(options))
     try:
-        async with here.connect(server) as link:
+        async with here.connect(server_of(options)) as link:
             yield link
     except NobodyThereError as error:
         raise FailureError(

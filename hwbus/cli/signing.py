@@ -1,24 +1,23 @@
 """Proof that the record is as it was: heads, checks of the whole log, proofs of one commit."""
 
-from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 from cyclopts import Parameter
 
-from hwbus.blocks import DamagedError, blocks_of, read_block
-from hwbus.cli.archiving import Endpoint, verify_archive
+from hwbus.cli.archiving import verify_archive
 from hwbus.cli.exits import Exit, FailureError
 from hwbus.cli.options import OPTIONS, Options
 from hwbus.cli.output import print_data, say
 from hwbus.cli.proving import proof_of
 from hwbus.cli.session import linked, run
+from hwbus.cli.sources import Endpoint, source
 from hwbus.cli.verdicts import judge, readable
+from hwbus.cli.verifying import kept_heads, verify_live, verify_store
 from hwbus.cli.world import world
-from hwbus.heads import HEADS, heads_in, up_to
+from hwbus.heads import HEADS, heads_in
 from hwbus.streams import AUDIT, EVENTS, Stream
-from hwbus.verifying import Verdict, Verifier
 from schemas.audit import HeadRecord
 
 Keys = Annotated[
@@ -29,8 +28,6 @@ Keys = Annotated[
         help="Only heads signed by this public key (hex) count; may be repeated.",
     ),
 ]
-_HEAD = msgspec.json.Decoder(HeadRecord)
-_HEAD_SUBJECTS = ("hwbus.audit.head.", "hwbus.audit.head-audit.")
 _READS_HEADS = f"nats sub --stream {AUDIT.name} '{','.join(HEADS)}'\n"
 _READS_EVENTS = f"nats sub --stream {EVENTS.name} 'hwbus.evt.>'\n"
 
@@ -103,6 +100,10 @@ def verify(
             help="What hwbus audit archive wrote: a file, a folder, or s3://BUCKET/PREFIX.",
         ),
     ] = None,
+    with_archive: Annotated[
+        str | None,
+        Parameter(help="Read from here what was taken out of the audit, before what is left."),
+    ] = None,
     endpoint: Endpoint = "",
     heads: Annotated[
         Path | None, Parameter(help="Heads that were kept elsewhere: JSON lines, as heads prints.")
@@ -114,67 +115,26 @@ def verify(
 
     Both streams are looked at: the events, and the audit with refusals and tools.
 
-    A copy is read as it is, without a broker and without asking anybody.
+    A copy is read as it is, without a broker and without asking anybody. What hwbus audit prune
+    took out is told; --with-archive verifies it together with what is left.
     """
-    if from_store is not None and from_archive is not None:
-        raise FailureError(Exit.USAGE, "one copy at a time: --from-store or --from-archive")
+    if sum(one is not None for one in (from_store, from_archive, with_archive)) > 1:
+        options_ = "--from-store, --from-archive or --with-archive"
+        raise FailureError(Exit.USAGE, f"one copy at a time: {options_}")
     if options.show_call:
         return _show(_READS_HEADS, _READS_EVENTS)
     with readable():
-        kept = [] if heads is None else _kept(heads)
+        kept = [] if heads is None else kept_heads(heads)
         if from_store is not None:
-            verdicts = _verify_store(from_store, kept, key)
+            verdicts = verify_store(from_store, kept, key)
         elif from_archive is not None:
             verdicts = verify_archive(from_archive, kept, key, endpoint)
         else:
-            verdicts = run(_verify_live(kept, key, options))
+            beside = None if with_archive is None else source(with_archive, endpoint)
+            verdicts = run(verify_live(kept, key, beside, options))
     if not key and any(verdict.keys for verdict in verdicts):
         say("note: any key was believed; --key says whose heads count")
     return judge(verdicts, options, wanted=bool(key or kept))
-
-
-def _kept(path: Path) -> list[HeadRecord]:
-    return [_HEAD.decode(line) for line in path.read_bytes().splitlines() if line.strip()]
-
-
-async def _verify_live(kept: list[HeadRecord], keys: list[str], options: Options) -> list[Verdict]:
-    verdicts = []
-    async with linked(options) as link:
-        # The heads first: what is signed meanwhile would be missed in what is read before.
-        found = [*await heads_in(link.audit), *kept]
-        for stream, log in ((EVENTS, link.log), (AUDIT, link.audit)):
-            verifier = _verifier(found, stream, keys)
-            head = await log.head()
-            async with aclosing(up_to(log, head, stream.subjects)) as batches:
-                async for batch in batches:
-                    verifier.take(batch)
-            verdicts.append(verifier.finish(head))
-    return verdicts
-
-
-def _verifier(heads: list[HeadRecord], stream: Stream, keys: list[str]) -> Verifier:
-    return Verifier(heads, stream=stream.name, keys=keys, chained=stream is EVENTS)
-
-
-def _verify_store(store: Path, kept: list[HeadRecord], keys: list[str]) -> list[Verdict]:
-    found = list(kept)
-    for path in blocks_of(store, AUDIT.name):
-        # What cannot be read there is found when the stream itself is verified.
-        with suppress(DamagedError):
-            for one in read_block(path):
-                if one.subject.startswith(_HEAD_SUBJECTS):
-                    with suppress(msgspec.DecodeError, UnicodeDecodeError):
-                        found.append(_HEAD.decode(one.data))
-    verdicts = []
-    for stream in (EVENTS, AUDIT):
-        verifier = _verifier(found, stream, keys)
-        for path in blocks_of(store, stream.name):
-            try:
-                verifier.take(read_block(path))
-            except DamagedError as error:
-                verifier.damaged(str(error))
-        verdicts.append(verifier.finish())
-    return verdicts
 
 
 def prove(

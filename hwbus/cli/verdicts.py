@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import msgspec
 
 from hwbus.archive import NoArchiveError
+from hwbus.archives import BrokenChainError
 from hwbus.blocks import NoStoreError
 from hwbus.cli.exits import Exit, FailureError
 from hwbus.cli.options import Options
@@ -17,12 +18,21 @@ from hwbus.verifying import Verdict, summary
 
 
 @contextmanager
-def readable() -> Iterator[None]:
-    """Say of what cannot be read that it cannot be. Raises ``FailureError``."""
+def readable(said: str = "") -> Iterator[None]:
+    """Say of what cannot be read that it cannot be, after what is *said*.
+
+    Raises ``FailureError``.
+    """
+    before = f"{said}: " if said else ""
     try:
         yield
+    except BrokenPipeError:
+        raise  # of whoever reads us, and not of what we read
+    except BrokenChainError as error:
+        tells = "hwbus audit verify --from-archive tells all of it."
+        raise FailureError(Exit.FAILED, f"{before}{error}", fix=tells) from error
     except (OSError, NoStoreError, NoArchiveError, PlaceError) as error:
-        raise FailureError(Exit.USAGE, str(error)) from error
+        raise FailureError(Exit.USAGE, f"{before}{error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise FailureError(Exit.USAGE, f"no heads, a JSON object a line: {error}") from error
 

@@ -17,6 +17,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from hwbus import telemetry
+from hwbus.addresses import without_login
 from hwbus.archiving import Archiver
 from hwbus.codec import commit_codec
 from hwbus.controller.alarm_figures import AlarmFigures
@@ -37,7 +38,7 @@ from hwbus.controller.plans import AT_ONCE_MAX, Plans
 from hwbus.controller.rebuilds import Rebuilds
 from hwbus.controller.schedules import Schedules
 from hwbus.controller.storage import StorageDomain, StorageScript
-from hwbus.controller.system_login import SystemLoginError, system_login, without_login
+from hwbus.controller.system_login import SystemLoginError, system_login
 from hwbus.controller.watch import Watch
 from hwbus.controller.wellbeing import Wellbeing
 from hwbus.desk import CommandDesk, taking_in_the_past
@@ -245,8 +246,7 @@ def _dial(settings: Settings, file: Path) -> Dial:
 
     def dial() -> AbstractAsyncContextManager[Wires]:
         login = system_login(file)  # read anew each time: it may have been changed
-        inbox = f"_INBOX_{login.user}" if login.user else "_INBOX"
-        return connect(server, name="hwbus-doorkeeper", login=login, inbox_prefix=inbox)
+        return connect(server, name="hwbus-doorkeeper", login=login)
 
     return dial
 

@@ -5,11 +5,13 @@ before it does, it looks whether the log is still the one that it signed.
 """
 
 import asyncio
+from contextlib import aclosing
 
 import msgspec
 import structlog
 
 from hwbus.controller.notary_key import NotaryKey
+from hwbus.heads import each_head
 from hwbus.merkle import Tree
 from hwbus.ports import (
     Clock,
@@ -119,6 +121,10 @@ class Notary:
             while self._tree.size < head:
                 until = min(head, self._tree.size + LEAVES_MAX)
                 leaves, news = await self._leaves(self._tree.size, until)
+                if await self._log.first() > self._tree.size + 1:
+                    # What is archived and taken out is no gap: find out anew where to go on.
+                    self._tree = None
+                    raise OutcomeUnknownError("messages that were not signed here are gone")
                 if until == head and not news:
                     break
                 self._tree = await self._sign_to(until, self._tree, leaves)
@@ -126,8 +132,9 @@ class Notary:
 
     async def _where_we_were(self) -> Tree:
         stored = await self._audit_log.last(self._subject)
+        first = await self._log.first()
         if stored is None:
-            return Tree()
+            return Tree() if first == 1 else await self._where_it_begins(first)
         try:
             last = _HEAD.decode(stored.data)
             check_head(msgspec.to_builtins(last))
@@ -136,11 +143,27 @@ class Notary:
             raise OtherLogError(f"audit {stored.seq} is no head of ours: {error}") from error
         if last.key != self.key.public or tree.root().hex() != last.root:
             raise OtherLogError(f"audit {stored.seq} is no head of ours")
+        if last.seq < first - 1:
+            return await self._where_it_begins(first)
+        if last.seq == first - 1:
+            return tree  # the message itself is archived, and gone
         here = await self._log.get(last.seq)
         leaf = gap_hash(last.seq) if here is None else leaf_hash(here.subject, here.seq, here.data)
         if leaf != last.leaves[-HASH_BYTES:]:
             raise OtherLogError(f"message {last.seq} is not the one that was signed")
         return tree
+
+    async def _where_it_begins(self, first: int) -> Tree:
+        """Return the tree before what is left of the log, as whoever signed it there left it."""
+        subject = f"{audit(HEADS_OF[self.stream.name])}.*"
+        async with aclosing(each_head(self._audit_log, (subject,))) as heads:
+            async for head in heads:
+                if head.seq == first - 1 and (tree := _tree_of(head)) is not None:
+                    return tree
+        raise OtherLogError(
+            f"{self.stream.name} begins at {first}, and there is no signed head of {first - 1}: "
+            "nobody can vouch for what was before"
+        )
 
     async def _sign_to(self, seq: int, tree: Tree, leaves: bytes) -> Tree:
         grown = tree.copy()
@@ -185,6 +208,16 @@ class Notary:
         except TimeoutError as error:
             raise OutcomeUnknownError(f"the log could not be read to {until}") from error
         return bytes(leaves + _missing(at, until + 1)), news or at < until
+
+
+def _tree_of(head: HeadRecord) -> Tree | None:
+    """Return the tree that *head* was signed over, if it is a head, and of that tree."""
+    try:
+        check_head(msgspec.to_builtins(head))
+        tree = Tree(head.seq, head.frontier)
+    except (ProofError, ValueError):
+        return None
+    return tree if tree.root().hex() == head.root else None
 
 
 def _missing(after: int, before: int) -> bytes:

@@ -2,7 +2,6 @@
 
 import stat
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from hwbus.jetstream import Login
 
@@ -32,11 +31,3 @@ def system_login(path: Path) -> Login:
     if not (user and colon and password) or "\n" in password:
         raise SystemLoginError(f"{path} holds no line USER:PASSWORD, nor NATS credentials")
     return Login(user=user, password=password)
-
-
-def without_login(url: str) -> str:
-    """Return *url* without the user and password of somebody else."""
-    if "@" not in url:
-        return url
-    parts = urlsplit(url if "://" in url else f"nats://{url}")
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from hwbus.archives import Source
 from hwbus.replaying.bundle import Bundle, bundled, is_bundle
 from hwbus.replaying.player import Player
 from hwbus.replaying.tape import Tape, archived
@@ -30,15 +31,15 @@ class Opened(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def opened(path: Path, keys: Collection[str] = ()) -> Iterator[Opened]:
-    """Open a file. Raises ``NoArchiveError``: it cannot be played, and ``OSError``."""
-    if is_bundle(path):
-        with bundled(path) as bundle:
+def opened(source: Source, keys: Collection[str] = ()) -> Iterator[Opened]:
+    """Open a bundle or an archive. Raises as ``hwbus.archives.opened``."""
+    if isinstance(source, Path) and is_bundle(source):
+        with bundled(source) as bundle:
             about = bundle.about
             hashes = {about.after: bundle.begins, about.until: bundle.ends}
             yield Opened(bundle.tape, tuple(_said_of(bundle)), good=True, hashes=hashes)
         return
-    with archived(path, keys) as (tape, verdict):
+    with archived(source, keys) as (tape, verdict):
         yield Opened(tape, tuple(_said(verdict, tape)), verdict.first_bad is None)
 
 

@@ -1,19 +1,17 @@
 """What is played: the messages of a file, verified, any of them at hand, and the state before."""
 
-from array import array
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
 from aggregates.world import Held
-from hwbus.archive import NoArchiveError, Reader, message_at
+from hwbus.archive import NoArchiveError, message_at
+from hwbus.archives import Source, opened
 from hwbus.ports import Stored
-from hwbus.streams import EVENTS
-from hwbus.verifying import Verdict, Verifier
+from hwbus.verifying import Verdict
 from projectors.tables import Table
 from schemas.audit import AuditRecord
 from schemas.views import Row
@@ -69,25 +67,12 @@ class Tape:
 
 
 @contextmanager
-def archived(path: Path, keys: Collection[str] = ()) -> Iterator[tuple[Tape, Verdict]]:
+def archived(source: Source, keys: Collection[str] = ()) -> Iterator[tuple[Tape, Verdict]]:
     """Open an archive, verified from its beginning to its end; the tape ends before what is bad.
 
-    *keys* are those of heads that count, none: all do. Raises ``NoArchiveError`` and ``OSError``.
+    *keys* are those of heads that count, none: all do. Raises as ``hwbus.archives.opened``.
     """
-    reader = Reader(path)
-    if reader.stream != EVENTS.name:
-        raise NoArchiveError(f"{path} holds {reader.stream}, and not {EVENTS.name}")
-    verifier = Verifier(reader.heads, stream=reader.stream, keys=keys, until=reader.until)
-    places = array("Q")
-    for stored in reader.messages():
-        verifier.take((stored,))
-        if stored.seq == len(places) + 1:
-            places.append(reader.place)
-    if reader.unreadable:
-        verifier.damaged(f"{reader.unreadable} lines of the archive are no messages")
-    if not reader.whole:
-        verifier.damaged("the end of the archive is missing")
-    verdict = verifier.finish()
-    good = len(places) if verdict.first_bad is None else verdict.first_bad - 1
-    with path.open("rb") as file:
-        yield Tape(file, places[: max(0, good)]), verdict
+    with opened(source, keys) as archive:
+        first_bad = archive.verdict.first_bad
+        good = len(archive.places) if first_bad is None else first_bad - 1
+        yield Tape(archive.file, archive.places[: max(0, good)]), archive.verdict

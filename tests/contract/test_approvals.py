@@ -242,3 +242,19 @@ async def _catch_up(desk: CommandDesk, scene: Scene) -> None:
         if desk.position >= head:
             break
     await story.aclose()  # type: ignore[attr-defined]
+
+
+def test_pruning_the_audit_takes_two_where_it_is_protected(play: Play) -> None:
+    async def tale(scene: Scene) -> None:
+        guard = {"protection": "guard", "spec": {"kinds": ["trail"], "acts": ["trail.prune"]}}
+        assert isinstance(await scene.say("protection.set", guard), Accepted)
+        about = {"trail": "audit", "until": 8, "root": "a" * 64, "frontier": ["a" * 64]}
+        prune = {**about, "place": "s3://b/p", "newest": "2020-01-01T00:00:00Z"}
+        request = request_of(await said(scene, "ada", "trail.prune", prune))
+        yes = await said(scene, "bob", "approval.approve", {"approval": request})
+        assert isinstance(yes, Accepted)
+        further = request_of(await said(scene, "ada", "trail.prune", {**prune, "until": 9}))
+        assert further != request
+        assert isinstance(await said(scene, "ada", "trail.prune", prune), Accepted)
+
+    play(tale)

@@ -98,6 +98,7 @@ async def read(log: EventLog, count: int, after: int = 0, **how: Any) -> list[St
 def test_sequences_count_from_one_over_the_whole_stream(opener: LogOpener) -> None:
     async def story(log: EventLog) -> None:
         assert await write(log, A, "1") == [1]
+        assert await log.first() == 1
         assert await write(log, B, "2") == [2]
         assert await write(log, A, "3") == [3]
 
@@ -191,6 +192,7 @@ def test_any_bytes_come_back_as_they_were(opener: LogOpener) -> None:
 
 def test_an_empty_log_has_nothing_to_show(opener: LogOpener) -> None:
     async def story(log: EventLog) -> None:
+        assert await log.first() == 1
         assert await log.head() == 0
         assert await log.last(A) is None
         assert await log.history(A) == []

@@ -1,7 +1,6 @@
 """The provable audit on a real broker: signed while it runs, and copies of its store examined."""
 
 import asyncio
-import io
 import json
 import os
 import shutil
@@ -12,17 +11,15 @@ import msgspec
 import pytest
 
 from hwbus.blocks import blocks_of, read_block
-from hwbus.cli.app import run as command_line
-from hwbus.cli.nats_link import connect_nats
-from hwbus.cli.world import World
 from hwbus.client import Client
 from hwbus.controller.__main__ import Settings, control_plane
-from hwbus.identity import Mint, SystemClock
+from hwbus.identity import Mint
 from hwbus.jetstream import Wires
 from hwbus.proof import check
 from hwbus.server import Broker, ServerSettings
 from hwbus.streams import AUDIT, EVENTS, STREAMS
 from schemas.node import CordonNode, ReportNodeJoined, UncordonNode
+from tests.support.command_line import said
 from tests.support.nats import fresh_wires, until_async, wires_to
 from tests.support.signing import Signed, chained
 
@@ -49,24 +46,6 @@ class Copy:
     def block(self) -> Path:
         [path] = blocks_of(self.store, EVENTS.name)
         return path
-
-
-def said(*argv: str, home: Path, server: str) -> tuple[int, str]:
-    """Run a command line in this process; return its exit code and what it printed."""
-    out, err = io.StringIO(), io.StringIO()
-    world = World(
-        connect=connect_nats,
-        out=out,
-        err=err,
-        stdin=io.StringIO(),
-        env={"HOME": str(home), "HWBUS_SERVER": server},
-        clock=SystemClock(),
-        mint=Mint(),
-        user="ada",
-    )
-    code = command_line(argv, world)
-    assert code in {0, 1}, err.getvalue()
-    return int(code), out.getvalue()
 
 
 async def live(settings: Settings, wires: Wires, rounds: int) -> None:

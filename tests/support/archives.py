@@ -1,14 +1,17 @@
 """A place for archives made of data, which fails, lies or lets others in when it is told to."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import pytest
 
 from hwbus.archiving import Archived, Archiver
+from hwbus.controller.notary import Notary
+from hwbus.memory import Kept
 from hwbus.places import Place, PlaceError
+from hwbus.ports import Stored
 from hwbus.segments import Span
-from hwbus.streams import EVENTS
+from hwbus.streams import AUDIT, EVENTS
 from tests.support.signing import Signed, chained
 
 
@@ -85,6 +88,25 @@ class Story:
     async def archive(self, place: Place) -> Archived:
         """Archive it, as a process that has just begun."""
         return await Archiver(self.signed.log, self.signed.audit, place, EVENTS).archive()
+
+
+def in_segments(past: Sequence[Stored], kept: Sequence[Kept], place: Place, *at: int) -> None:
+    """Archive *past* at *place*, each time it has grown to one of *at*; last what was *kept*."""
+
+    async def tale() -> None:
+        signed, grown = Signed(), 0
+        for seq in at:
+            await signed.grow(list(past[grown:seq]))
+            grown = seq
+            await signed.notary.sign()
+            await Archiver(signed.log, signed.audit, place, EVENTS).archive()
+        for number, one in enumerate(kept):
+            await signed.audit.keep(one.subject, one.data, message_id=f"kept-{number}")
+        audit = signed.audit
+        await Notary(audit, audit, audit, signed.clock, signed.key, stream=AUDIT).sign()
+        await Archiver(signed.audit, signed.audit, place, AUDIT).archive()
+
+    asyncio.run(tale())
 
 
 def archived(*at: int, seed: int = 1) -> dict[str, bytes]:

@@ -22,6 +22,7 @@ from schemas.queries import Behind, Page
 from schemas.refusals import Refusal
 from schemas.views import Row
 from tests.support.clock import NOON, ManualClock
+from tests.support.purged import PurgedLog
 
 OPERATION = "01j00000000000000000000000"
 UID = "01j0000000000000000000000a"
@@ -74,6 +75,7 @@ class Stage:
         self.empty_house = False
         self.seq = 7
         self.stored_at = NOON
+        self.pruned = 0
         self._minted = 0
 
     def run(
@@ -133,11 +135,12 @@ class Stage:
         if self.forbidden:
             raise ForbiddenError("the broker does not let 'hwbus-cli' in")
         stored_at = ManualClock(self.stored_at)
-        bus, log, audit = MemoryBus(), MemoryLog(stored_at), MemoryLog(stored_at)
+        bus, log, audit = MemoryBus(), MemoryLog(stored_at), PurgedLog(stored_at)
         for subject, data in self.past:
             await append(log, subject, data)
         for subject, data in self.kept:
             await append(audit, subject, data)
+        audit.purge(self.pruned)
 
         async def answer(call: Call) -> bytes:
             self.heard.append(call)

@@ -96,7 +96,6 @@ async def wires_to(
     stock: bool | None = None,
     login: Login | None = None,
     answer_within_s: float = 5.0,
-    inbox_prefix: str = "_INBOX",
 ) -> AsyncIterator[Wires]:
     """A connection to *broker*."""
     async with connect(
@@ -105,7 +104,6 @@ async def wires_to(
         login=login,
         stock=stock,
         answer_within_s=answer_within_s,
-        inbox_prefix=inbox_prefix,
     ) as wires:
         yield wires
 

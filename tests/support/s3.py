@@ -49,7 +49,9 @@ def argv(folder: str, config: Path, address: str, ports: list[int]) -> tuple[str
     return (
         *(weed(), "server", "-s3", f"-s3.config={config}", f"-dir={folder}"),
         *(f"-ip={address}", f"-ip.bind={address}", "-master.telemetry=false"),
-        *("-master.volumeSizeLimitMB=128", "-volume.max=16"),
+        *("-master.volumeSizeLimitMB=128", "-volume.max=16", "-master.electionTimeout=1s"),
+        # Doors that nobody needs here, and that two servers on one machine would fight for.
+        *("-s3.port.iceberg=0", "-s3.port.lance=0"),
         *(f"{name}={port}" for name, port in zip(_PORTS, ports[: len(_PORTS)], strict=True)),
         # Else these are 10000 higher, which for a free port may be beyond what there is.
         *(f"{name}.grpc={port}" for name, port in zip(_PORTS, ports[len(_PORTS) :], strict=True)),
@@ -63,20 +65,39 @@ def in_lab(folder: Path) -> ServiceSpec:
     return ServiceSpec(name="s3", argv=words, ready_when="Start Seaweed S3 API Server")
 
 
+class Server:
+    """The server on *folder*; stopped and started again it has the same address and objects."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._ports = _free_ports(2 * len(_PORTS))
+        self._config = write_config(folder)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.endpoint = f"http://127.0.0.1:{self._ports[len(_PORTS) - 1]}"
+
+    def start(self) -> None:
+        """Begin to serve; returns when it answers."""
+        words = argv(str(self._folder), self._config, "127.0.0.1", self._ports)
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(words, stdout=log, stderr=log, cwd=self._folder)
+        _await(self.endpoint, self._process)
+
+    def stop(self) -> None:
+        """End it at once, as a machine does that loses its power."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(_END_S)
+
+
 @contextmanager
 def serving(folder: Path) -> Iterator[Where]:
     """Serve from *folder*; yields where a bucket of its own is."""
-    ports = _free_ports(2 * len(_PORTS))
-    words = argv(str(folder), write_config(folder), "127.0.0.1", ports)
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(words, stdout=log, stderr=log, cwd=folder)
-        try:
-            endpoint = f"http://127.0.0.1:{ports[len(_PORTS) - 1]}"
-            _await(endpoint, process)
-            yield Where(url="s3://backups/prefix", endpoint=endpoint)
-        finally:
-            process.kill()
-            process.wait(_END_S)
+    server = Server(folder)
+    try:
+        server.start()
+        yield Where(url="s3://backups/prefix", endpoint=server.endpoint)
+    finally:
+        server.stop()
 
 
 def bucket(where: Where) -> Bucket:

@@ -15,6 +15,7 @@ from schemas.audit import HeadRecord
 from schemas.commit import Commit
 from schemas.node import NodeCordoned
 from tests.support.clock import NOON, ManualClock
+from tests.support.purged import PurgedLog
 
 SUBJECTS = tuple(f"hwbus.evt.node.-.n{n}" for n in range(3))
 STREAM = "HWBUS_EVENTS"
@@ -22,7 +23,7 @@ _HEADS = ("hwbus.audit.head.", "hwbus.audit.head-audit.")
 _HEAD = msgspec.json.Decoder(HeadRecord)
 
 
-class AuditLog(MemoryLog):
+class AuditLog(PurgedLog):
     """The audit stream in memory, an outlet and a log; while it has a *trouble* it raises it."""
 
     trouble: Exception | None = None
@@ -80,7 +81,7 @@ class Signed:
     """A log in memory with a notary; ``heads`` are those that it signed."""
 
     def __init__(self, seed: int = 1) -> None:
-        clock = ManualClock(NOON)
+        clock = self.clock = ManualClock(NOON)
         self.log = MemoryLog(clock)
         self.audit = AuditLog(clock)
         self.key = NotaryKey(bytes([seed]) * 32)
@@ -90,6 +91,7 @@ class Signed:
         for one in past:
             before = await self.log.last(one.subject)
             after = before.seq if before else 0
+            self.clock.move((one.at - self.clock.now()).total_seconds())
             await self.log.append(one.subject, one.data, after=after, message_id=str(one.seq))
 
 

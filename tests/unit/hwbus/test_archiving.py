@@ -52,6 +52,24 @@ def test_archiving_again_adds_nothing() -> None:
     play(tale)
 
 
+def test_a_log_whose_beginning_is_gone_goes_on_where_it_is_archived_and_nowhere_else() -> None:
+    async def tale(story: Story, shelf: Shelf) -> None:
+        audit = story.signed.audit
+        signs = Notary(audit, audit, audit, ManualClock(NOON), story.signed.key, stream=AUDIT)
+        for seq in (1, 2, 4):
+            await audit.keep("hwbus.audit.executed.n1", b"{}", message_id=str(seq))
+            await signs.sign()
+            if seq == 2:
+                await Archiver(audit, audit, shelf, AUDIT).archive()
+                audit.purge(2)
+        assert (await Archiver(audit, audit, shelf, AUDIT).archive()).until > 2
+        assert verify_segments(shelf, AUDIT.name).verdict.first_bad is None
+        with pytest.raises(ArchiveError, match="messages 1 to 2 of HWBUS_AUDIT are no more"):
+            await Archiver(audit, audit, Shelf(), AUDIT).archive()
+
+    play(tale)
+
+
 @pytest.mark.parametrize("before", [True, False])
 @pytest.mark.parametrize("put", range(1, 9))
 def test_killed_at_any_put_it_leaves_a_valid_set_and_the_next_makes_the_same(

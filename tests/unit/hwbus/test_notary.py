@@ -11,6 +11,7 @@ import pytest
 from hwbus.controller import notary as notary_module
 from hwbus.controller.notary import Notary, OtherLogError
 from hwbus.controller.notary_key import PUBLIC, NotaryKey, NotaryKeyError
+from hwbus.merkle import Tree
 from hwbus.ports import LogFullError, OutcomeUnknownError
 from hwbus.proof import check_head
 from hwbus.streams import AUDIT
@@ -127,6 +128,60 @@ def test_a_head_under_our_name_that_is_not_ours_is_not_gone_on_from() -> None:
             await other.keep(subject, msgspec.json.encode(lie), message_id="lie")
             with pytest.raises(OtherLogError):
                 await Notary(here.log, other, other, ManualClock(NOON), here.key).sign()
+
+    play(tale)
+
+
+async def pruned_audit(here: Signed, key: NotaryKey | None = None) -> Notary:
+    """Sign the audit at 2, let it grow to 4, take out what is signed; return a new notary of it."""
+    audit = here.audit
+
+    def notary(by: NotaryKey) -> Notary:
+        return Notary(audit, audit, audit, ManualClock(NOON), by, stream=AUDIT)
+
+    for number in range(2):
+        await audit.keep("hwbus.audit.executed.n1", b"{}", message_id=f"e{number}")
+    assert await notary(here.key).sign() == 2
+    await audit.keep("hwbus.audit.executed.n1", b"{}", message_id="e2")
+    audit.purge(2)
+    return notary(here.key if key is None else key)
+
+
+@pytest.mark.parametrize("seed", [1, 7])
+def test_what_is_left_of_a_stream_is_signed_from_the_head_before_it(seed: int) -> None:
+    async def tale(here: Signed) -> None:
+        there = await pruned_audit(here, NotaryKey(bytes([seed]) * 32))
+        assert await there.sign() == 4
+        heads = [head for head in await here.audit.heads() if head.stream == AUDIT.name]
+        before, after = heads
+        grown = Tree(before.seq, before.frontier)
+        grown.extend(after.leaves)
+        assert (grown.root().hex(), after.key) == (after.root, there.key.public)
+
+    play(tale)
+
+
+def test_without_a_head_of_what_was_before_nothing_is_signed() -> None:
+    async def tale(here: Signed) -> None:
+        there = await pruned_audit(here)
+        here.audit.purge(3)  # nobody signed three
+        with pytest.raises(OtherLogError, match="begins at 4"):
+            await there.sign()
+
+    play(tale)
+
+
+def test_what_is_taken_out_before_it_was_signed_here_is_no_gap() -> None:
+    async def tale(here: Signed) -> None:
+        other = NotaryKey(bytes([7]) * 32)
+        audit = here.audit
+        slow = Notary(audit, audit, audit, ManualClock(NOON), other, stream=AUDIT)
+        assert await slow.sign() == 0
+        await pruned_audit(here)
+        await slow.try_sign()
+        assert "gone" in slow.trouble
+        await slow.try_sign()
+        assert (slow.trouble, slow.signed) == ("", 4)
 
     play(tale)
 

@@ -13,7 +13,9 @@ import pytest
 
 from hwbus.jetstream import Login, connect
 from hwbus.ports import Call, Endpoint, ForbiddenError, NobodyThereError, OutcomeUnknownError
+from hwbus.pruning import purge
 from hwbus.server import Broker, BrokerError, ServerSettings, embedded, find_binary, render
+from hwbus.streams import AUDIT
 from tests.support.nats import a_broker, a_store, fresh_broker, until, wires_to
 
 CONFIGS = Path(__file__).parents[3] / "deploy" / "nats"
@@ -227,10 +229,8 @@ def test_only_the_controller_may_write_events(monkeypatch: pytest.MonkeyPatch, s
     async def story() -> None:
         async with (
             fresh_broker(settings) as broker,
-            wires_to(
-                broker, login=login("controller"), inbox_prefix="_INBOX_controller", stock=stock
-            ) as controller,
-            wires_to(broker, login=login("node"), inbox_prefix="_INBOX_node", stock=stock) as node,
+            wires_to(broker, login=login("controller"), stock=stock) as controller,
+            wires_to(broker, login=login("node"), stock=stock) as node,
         ):
             await controller.ensure_streams()
             subject = "hwbus.evt.volume.-.a"
@@ -257,9 +257,9 @@ def test_only_nodes_ask_one_another_for_what_they_have(monkeypatch: pytest.Monke
     async def story() -> None:
         async with (
             fresh_broker(settings) as broker,
-            wires_to(broker, login=login("node"), inbox_prefix="_INBOX_node") as lender,
-            wires_to(broker, login=login("node"), inbox_prefix="_INBOX_node") as borrower,
-            wires_to(broker, login=login("operator"), inbox_prefix="_INBOX_operator") as operator,
+            wires_to(broker, login=login("node")) as lender,
+            wires_to(broker, login=login("node")) as borrower,
+            wires_to(broker, login=login("operator")) as operator,
         ):
             endpoint = Endpoint(name="lend", subject="hwbus.lend.n1", metadata={})
             async with lender.bus.serve("hwbus-loans-n1", "1.0.0", [endpoint], answer):
@@ -279,7 +279,7 @@ def test_an_operator_may_ask_and_read_but_not_write(monkeypatch: pytest.MonkeyPa
         async with (
             fresh_broker(settings) as broker,
             wires_to(broker, login=login("admin")) as admin,
-            wires_to(broker, login=login("operator"), inbox_prefix="_INBOX_operator") as operator,
+            wires_to(broker, login=login("operator")) as operator,
         ):
             await admin.ensure_streams()
             with pytest.raises(NobodyThereError):
@@ -287,6 +287,28 @@ def test_an_operator_may_ask_and_read_but_not_write(monkeypatch: pytest.MonkeyPa
             assert await operator.log.history("hwbus.evt.a.-.b") == []
             with pytest.raises(ForbiddenError):
                 await operator.log.append("hwbus.evt.a.-.b", b"", after=0, message_id="1")
+
+    asyncio.run(story())
+
+
+def test_only_the_administrator_takes_anything_out_of_the_audit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = with_users(monkeypatch)
+
+    async def story() -> None:
+        async with (
+            fresh_broker(settings) as broker,
+            wires_to(broker, login=login("admin")) as admin,
+        ):
+            await admin.ensure_streams()
+            await admin.outlet.keep("hwbus.audit.executed.n1", b"{}", message_id="1")
+            for user in ("controller", "operator", "node"):
+                async with wires_to(broker, login=login(user)) as wires:
+                    with pytest.raises(ForbiddenError):
+                        await purge(wires.bus, AUDIT.name, 1)
+            assert await admin.log_of(AUDIT.name).first() == 1
+            assert await purge(admin.bus, AUDIT.name, 1) == 1
 
     asyncio.run(story())
 

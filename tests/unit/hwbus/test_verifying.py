@@ -8,8 +8,10 @@ import msgspec
 import pytest
 from hypothesis import strategies as st
 
+from hwbus.merkle import Tree
 from hwbus.ports import Stored
-from hwbus.verifying import FINDINGS_MAX, Verdict, Verifier, summary
+from hwbus.proof import leaf_hash
+from hwbus.verifying import FINDINGS_MAX, Before, Verdict, Verifier, summary
 from schemas.audit import HeadRecord
 from tests.support.signing import STREAM, commit, signed
 
@@ -212,3 +214,50 @@ def test_a_number_far_out_is_one_finding_and_takes_no_time() -> None:
     past = [*PAST, replace(PAST[0], seq=1 << 60)]
     found = verdict(past)
     assert (41, (1 << 60) - 1) in {(one.seq, one.until) for one in found.findings}
+
+
+def left_over(gone: int, heads: list[HeadRecord], past: list[Stored]) -> Verdict:
+    """Verify what is left behind *gone* messages, which are archived."""
+    tree = Tree()
+    for one in PAST[:gone]:
+        tree.append(leaf_hash(one.subject, one.seq, one.data))
+    before = Before(tree, "elsewhere")
+    verifier = Verifier(heads, stream=STREAM, chained=False, before=before)
+    verifier.take(past)
+    return verifier.finish()
+
+
+@pytest.mark.parametrize("gone", [1, SIGNED[0] - 1, SIGNED[0]])
+@pytest.mark.parametrize("still_there", [0, 1])
+def test_what_is_left_is_verified_from_the_tree_of_what_is_archived(
+    gone: int, still_there: int
+) -> None:
+    found = left_over(gone, HEADS, PAST[gone - still_there :])
+    assert (found.first_bad, found.first, found.before) == (None, gone + 1, "elsewhere")
+    assert found.messages == len(PAST) - gone
+    for seq in range(gone + 1, SIGNED[-1] + 1):
+        lied = [*PAST[gone : seq - 1], msgspec.structs.replace(PAST[seq - 1], data=b"?")]
+        assert left_over(gone, HEADS, [*lied, *PAST[seq:]]).first_bad == seq
+        assert left_over(gone, HEADS, PAST[seq:]).first_bad == gone + 1
+
+
+def test_a_tree_of_something_else_is_not_continued_by_the_heads() -> None:
+    other = Before(Tree(1, [b"x" * 32]), "elsewhere")
+    for heads in (HEADS, HEADS[1:]):
+        verifier = Verifier(heads, stream=STREAM, chained=False, before=other)
+        verifier.take(PAST[1:])
+        assert verifier.finish().first_bad is not None
+
+
+def test_events_whose_first_heads_are_archived_are_compared_by_their_root() -> None:
+    bare = msgspec.structs.replace(HEADS[0], leaves=b"")
+    for heads in (HEADS[1:], [bare, *HEADS[1:]]):
+        verifier = Verifier(heads, stream=STREAM, unlisted=True)
+        verifier.take(PAST)
+        assert verifier.finish().first_bad is None
+        changed = Verifier(heads, stream=STREAM, unlisted=True)
+        changed.take([msgspec.structs.replace(PAST[0], data=PAST[0].data + b" "), *PAST[1:]])
+        assert changed.finish().first_bad == 1
+    strict = Verifier(HEADS[1:], stream=STREAM)
+    strict.take(PAST)
+    assert strict.finish().first_bad == 1

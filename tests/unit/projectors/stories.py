@@ -47,6 +47,7 @@ from schemas.volume import Layout, VolumeProvisioned, VolumeProvisioningBegan
 from schemas.volume_group import GroupCreated, Member
 from tests.support.backup_words import ADDED, backup_began, backup_made
 from tests.support.clock import NOON, ManualClock
+from tests.support.purged import PurgedLog
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -329,7 +330,7 @@ class AuditLog:
     """An outlet whose stream can be followed, as the audit stream of a broker can."""
 
     def __init__(self) -> None:
-        self.log = MemoryLog(ManualClock())
+        self.log = PurgedLog(ManualClock())
         self._kept: set[str] = set()
 
     async def keep(self, subject: str, data: bytes, *, message_id: str) -> None:

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from hwbus.ports import OutcomeUnknownError
+from projectors.comparing import differences
 from projectors.projector import StreamRemadeError
 from projectors.sqlite import AUDIT, EVENTS, Store
-from projectors.tables import NODES
+from projectors.tables import AUDIT as TABLE_OF_AUDIT
+from projectors.tables import NODES, TABLES
 from schemas.node import NodeCordoned
 from tests.unit.projectors.stories import AuditLog, Bench, Story, put, tool, until
 
@@ -79,6 +81,36 @@ def test_a_stream_that_was_made_anew_is_noticed_and_the_views_begin_anew(tmp_pat
         empty = Bench(tmp_path / "views")
         async with empty.running() as projector:
             assert projector.seq == 0
+
+    asyncio.run(run())
+
+
+def test_rows_of_records_that_are_archived_and_gone_outlive_a_restart_and_a_rebuild(
+    tmp_path: Path,
+) -> None:
+    async def run() -> None:
+        bench, story = Bench(tmp_path / "views"), _story()
+        story.note("hwbus.audit.executed.n1", b"no record")
+        story.note("hwbus.audit.executed.n1", tool(story, "event:9"))
+        await bench.tell(story)
+        async with bench.running() as projector:
+            # What was parked is told on the audit, too.
+            told = len(story.records) + 1
+            await until(lambda: projector.store.positions[AUDIT].seq == told)
+            rows = await projector.store.count(["audit", "parked"])
+            before = await projector.store.digest()
+        bench.audit.log.purge(2)
+        async with bench.running() as projector:
+            await projector.caught_up.wait()
+            generation = projector.generation
+            for only in (None, [TABLE_OF_AUDIT]):
+                await projector.rebuild(only)
+                assert await projector.store.count(["audit", "parked"]) == rows
+                assert (await projector.check()).tables == ()
+                assert (await projector.store.digest()).tables == before.tables
+            assert projector.generation > generation
+            async with projector.compared() as compared:
+                assert await compared.look(differences, TABLES, at_most=9) == (0, ())
 
     asyncio.run(run())
 

@@ -125,6 +125,15 @@ def test_where_the_log_has_not_been_nothing_is_waited_for(busy: Stage, point: st
     assert (done.code, done.out) == (3 if known else 2, "")
 
 
+def test_records_that_are_archived_and_gone_are_not_quietly_left_out(busy: Stage) -> None:
+    busy.pruned = 1
+    done = audit(busy, "--from", "3/1")
+    assert (done.code, done.out) == (3, "")
+    assert "up to 1 are archived" in done.err
+    assert "--from 3/2" in done.err
+    assert audit(busy, "--from", "3/2", "-o", "name").out.splitlines()[-1].startswith("audit/")
+
+
 def test_show_call_says_which_streams_are_read(busy: Stage) -> None:
     shown = events(busy, "--from", "4711", "--object", "node/n1", "--show-call").out
     assert shown == ("nats sub --stream HWBUS_EVENTS --start-sequence 4711 'hwbus.evt.node.-.n1'\n")

@@ -101,6 +101,17 @@ def test_a_tool_that_nobody_caused_is_named(well: Stage) -> None:
     assert verdict(well, 1) == {("HW-L006", 2)}
 
 
+def test_what_may_have_been_refused_in_what_is_archived_and_gone_is_not_judged(well: Stage) -> None:
+    told = story()
+    told[3].cause = "command:of-old"
+    tell(well, told)
+    assert {code for code, _ in verdict(well, 1)} == {"HW-L005"}
+    well.kept.append(well.kept[0])
+    well.pruned = 1
+    well.rows["status"] = (status("events", len(told)), status("audit", 2))
+    assert verdict(well, 0) == set()
+
+
 def test_what_stays_busy_after_its_operation_is_named(well: Stage) -> None:
     told = story()
     told[2].events = told[2].events[:1]

@@ -198,6 +198,11 @@ def test_a_proof_of_which_anything_was_changed_does_not_hold(kept: Stage) -> Non
 
 def test_what_cannot_be_proven_is_said(kept: Stage, tmp_path: Path) -> None:
     assert proven(kept, "99").code == 3
+    kept.pruned = 1
+    gone = proven(kept, "2", "--record")
+    assert (gone.code, "HWBUS_AUDIT begins at 2" in gone.err) == (1, True)
+    assert proven(kept, "3").code == 0
+    kept.pruned = 0
     assert proven(kept, "11").code == 1
     assert proven(kept, "3", "--with-head", "5").code == 3
     there = tmp_path / "there"
