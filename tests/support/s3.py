@@ -47,7 +47,8 @@ def write_config(folder: Path) -> Path:
 def argv(folder: str, config: Path, address: str, ports: list[int]) -> tuple[str, ...]:
     """Return the command line. Without telemetry, and on one address alone."""
     return (
-        *(weed(), "server", "-s3", f"-s3.config={config}", f"-dir={folder}"),
+        *(weed(), f"-logdir={folder}", "server"),
+        *("-s3", f"-s3.config={config}", f"-dir={folder}"),
         *(f"-ip={address}", f"-ip.bind={address}", "-master.telemetry=false"),
         *("-master.volumeSizeLimitMB=128", "-volume.max=16", "-master.electionTimeout=1s"),
         # Doors that nobody needs here, and that two servers on one machine would fight for.
