@@ -71,7 +71,7 @@ class Place(Protocol):
         """Have the node run again, with what was on its disks."""
 
     async def evidence(self) -> str:
-        """Return what there is to see of it when something is not so; nothing if it shows all."""
+        """Return what there is to see of it when something is not so."""
 
     def left_behind(self) -> str:
         """Return what is still there after leaving, or nothing."""

@@ -32,7 +32,7 @@ async def evidence(lab: LabClient) -> str:
     A node that does not answer is told as such. Raises what ``LabClient.status`` does.
     """
     status = await lab.status()
-    parts = [f"--- {msgspec.to_builtins(one)}\n{_tail(one.log)}" for one in status.services]
+    parts = [f"--- {msgspec.to_builtins(one)}\n{tail(Path(one.log))}" for one in status.services]
     for node in status.nodes:
         try:
             seen = (
@@ -44,5 +44,6 @@ async def evidence(lab: LabClient) -> str:
     return "\n".join(parts)
 
 
-def _tail(log: str) -> str:
-    return "\n".join(Path(log).read_text(errors="replace").splitlines()[-_TAIL_LINES:])
+def tail(log: Path) -> str:
+    """Return the last lines of a log."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
