@@ -1,7 +1,6 @@
 """Logins on a real broker: who is let in, turned away and let go is found by the command line."""
 
 import asyncio
-import contextlib
 import csv
 import io
 import json
@@ -15,22 +14,17 @@ import pytest
 
 from hwbus import logins
 from hwbus.cli import doctor
-from hwbus.cli.app import run as command_line
-from hwbus.cli.nats_link import connect_nats
-from hwbus.cli.world import World
 from hwbus.controller import doorkeeper
 from hwbus.controller.__main__ import ControlPlane, Settings, control_plane
 from hwbus.controller.system_login import SystemLoginError
-from hwbus.identity import Mint, SystemClock
-from hwbus.jetstream import Login, Wires
+from hwbus.jetstream import Wires
 from hwbus.ports import ForbiddenError
-from hwbus.server import Broker, ServerSettings
+from hwbus.server import Broker
 from hwbus.streams import AUDIT
-from tests.support.nats import fresh_broker, until, until_async, wires_to
+from tests.support.command_line import said as tell
+from tests.support.nats import until, until_async, wires_to
+from tests.support.users import SECRETS, a_broker_with_users, login, url_of
 
-USERS = Path(__file__).parents[2] / "deploy" / "nats" / "users.conf"
-NAMES = ("CONTROLLER", "NODE", "OPERATOR", "VIEWER", "ADMIN", "SYS", "LISTENER")
-SECRETS = {f"HWBUS_{name}_PASSWORD": f"secret-of-{name.lower()}" for name in NAMES}
 GUESS = "secret-guess"
 Row = dict[str, Any]
 
@@ -46,12 +40,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_HEARTBEATS_S", 0.05)
 
 
-def login(user: str, password: str = "") -> Login:
-    return Login(user=user, password=password or SECRETS[f"HWBUS_{user.upper()}_PASSWORD"])
-
-
 def address(broker: Broker) -> str:
-    return broker.url.replace("nats://", f"nats://admin:{SECRETS['HWBUS_ADMIN_PASSWORD']}@")
+    return url_of(broker, "admin")
 
 
 def a_file(home: Path, text: str) -> Path:
@@ -78,25 +68,9 @@ async def a_plane(broker: Broker, home: Path, system: Path | None) -> AsyncItera
             await running
 
 
-def a_broker_with_users() -> contextlib.AbstractAsyncContextManager[Broker]:
-    return fresh_broker(ServerSettings(store=Path("replaced"), sync_always=False, include=USERS))
-
-
 async def said(broker: Broker, home: Path, *argv: str) -> str:
-    out = io.StringIO()
-    world = World(
-        connect=connect_nats,
-        out=out,
-        err=out,
-        stdin=io.StringIO(),
-        env={"HOME": str(home), "HWBUS_SERVER": address(broker)},
-        clock=SystemClock(),
-        mint=Mint(),
-        user="root",
-    )
-    code = await asyncio.to_thread(command_line, argv, world)
-    assert code in {0, 1}, out.getvalue()
-    return out.getvalue()
+    _, out = await asyncio.to_thread(tell, *argv, home=home, server=address(broker))
+    return out
 
 
 async def found(broker: Broker, home: Path, *argv: str) -> list[Row]:

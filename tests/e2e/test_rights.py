@@ -1,7 +1,6 @@
 """The rights that we ship are enough for our programs, each as the user it is meant to be."""
 
 import asyncio
-import io
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,27 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from hwbus.cli.app import run as command_line
 from hwbus.cli.exits import Exit
-from hwbus.cli.nats_link import connect_nats
-from hwbus.cli.world import World
 from hwbus.controller.__main__ import Settings, control_plane
-from hwbus.identity import Mint, SystemClock
-from hwbus.server import Broker, ServerSettings
-from tests.support.nats import fresh_broker, until, until_async
-
-USERS = Path(__file__).parents[2] / "deploy" / "nats" / "users.conf"
-NAMES = ("CONTROLLER", "NODE", "OPERATOR", "VIEWER", "ADMIN", "SYS", "LISTENER")
+from hwbus.server import Broker
+from tests.support.command_line import typed
+from tests.support.nats import until, until_async
+from tests.support.users import SECRETS, a_broker_with_users, url_of
 
 
 @pytest.fixture(autouse=True)
 def secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in NAMES:
-        monkeypatch.setenv(f"HWBUS_{name}_PASSWORD", f"secret-{name.lower()}")
-
-
-def url_of(broker: Broker, user: str) -> str:
-    return broker.url.replace("nats://", f"nats://{user}:secret-{user}@")
+    for name, secret in SECRETS.items():
+        monkeypatch.setenv(name, secret)
 
 
 @asynccontextmanager
@@ -66,18 +56,8 @@ async def a_node(url: str, home: Path) -> AsyncIterator[None]:
 
 
 async def said(url: str, home: Path, *argv: str) -> tuple[int, str]:
-    out = io.StringIO()
-    world = World(
-        connect=connect_nats,
-        out=out,
-        err=out,
-        stdin=io.StringIO(),
-        env={"HOME": str(home), "HWBUS_SERVER": url},
-        clock=SystemClock(),
-        mint=Mint(),
-        user="ada",
-    )
-    return await asyncio.to_thread(command_line, argv, world), out.getvalue()
+    code, out, err = await asyncio.to_thread(typed, *argv, home=home, server=url)
+    return code, out + err
 
 
 def test_each_program_and_person_does_its_work_with_the_login_it_is_given(tmp_path: Path) -> None:
@@ -104,11 +84,10 @@ def test_each_program_and_person_does_its_work_with_the_login_it_is_given(tmp_pa
         assert "nothing is in limbo" in (await said(operator, tmp_path, "doctor", "--log"))[1]
 
     async def play() -> None:
-        settings = ServerSettings(store=Path("replaced"), sync_always=False, include=USERS)
-        async with fresh_broker(settings) as broker, hwbus_on(broker, tmp_path):
+        async with a_broker_with_users() as broker, hwbus_on(broker, tmp_path):
             await tale(broker)
             told = (tmp_path / "n1.log").read_text() + (await said_of_doctor(broker, tmp_path))
-            assert "secret-" not in told
+            assert "secret-of-" not in told
 
     asyncio.run(play())
 

@@ -17,6 +17,15 @@ def said(
     *argv: str, home: Path, server: str = NOBODY, env: Mapping[str, str] = _NOTHING
 ) -> tuple[int, str]:
     """Run ``hwbus *argv``; return its exit code, which is 0 or 1, and what it printed."""
+    code, out, err = typed(*argv, home=home, server=server, env=env)
+    assert code in {0, 1}, err
+    return code, out
+
+
+def typed(
+    *argv: str, home: Path, server: str = NOBODY, env: Mapping[str, str] = _NOTHING
+) -> tuple[int, str, str]:
+    """Run ``hwbus *argv``; return its exit code, what it printed, and what it said beside."""
     out, err = io.StringIO(), io.StringIO()
     world = World(
         connect=connect_nats,
@@ -29,5 +38,4 @@ def said(
         user="ada",
     )
     code = run(argv, world)
-    assert code in {0, 1}, err.getvalue()
-    return int(code), out.getvalue()
+    return int(code), out.getvalue(), err.getvalue()

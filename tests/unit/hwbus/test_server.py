@@ -17,12 +17,9 @@ from hwbus.pruning import purge
 from hwbus.server import Broker, BrokerError, ServerSettings, embedded, find_binary, render
 from hwbus.streams import AUDIT
 from tests.support.nats import a_broker, a_store, fresh_broker, until, wires_to
+from tests.support.users import SECRETS, login, settings
 
 CONFIGS = Path(__file__).parents[3] / "deploy" / "nats"
-SECRETS = {
-    f"HWBUS_{who}_PASSWORD": f"secret-of-{who.lower()}"
-    for who in ("CONTROLLER", "NODE", "OPERATOR", "VIEWER", "ADMIN", "SYS", "LISTENER", "ROUTE")
-}
 PLACES = {
     "HWBUS_SERVER_NAME": "one",
     "HWBUS_SITE": "edge-1",
@@ -215,11 +212,7 @@ def test_the_server_accepts_the_configurations_we_ship(name: str) -> None:
 def with_users(monkeypatch: pytest.MonkeyPatch) -> ServerSettings:
     for name, secret in SECRETS.items():
         monkeypatch.setenv(name, secret)
-    return ServerSettings(store=Path("replaced"), sync_always=False, include=CONFIGS / "users.conf")
-
-
-def login(user: str) -> Login:
-    return Login(user=user, password=SECRETS[f"HWBUS_{user.upper()}_PASSWORD"])
+    return settings()
 
 
 @pytest.mark.parametrize("stock", [False, True])
