@@ -1,8 +1,6 @@
 """What a log promises, held against the one in memory and the real one, on both client paths."""
 
 import asyncio
-import os
-import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import UTC, timedelta
@@ -25,6 +23,7 @@ from hwbus.ports import (
 from hwbus.server import Broker
 from hwbus.streams import EVENTS, Stream
 from tests.support.clock import ManualClock
+from tests.support.frozen import frozen
 from tests.support.nats import (
     fresh_broker,
     fresh_cluster,
@@ -423,12 +422,9 @@ def test_an_append_that_a_frozen_broker_stores_later_is_unknown_and_then_found()
         async with fresh_broker() as broker, wires_to(broker, answer_within_s=0.3) as wires:
             await wires.ensure_streams()
             assert broker.pid is not None
-            os.kill(broker.pid, signal.SIGSTOP)
-            try:
+            async with frozen(broker.pid):
                 with pytest.raises(OutcomeUnknownError, match=r"no answer .* in 0\.3 s"):
                     await wires.log.append(A, b"mine", after=0, message_id="1")
-            finally:
-                os.kill(broker.pid, signal.SIGCONT)
 
             async def stored() -> bool:
                 last = await wires.log.last(A)

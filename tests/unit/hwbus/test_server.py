@@ -16,6 +16,7 @@ from hwbus.ports import Call, Endpoint, ForbiddenError, NobodyThereError, Outcom
 from hwbus.pruning import purge
 from hwbus.server import Broker, BrokerError, ServerSettings, embedded, find_binary, render
 from hwbus.streams import AUDIT
+from tests.support.frozen import frozen
 from tests.support.nats import a_broker, a_store, fresh_broker, until, wires_to
 from tests.support.users import SECRETS, login, settings
 
@@ -190,8 +191,8 @@ def test_a_broker_that_does_not_stop_is_ended_by_force() -> None:
         async with fresh_broker() as broker:
             pid = broker.pid
             assert pid is not None
-            os.kill(pid, signal.SIGSTOP)
-            await broker.stop(grace_s=0.05)
+            async with frozen(pid):
+                await broker.stop(grace_s=0.05)
             assert broker.pid is None
 
     asyncio.run(story())

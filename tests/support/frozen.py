@@ -1,0 +1,31 @@
+"""Processes that are held still, and are so before the test goes on."""
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from tests.support.nats import until
+
+
+@asynccontextmanager
+async def frozen(pid: int) -> AsyncIterator[None]:
+    """Stop a process for the while of the context, and have it go on afterwards.
+
+    A stop takes effect when the process's first thread next gets a processor; until then its other
+    threads work on and answer. So it is awaited.
+    """
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        await until(lambda: _all_stand_still(pid))
+        yield
+    finally:
+        with suppress(ProcessLookupError):  # whoever was frozen may have been ended by force
+            os.kill(pid, signal.SIGCONT)
+
+
+def _all_stand_still(pid: int) -> bool:
+    # After the name, which is in brackets and may hold anything, comes the state: proc(5).
+    states = (at.read_text().rpartition(")")[2] for at in Path(f"/proc/{pid}/task").glob("*/stat"))
+    return all(state.split()[0] == "T" for state in states)
