@@ -68,14 +68,16 @@ Dial = Callable[[], AbstractAsyncContextManager[Ear]]
 class Doorkeeper:
     """Hears of logins until cancelled, and never gives up; without *dial* it says that it cannot.
 
-    ``heard`` is whether it hears now, ``trouble`` why not, or why nothing can be written;
-    ``missed`` is how many notices were lost since the start. *listener* is who we are.
+    ``listens`` is whether it is to hear, ``heard`` whether it does now, ``trouble`` why not, or
+    why nothing can be written; ``missed`` is how many notices were lost since the start. *listener*
+    is who we are.
     """
 
     def __init__(
         self, outlet: Outlet, clock: Clock, *, dial: Dial | None, listener: str, once: str
     ) -> None:
         """*once* is unlike that of any other doorkeeper, before and beside this one."""
+        self.listens = dial is not None
         self.heard = False
         self.trouble = ""
         self.missed = 0
@@ -114,7 +116,7 @@ class Doorkeeper:
         """Tell what is still held back, and that nobody hears from now on. Bounded."""
         self._keep(self._sessions.due(None))
         self._tell(self._bound.due(None))
-        if self._dial is not None:
+        if self.listens:
             self._say(Hearing.STOPPED)
         try:
             async with asyncio.timeout(_GOODBYE_S):
@@ -271,9 +273,10 @@ class LoginFigures(Collector):
         self._doorkeeper = doorkeeper
 
     def collect(self) -> Iterable[Metric]:
-        """Return both, always."""
+        """Return both; whether they are heard has a value only where they are to be."""
         heard = GaugeMetricFamily("hwbus_logins_heard", "1 while logins are heard.")
-        heard.add_metric((), self._doorkeeper.heard)
+        if self._doorkeeper.listens:
+            heard.add_metric((), self._doorkeeper.heard)
         missed = CounterMetricFamily(
             "hwbus_logins_missed", "Notices of logins that were lost on the way to the audit."
         )

@@ -58,6 +58,7 @@ ON = '{pool="fast",node="n1"}'
 SIGNED = 'hwbus_notary_signed_position{stream="HWBUS_EVENTS"}'
 ARCHIVE_AGE = 'hwbus_archive_age_seconds{stream="HWBUS_AUDIT"}'
 ARCHIVE_EVERY = 'hwbus_archive_every_seconds{stream="HWBUS_AUDIT"}'
+HEARD_ON = 'hwbus_logins_heard{{instance="{}"}}'
 CASES = {
     "VolumeDegraded": health("degraded", "syncing"),
     "VolumeFrozen": health("frozen"),
@@ -147,6 +148,10 @@ CASES = {
         {ARCHIVE_AGE: "0+60x60", ARCHIVE_EVERY: f"600{LONG}"},
         {ARCHIVE_AGE: "0+60x10 0+60x9 0+60x40", ARCHIVE_EVERY: f"600{LONG}"},
         {"stream": "HWBUS_AUDIT"},
+    ),
+    "LoginsNotHeard": Case(
+        {HEARD_ON.format("a"): f"0{LONG}", HEARD_ON.format("b"): f"0{LONG}"},
+        {HEARD_ON.format("a"): f"0{LONG}", HEARD_ON.format("b"): f"1{LONG}"},
     ),
     "DriftFound": over("hwbus_drift_findings", 2, 0, node="n1"),
     "PolicyAlarm": over("hwbus_policy_alarms", 2, 0, policy="roomy"),

@@ -18,12 +18,15 @@ from schemas.deleting import DeleteVolume, UndeleteVolume
 from schemas.encrypting import RekeyVolume
 from schemas.handing import HandOverVolume
 from schemas.legs import AddReplica, MigrateVolume, RemoveReplicaOf, SettleSplitBrain
+from schemas.policy import PolicyKind, PolicySpec, RemovePolicy, Selector, SetPolicy
 from schemas.refusals import Refusal
+from schemas.rhythm import EVERY_MIN_S, Rhythm
 from schemas.snapshot import CreateSnapshot, DeleteSnapshot, RollBackSnapshot
 from schemas.verifying import VerifyVolume
 from schemas.volume import Filesystem, GrowVolume, ProvisionVolume
 from tests.support.encryption_contract import TEXT
 from tests.support.house import AWAY_S, MIB, House, Plugged, Row, Scene
+from tests.support.load import Load
 
 pytestmark = pytest.mark.lab
 Play = Callable[[Scene], None]
@@ -159,10 +162,27 @@ class Pair:
 
         await house.until(told, what="what differs is told")
         assert await self.sh("n1", read) != await self.sh("n2", read)
-        await house.done(VerifyVolume(volume=self.volume, repair=True))
-        await house.until(self.is_healthy, what="both are the same")
+        await self.is_repaired_by_policy()
         assert await self.sh("n1", read) == await self.sh("n2", read)
         await house.done(VerifyVolume(volume=self.volume))
+
+    async def is_repaired_by_policy(self) -> None:
+        """Have a policy that is due every few seconds compare the replicas, and even them out."""
+        house, policy = self.house, f"scrub-{self.volume}"
+        spec = PolicySpec(
+            kind=PolicyKind.VERIFY_REPLICAS,
+            selector=Selector(pool=self.pool),
+            rhythm=Rhythm(every_s=EVERY_MIN_S),
+            repair=True,
+            at_once=1,
+        )
+        await house.say(SetPolicy(policy=policy, spec=spec))
+        await house.until(self.is_healthy, what="a policy has evened them out")
+        await house.say(RemovePolicy(policy=policy))
+        runs = await house.rows("operations", kind="volume-verify", actor=f"policy:{policy}")
+        assert {row["object"] for row in runs} == {f"volume/{self.volume}"}
+        for row in runs:
+            assert (await house.end(row["id"]))["outcome"] == "completed"
 
     async def kept(self, snapshot: Row, mib: int) -> str:
         """Return the checksum of what is in a snapshot, without what DRBD has behind it."""
@@ -331,27 +351,33 @@ def test_of_two_parted_nodes_one_writes(who: str, play: Play, unique: Unique) ->
     play(scene)
 
 
-def test_a_plain_volume_becomes_replicated_and_moves_under_load(play: Play, unique: Unique) -> None:
+def test_a_plain_volume_becomes_replicated_and_plain_again_under_load_and_moves(
+    play: Play, unique: Unique
+) -> None:
     async def scene(house: House) -> None:
-        pair = Pair(house, unique)
+        pair = Pair(house, unique, ("n1", "n2", "n3"))
         await pair.plug_in()
         await house.make(pair.volume, pair.disks[0], pair.pool, 64, filesystem=Filesystem.EXT4)
         await pair.attach()
-        await pair.sh("n1", _WRITER)
-        await house.done(AddReplica(volume=pair.volume))
-        await pair.sh("n1", "test -s $at/log; kill -0 $(cat /run/writer-$v)")
-        await pair.stop_writing("n1")
-        then = await pair.sh("n1", "sync; sha256sum <$at/log")
-        await house.done(HandOverVolume(volume=pair.volume, node="n2"))
-        assert await pair.sh("n2", "sha256sum <$at/log") == then
-        await house.done(RemoveReplicaOf(volume=pair.volume, node="n1"))
-        assert await pair.sh("n2", "sha256sum <$at/log") == then
-        await house.settled(pair.pool, "n1")
-        await house.settled(pair.pool, "n2")
-        await house.done(MigrateVolume(volume=pair.volume, node="n1"))
-        assert await pair.sh("n1", "sha256sum <$at/log") == then
-        await house.settled(pair.pool, "n1")
-        await house.settled(pair.pool, "n2")
+        number = await pair.number("n1")
+        load = Load(house, "n1", pair.volume, f"/mnt/{pair.volume}/data")
+        await load.start()
+        for word, nodes in (
+            (AddReplica(volume=pair.volume, node="n2"), ["n1", "n2"]),
+            (MigrateVolume(volume=pair.volume, source="n2", node="n3"), ["n1", "n3"]),
+            (RemoveReplicaOf(volume=pair.volume, node="n3"), []),
+        ):
+            await house.done(word)
+            row = await house.row("volumes", name=pair.volume)
+            assert [one["node"] for one in row["replicas"]] == nodes
+            await load.goes_on()
+        assert await load.stop() > MIB
+        assert await pair.number("n1") == number
+        then = await pair.sh("n1", "sync; sha256sum <$at/data")
+        await house.done(MigrateVolume(volume=pair.volume, node="n2"))
+        assert await pair.sh("n2", "sha256sum <$at/data") == then
+        for node in pair.nodes:
+            await house.settled(pair.pool, node)
         await pair.clear()
 
     play(scene)

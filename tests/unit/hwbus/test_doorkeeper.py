@@ -176,5 +176,9 @@ def test_a_notice_that_cannot_be_read_is_told() -> None:
         assert paper.states() == [Hearing.MISSED, Hearing.STOPPED]
         missed = {m.name: m.samples[0].value for m in LoginFigures(keeper).collect()}
         assert missed == {"hwbus_logins_heard": 0, "hwbus_logins_missed": 1}
+        deaf = a_doorkeeper(paper, clock)
+        assert [m.name for m in LoginFigures(deaf).collect() if m.samples] == [
+            "hwbus_logins_missed"
+        ]
 
     asyncio.run(tale())
