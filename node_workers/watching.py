@@ -31,6 +31,9 @@ PATIENCE_S = 20.0
 
 _PATIENCE_MAX_S = 1280.0
 SETTLE_S = 0.05
+_REST = 2.0
+"""For how many times as long as a look took it is not looked again: much changes in a row."""
+
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,10 +89,13 @@ class ReplicationWatch:
             await self._changed.wait()
             self._changed.clear()
         listening = asyncio.create_task(self._listen(), name="replication changes")
+        now_s = asyncio.get_running_loop().time
         try:
             while True:
                 self._changed.clear()
+                began_s = now_s()
                 unsettled = await self._once()
+                next_s = now_s() + _REST * (now_s() - began_s)
                 if listening.done():
                     listening.result()
                 try:
@@ -97,7 +103,7 @@ class ReplicationWatch:
                         await self._changed.wait()
                 except TimeoutError:
                     continue
-                await asyncio.sleep(SETTLE_S)
+                await asyncio.sleep(max(SETTLE_S, next_s - now_s()))
         finally:
             listening.cancel()
             await asyncio.wait({listening})

@@ -391,6 +391,24 @@ def test_it_looks_as_soon_as_drbd_says_something(tmp_path: Path) -> None:
     story(tmp_path, tale, POOL, LEG)
 
 
+def test_while_much_changes_in_a_row_it_looks_a_third_of_the_time_at_most(tmp_path: Path) -> None:
+    async def tale(here: Bench) -> None:
+        here.says(leg_state(PEER))
+
+        async def takes_long() -> None:
+            here.storage.meanwhile = takes_long
+            await asyncio.sleep(1)
+
+        here.storage.meanwhile = takes_long
+        async with here.watching():
+            for _ in range(300):
+                here.storage.changed.set()
+                await asyncio.sleep(0.1)
+            assert 10 <= here.looks <= 11
+
+    story(tmp_path, tale, POOL, LEG)
+
+
 def test_a_look_that_failed_is_taken_again_soon(tmp_path: Path) -> None:
     async def tale(here: Bench) -> None:
         here.storage.fails["look"] = FAILED
