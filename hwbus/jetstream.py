@@ -75,6 +75,7 @@ async def connect(
 ) -> AsyncIterator[Wires]:
     """Connect, and stay connected through every restart of the broker until the context is left.
 
+    *servers* are the addresses of one broker or of several; in one text, with commas between.
     *answer_within_s* is how long an append or an API request waits for its answer. A connection
     that has heard nothing for *patience_s* from a broker which greets others is closed for good:
     iterators raise, and whoever holds it dials anew. *stock* chooses nats-py's own paths (None:
@@ -85,7 +86,7 @@ async def connect(
         ForbiddenError: the broker does not let us in.
     """
     core = Core(stock=stock, ask_timeout_s=answer_within_s, patience_s=patience_s)
-    urls = [servers] if isinstance(servers, str) else list(servers)
+    urls = servers.split(",") if isinstance(servers, str) else list(servers)
     login = login or Login()
     await core.open(
         urls,

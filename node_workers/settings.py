@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--node", required=True, help="name of this node: a-z, 0-9 and '-'")
-    add("--nats-url", required=True, help="where the bus is, nats://HOST:PORT")
+    add("--nats-url", required=True, help="one broker or several: nats://HOST:PORT,...")
     add("--state", required=True, type=Path, help="directory for what the worker remembers")
     add("--simulated", type=Path, help="keep a simulated machine in this directory instead")
     add("--network", type=Path, help="directory by which simulated machines reach each other")

@@ -35,7 +35,6 @@ _REST = 2.0
 """For how many times as long as a look took it is not looked again: much changes in a row."""
 
 
-
 class Told(msgspec.Struct, frozen=True, kw_only=True):
     """What was said last of a leg, since which wish: one that is tied anew is told of anew."""
 

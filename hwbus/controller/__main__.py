@@ -286,35 +286,7 @@ async def _serve(settings: Settings) -> None:
 
 
 def _settings(argv: Sequence[str]) -> Settings:
-    environment = os.environ
-    parser = argparse.ArgumentParser(prog="python -m hwbus.controller", description=__doc__)
-    parser.add_argument(
-        "--nats-url", default=environment.get("HWBUS_SERVER", "nats://127.0.0.1:4222")
-    )
-    parser.add_argument(
-        "--state", type=Path, default=Path(environment.get("HWBUS_STATE", "/var/lib/hwbus"))
-    )
-    parser.add_argument("--http", default="", help="HOST:PORT for /metrics, /livez and /readyz")
-    parser.add_argument("--replicas", type=int, default=1, help="copies of each stream")
-    parser.add_argument(
-        "--sign-every", type=float, default=SIGN_EVERY_S, help="seconds between signed heads"
-    )
-    parser.add_argument(
-        "--archive-to", default="", help="FOLDER or s3://BUCKET/PREFIX to archive to by itself"
-    )
-    parser.add_argument(
-        "--archive-endpoint", default="", help="https://HOST:PORT of the store, if not that of AWS"
-    )
-    parser.add_argument(
-        "--archive-every", type=float, default=ARCHIVE_EVERY_S, help="seconds between segments"
-    )
-    parser.add_argument(
-        "--system-login",
-        type=Path,
-        default=environment.get("HWBUS_SYSTEM_LOGIN") or None,
-        metavar="FILE",
-        help="USER:PASSWORD of the broker's system account, or NATS credentials: to hear of logins",
-    )
+    parser = _parser()
     parsed = parser.parse_args(argv)
     if parsed.archive_every <= 0:
         parser.error("--archive-every is a time in seconds, and more than none")
@@ -329,6 +301,29 @@ def _settings(argv: Sequence[str]) -> Settings:
         archive_every_s=parsed.archive_every,
         system_login=parsed.system_login,
     )
+
+
+def _parser() -> argparse.ArgumentParser:
+    environment = os.environ
+    parser = argparse.ArgumentParser(prog="python -m hwbus.controller", description=__doc__)
+    add = parser.add_argument
+    url = environment.get("HWBUS_SERVER", "nats://127.0.0.1:4222")
+    add("--nats-url", default=url, help="one broker or several: nats://HOST:PORT,...")
+    add("--state", type=Path, default=Path(environment.get("HWBUS_STATE", "/var/lib/hwbus")))
+    add("--http", default="", help="HOST:PORT for /metrics, /livez and /readyz")
+    add("--replicas", type=int, default=1, help="copies of each stream")
+    add("--sign-every", type=float, default=SIGN_EVERY_S, help="seconds between signed heads")
+    add("--archive-to", default="", help="FOLDER or s3://BUCKET/PREFIX to archive to by itself")
+    add("--archive-endpoint", default="", help="https://HOST:PORT of the store, if not of AWS")
+    add("--archive-every", type=float, default=ARCHIVE_EVERY_S, help="seconds between segments")
+    add(
+        "--system-login",
+        type=Path,
+        default=environment.get("HWBUS_SYSTEM_LOGIN") or None,
+        metavar="FILE",
+        help="USER:PASSWORD of the broker's system account, or NATS credentials: to hear of logins",
+    )
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,6 +10,21 @@ from tests.support.nats import fresh_broker, until
 A = "hwbus.evt.volume.-.a"
 
 
+@pytest.mark.parametrize("stock", [False, True])
+def test_of_several_addresses_in_one_text_one_is_enough(stock: bool) -> None:
+    async def story() -> None:
+        async with fresh_broker() as broker:
+            servers = f"nats://127.0.0.1:1,{broker.url}"
+            async with connect(servers, name="one of two", stock=stock) as wires:
+                await wires.ensure_streams()
+                broker.kill()
+                await broker.start()
+                await until(lambda: wires.connected, within_s=10)
+                assert await wires.log.append(A, b"1", after=0, message_id="1") == 1
+
+    asyncio.run(story())
+
+
 def test_a_connection_that_is_not_coming_back_is_given_up_once_the_broker_is_there() -> None:
     async def story() -> None:
         async with (

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 from hwbus.filters import matches
-from hwbus.jetstream import ApiError, Wires, connect
+from hwbus.jetstream import Wires, connect
 from hwbus.memory import MemoryLog
 from hwbus.ports import (
     EventLog,
     LogFullError,
-    NobodyThereError,
     OutcomeUnknownError,
     StaleError,
     Stored,
@@ -28,6 +27,7 @@ from tests.support.nats import (
     fresh_broker,
     fresh_cluster,
     fresh_wires,
+    replicated,
     until,
     until_async,
     wires_to,
@@ -557,7 +557,7 @@ def test_of_three_brokers_the_leader_may_die_without_loss_gap_or_repetition() ->
         async with fresh_cluster() as brokers:
             urls = [broker.url for broker in brokers]
             async with connect(urls, name="writer") as wires, connect(urls, name="reader") as other:
-                await until_async(partial(_replicated, wires), within_s=60)
+                await until_async(partial(replicated, wires), within_s=60)
                 seen: list[int] = []
                 watching = asyncio.create_task(_watch(other, seen))
                 after = await _append_through(wires, 0, 200)
@@ -571,14 +571,6 @@ def test_of_three_brokers_the_leader_may_die_without_loss_gap_or_repetition() ->
                 assert seen == list(range(1, after + 1))
 
     asyncio.run(story())
-
-
-async def _replicated(wires: Wires) -> bool:
-    try:
-        await wires.ensure_streams((EVENTS,), replicas=3)
-    except (ApiError, OutcomeUnknownError, NobodyThereError):
-        return False
-    return True
 
 
 async def _watch(wires: Wires, seen: list[int]) -> None:

@@ -21,7 +21,6 @@ from tests.support.command_line import said
 from tests.support.nats import fresh_broker, until_async, wires_to
 
 PLACE = "s3://audit/berlin"
-ENTER = {"AWS_ACCESS_KEY_ID": s3.KEY_ID, "AWS_SECRET_ACCESS_KEY": s3.SECRET}
 
 
 class House:
@@ -65,7 +64,10 @@ class House:
 
 
 async def lived_through(store: s3.Server, broker: str, state: Path, client: Client) -> int:
-    """Archive, miss the store, and catch up; return how many events there are."""
+    """Archive, miss the store, and catch up; return how many events there are at least.
+
+    Nothing is heard of the node: when it counts as silent, that is an event more.
+    """
     settings = Settings(
         nats_url=broker,
         state=state,
@@ -87,12 +89,12 @@ async def lived_through(store: s3.Server, broker: str, state: Path, client: Clie
         second = await here.live()
         await here.until(lambda: here.figures()["trouble"] == 1)
         behind = here.figures()
-        assert behind["position"] == first < second
+        assert first <= behind["position"] < second
         assert behind["age_seconds"] > 2 * behind["every_seconds"]  # of the alarm
         await asyncio.to_thread(store.start)
         await here.archived_up_to(second)
         await here.until(lambda: here.figures()["trouble"] == 0)
-        assert here.figures()["position"] == second
+        assert here.figures()["position"] >= second
         stop.set()
         await running
     return second
@@ -101,7 +103,7 @@ async def lived_through(store: s3.Server, broker: str, state: Path, client: Clie
 def test_what_a_store_missed_is_archived_when_it_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in ENTER.items():
+    for name, value in s3.ENTER.items():
         monkeypatch.setenv(name, value)
     (tmp_path / "s3").mkdir()
     store, state = s3.Server(tmp_path / "s3"), tmp_path / "state"
@@ -120,15 +122,16 @@ def test_what_a_store_missed_is_archived_when_it_is_back(
         there = (PLACE, "--endpoint", store.endpoint)
         key = (state / "notary.pub").read_text().strip()
         verify = ("audit", "verify", "--from-archive", *there, "--key", key, "-o", "json")
-        code, out = said(*verify, home=tmp_path, env=ENTER)
+        code, out = said(*verify, home=tmp_path, env=s3.ENTER)
         verdicts = json.loads(out)["items"]
         assert [(one["first_bad"], one["unreadable"]) for one in verdicts] == [(None, 0)] * 2
-        assert (code, verdicts[0]["messages"]) == (0, events)
+        archived = verdicts[0]["messages"]
+        assert (code, archived >= events) == (0, True)
         doctor = ("doctor", "--log", "--from-archive", *there, "-o", "json")
-        code, out = said(*doctor, home=tmp_path, env=ENTER)
+        code, out = said(*doctor, home=tmp_path, env=s3.ENTER)
         [verdict] = json.loads(out)["items"]
-        assert (code, verdict["commits"], verdict["findings"]) == (0, events, [])
-        code, out = said("replay", *there, home=tmp_path, env=ENTER)
-        assert (code, f"hash {events} " in out) == (0, True)
+        assert (code, verdict["commits"], verdict["findings"]) == (0, archived, [])
+        code, out = said("replay", *there, home=tmp_path, env=s3.ENTER)
+        assert (code, f"hash {archived} " in out) == (0, True)
     finally:
         store.stop()

@@ -4,33 +4,47 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hwbus.blocks import blocks_of, read_block
+from hwbus.bucket import Where
 from hwbus.client import Client
 from hwbus.controller.__main__ import ControlPlane, Settings, control_plane
 from hwbus.identity import Mint
-from hwbus.jetstream import Wires
+from hwbus.jetstream import ApiError, Wires, connect
+from hwbus.ports import NobodyThereError, OutcomeUnknownError
 from hwbus.server import Broker, ServerSettings
 from hwbus.streams import AUDIT
 from schemas.node import CordonNode, ReportNodeJoined, UncordonNode
+from tests.support import s3
 from tests.support.command_line import said
-from tests.support.nats import until_async, wires_to
+from tests.support.nats import (
+    all_current,
+    fresh_cluster,
+    replicated,
+    until_async,
+    wires_to,
+)
 
 
 class House:
     """A broker, control planes that come and go, and somebody at a command line."""
 
-    def __init__(self, home: Path, broker: Broker, wires: Wires) -> None:
+    def __init__(
+        self, home: Path, url: str, wires: Wires, *, bucket: str = "", replicas: int = 1
+    ) -> None:
+        """*bucket* is the endpoint of the S3 server that is archived to, instead of a folder."""
         self.home = home
-        self.place = f"{home}/archive/"
+        self.place = "s3://audit/berlin" if bucket else f"{home}/archive/"
+        self.there = (self.place, *(("--endpoint", bucket) if bucket else ()))
         self.wires = wires
         self.audit = wires.log_of(AUDIT.name)
         self.store = home / "store"
-        self._url = broker.url
+        self._url, self._bucket, self._replicas = url, bucket, replicas
         self._client = Client(wires.bus, wires.log, actor="alice", mint=Mint())
 
     @asynccontextmanager
@@ -39,9 +53,10 @@ class House:
             nats_url=self._url,
             state=self.home / state,
             http="",
-            replicas=1,
+            replicas=self._replicas,
             sign_every_s=0.05,
             archive_to=self.place,
+            archive_endpoint=self._bucket,
             archive_every_s=0.1,
         )
         stop = asyncio.Event()
@@ -71,10 +86,11 @@ class House:
         await until_async(archived, within_s=15)
 
     async def run(self, *argv: str) -> tuple[int, str]:
-        return await asyncio.to_thread(said, *argv, home=self.home, server=self._url)
+        env = s3.ENTER if self._bucket else {}
+        return await asyncio.to_thread(said, *argv, home=self.home, server=self._url, env=env)
 
     async def prune(self, *more: str) -> tuple[int, str]:
-        given = ("--archived-in", self.place, "--older-than", "0s", "--yes", *more)
+        given = ("--archived-in", *self.there, "--older-than", "0s", "--yes", *more)
         return await self.run("audit", "prune", *given)
 
     async def verify(self, *argv: str) -> tuple[int, dict[str, Any], dict[str, Any]]:
@@ -94,7 +110,7 @@ def play(home: Path, tale: Callable[[House], Awaitable[None]]) -> None:
         await broker.start()
         try:
             async with wires_to(broker) as wires:
-                await tale(House(home, broker, wires))
+                await tale(House(home, broker.url, wires))
         finally:
             await broker.stop()
 
@@ -142,13 +158,65 @@ async def holds(here: House) -> None:
     assert (events["first"], events["messages"], audit["first"]) == (1, events["seq"], first)
     assert f"messages 1 to {first - 1} are in the archive {here.place}" in audit["before"]
     assert "pruned by ada" in audit["before"]
-    code, events, audit = await here.verify("--with-archive", here.place)
+    code, events, audit = await here.verify("--with-archive", *here.there)
     assert (code, events["first_bad"], audit["first_bad"]) == (0, None, None)
     assert audit["messages"] == audit["seq"]
-    code, _, audit = await here.verify("--from-archive", here.place)
+    code, _, audit = await here.verify("--from-archive", *here.there)
     assert (code, audit["first_bad"], audit["messages"] >= first - 1) == (0, None, True)
-    for copy in ((), ("--from-archive", here.place)):
+    for copy in ((), ("--from-archive", *here.there)):
         assert (await here.run("doctor", "--log", *copy))[0] == 0
+
+
+async def answers(here: House) -> bool:
+    """Whether the brokers that are there have agreed on who speaks."""
+    try:
+        await here.audit.head()
+    except (ApiError, OutcomeUnknownError, NobodyThereError):
+        return False
+    return True
+
+
+@pytest.mark.slow
+def test_three_brokers_prune_what_is_archived_in_a_bucket_and_one_of_them_may_be_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def tale(brokers: list[Broker], endpoint: str) -> None:
+        urls = [broker.url for broker in brokers]
+        async with connect(urls, name="test") as wires:
+            await until_async(partial(replicated, wires), within_s=60)
+            here = House(tmp_path, ",".join(urls), wires, bucket=endpoint, replicas=3)
+            async with here.control_plane() as plane:
+                for _ in range(3):
+                    await here.live(plane)
+                away = brokers[2]
+                await away.stop()
+                assert (await here.prune())[0] == 0
+                first = await here.audit.first()
+                assert first > 2
+                await here.live(plane)
+                await holds(here)
+                await away.start()
+                # The two others go, one after the other: what was away must know it by then.
+                for other in brokers[:2]:
+                    await until_async(partial(all_current, wires), within_s=60)
+                    await other.stop()
+                    await until_async(partial(answers, here), within_s=60)
+                    assert await here.audit.first() == first
+                    await other.start()
+                await until_async(partial(all_current, wires), within_s=60)
+                await here.live(plane)
+                await holds(here)
+
+    for name, value in s3.ENTER.items():
+        monkeypatch.setenv(name, value)
+    with s3.serving(tmp_path) as where:
+        s3.bucket(Where(url="s3://audit", endpoint=where.endpoint)).put("made", b"")
+
+        async def run() -> None:
+            async with fresh_cluster() as brokers:
+                await tale(brokers, where.endpoint)
+
+        asyncio.run(run())
 
 
 @pytest.mark.parametrize("recorded", [False, True])

@@ -15,9 +15,12 @@ from pathlib import Path
 
 import msgspec
 
-from hwbus.jetstream import Login, Wires, connect
+from hwbus.jetstream import ApiError, Login, Wires, connect
+from hwbus.ports import NobodyThereError, OutcomeUnknownError
 from hwbus.server import Broker, ServerSettings
 from hwbus.streams import STREAMS, Stream
+
+_MEMBERS = 3
 
 
 @contextmanager
@@ -56,11 +59,25 @@ def a_broker(settings: ServerSettings | None = None) -> Iterator[Broker]:
             asyncio.run(broker.stop())
 
 
+class _Member(msgspec.Struct, frozen=True):
+    """How a follower of a stream is, as the API of JetStream tells (``PeerInfo``)."""
+
+    current: bool = False
+
+
+class _Members(msgspec.Struct, frozen=True):
+    replicas: tuple[_Member, ...] = ()
+
+
+class _About(msgspec.Struct, frozen=True):
+    cluster: _Members = _Members()
+
+
 @asynccontextmanager
 async def fresh_cluster() -> AsyncIterator[list[Broker]]:
     """Three running servers with empty stores that know each other; takes some seconds to agree."""
     with a_store() as store:
-        ports = _free_ports(3)
+        ports = _free_ports(_MEMBERS)
         routes = ", ".join(f"nats://127.0.0.1:{port}" for port in ports)
         brokers = [
             Broker(
@@ -78,6 +95,28 @@ async def fresh_cluster() -> AsyncIterator[list[Broker]]:
             yield brokers
         finally:
             await asyncio.gather(*(broker.stop() for broker in brokers))
+
+
+async def replicated(wires: Wires) -> bool:
+    """Have the streams on three brokers; returns whether these have agreed to that."""
+    try:
+        await wires.ensure_streams(replicas=3)
+    except (ApiError, OutcomeUnknownError, NobodyThereError):
+        return False
+    return True
+
+
+async def all_current(wires: Wires) -> bool:
+    """Return whether every broker has all that is in every stream."""
+    try:
+        for stream in STREAMS:
+            about = await wires._core.api(f"STREAM.INFO.{stream.name}", {}, _About)
+            members = about.cluster.replicas
+            if len(members) != _MEMBERS - 1 or not all(one.current for one in members):
+                return False
+    except (ApiError, OutcomeUnknownError, NobodyThereError):
+        return False
+    return True
 
 
 def _free_ports(count: int) -> list[int]:

@@ -18,6 +18,9 @@ from hwbus.lab.spec import ServiceSpec
 KEY_ID, SECRET = "HWBUSTESTKEY", "not-a-real-secret-of-anybody"
 CREDENTIALS = Credentials(access_key_id=KEY_ID, secret_access_key=SECRET)
 CREDENTIALS_JSON = json.dumps({"access_key_id": KEY_ID, "secret_access_key": SECRET})
+ENTER = {"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET}
+"""How programs are told who they are."""
+
 LAB_PORT = 8333
 _PORTS = ("-master.port", "-volume.port", "-filer.port", "-s3.port")
 _READY_S = 60.0
