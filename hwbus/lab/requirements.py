@@ -24,7 +24,8 @@ _TOOLS = {
     "cryptsetup": "cryptsetup-bin",
     "smartctl": "smartmontools",
 }
-_ESSENTIAL_TOOLS = {"unshare": "util-linux", "setpriv": "util-linux"}  # Debian always has them
+# Debian always has them
+_ESSENTIAL_TOOLS = dict.fromkeys(("unshare", "setpriv", "taskset"), "util-linux")
 
 DEBIAN_PACKAGES = tuple(_TOOLS.values())
 """The Debian packages that the lab needs, for the bootstrap script and for `hwbus doctor`."""

@@ -117,6 +117,18 @@ def test_a_node_has_an_identity_of_its_own(pair: LabClient) -> None:
     asyncio.run(scene())
 
 
+def test_each_node_stays_on_one_processor_and_two_are_spread(pair: LabClient) -> None:
+    async def scene() -> None:
+        homes = []
+        for node in (await pair.status()).nodes:
+            ours = processes_of(Path(node.disks[0].image).parent)
+            homes.append(set().union(*map(os.sched_getaffinity, ours)))
+        assert [len(home) for home in homes] == [1, 1]
+        assert len(homes[0] | homes[1]) == min(2, len(os.sched_getaffinity(0)))
+
+    asyncio.run(scene())
+
+
 def test_a_disk_moves_to_another_node_with_its_content_and_serial_number(pair: LabClient) -> None:
     async def scene() -> None:
         blank = await pair.add_disk("n1", "32M", serial="TRAVELS")
