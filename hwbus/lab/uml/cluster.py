@@ -14,6 +14,7 @@ from hwbus.lab.uml.errors import LabError
 from hwbus.lab.uml.host import SHADOWED
 from hwbus.lab.uml.network import PrivateNetwork
 from hwbus.lab.uml.node import HARNESS, Node
+from hwbus.lab.uml.processors import keep_spread
 from hwbus.lab.uml.together import together
 
 CONTROL, STORAGE = "control", "storage"
@@ -57,6 +58,7 @@ class Cluster:
         self._specs = dict(nodes)
         self._memory = memory
         self._preload: Path | None = None
+        self._spreading: asyncio.Task[None] | None = None
         # A node whose memory file does not fit dies; in many containers /dev/shm has 64 MB.
         self._in_shm = shutil.disk_usage(_SHM).free >= len(nodes) * parse_size(memory)
         self._progress = progress
@@ -83,6 +85,7 @@ class Cluster:
             await together(*(node.prepare(self._specs[node.name]) for node in self))
             self._progress("disks made")
             await together(*(self.boot(node.name) for node in self))
+            self._spreading = asyncio.create_task(keep_spread(self._launchers))
         except BaseException:
             await self.close()
             raise
@@ -115,9 +118,18 @@ class Cluster:
 
     async def close(self) -> None:
         """Cut all power, leave the network and remove the directory."""
+        spreading, self._spreading = self._spreading, None
+        if spreading is not None:
+            spreading.cancel()
+            await asyncio.wait({spreading})
         await asyncio.gather(*(node.close() for node in self))
         self.network.leave()
         shutil.rmtree(self.directory, ignore_errors=False)
+        if spreading is not None and not spreading.cancelled():
+            spreading.result()
+
+    def _launchers(self) -> set[int]:
+        return {node.pid for node in self if node.pid is not None}
 
     def _install_guest(self) -> None:
         # A copy, since the package may lie where a kernel's command line cannot say it.

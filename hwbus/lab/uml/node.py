@@ -18,6 +18,7 @@ from hwbus.lab.uml.command import AgentLink, Command, Output, Result
 from hwbus.lab.uml.disks import Disk, DiskSpec
 from hwbus.lab.uml.errors import LabError, NodeDownError
 from hwbus.lab.uml.network import PrivateNetwork
+from hwbus.lab.uml.processors import first_home
 
 HARNESS = "harness"  # the network on which the nodes' agents reach us; never cut
 
@@ -134,7 +135,7 @@ class Node:
         line = self._kernel_line(memory)
         if preload is not None:
             line = ["env", f"LD_PRELOAD={preload}", *line]
-        home = ("taskset", "--cpu-list", str(self._cpu))
+        home = ("taskset", "--cpu-list", str(first_home(self.number)))
         self._kernel = await host.start(*home, *_SANDBOX, self.directory, *line, env=env)
         self._watcher = asyncio.create_task(self._watch(self._kernel))
         try:
@@ -298,16 +299,6 @@ class Node:
     async def isolate(self, network: str, *, isolated: bool) -> None:
         """Nodes so marked cannot reach one another on the network, only the others and the host."""
         await self._network.isolate(network, self.number, isolated=isolated)
-
-    @property
-    def _cpu(self) -> int:
-        """The processor of the host that the node stays on; those of a lab are spread.
-
-        Its kernel and its processes take turns, many thousand times a second: if they are on two
-        processors, each turn wakes up the other one, which takes longer than the turn.
-        """
-        ours = sorted(os.sched_getaffinity(0))
-        return ours[(os.getpid() + self.number) % len(ours)]
 
     @property
     def _root_image(self) -> Path:
