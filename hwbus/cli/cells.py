@@ -86,7 +86,9 @@ def volume_state_cell(row: Row, brush: Brush) -> str:
     words = [brush.pen.state(clean(word)) for word in told]
     percent = row.get("sync_percent")
     found = ", ".join(clean(str(one)) for one in row.get("defects") or ())
-    words += [f"{percent}%"] if percent is not None else []
+    if percent is not None:
+        speed = row.get("sync_bytes_per_s")
+        words += [f"{percent}%", *([f"{format_size(speed)}/s"] if speed else [])]
     return " ".join(filter(None, (*words, brush.pen.colour(found, RED))))
 
 

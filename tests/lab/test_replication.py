@@ -395,30 +395,26 @@ def test_nothing_stops_while_nobody_decides(play: Play, unique: Unique) -> None:
         await pair.attach()
         alone = Alone(house, unique)
         await alone.make()
-        await pair.sh("n1", _WRITER)
-        await house.until(partial(pair.has_written, "n1"), what="something is written")
+        load = Load(house, "n1", pair.volume, f"/mnt/{pair.volume}/data")
+        await load.start()
         for service in ("controller", "nats"):
             await house.lab.service_stop(service)
         until_s = time.monotonic() + AWAY_S
-        before = int(await pair.sh("n1", "cat /run/written-$v"))
-        await house.until(partial(pair.has_written, "n1", before + 100), what="n1 goes on")
+        await load.goes_on()
         # In order: its peer knows that it has left, and n1 need not ask whether it may go on.
         await pair.sh("n2", "drbdadm down $r")
         await house.until(partial(pair.runs, "n2"), what="n2 is up again by itself")
-        before = int(await pair.sh("n1", "cat /run/written-$v"))
-        await house.until(partial(pair.has_written, "n1", before + 100), what="n1 goes on still")
+        await load.goes_on()
         await house.lab.kill("n3")
         await house.lab.boot("n3")
         await house.until(alone.is_there, what="n3 has its volume again by itself")
         while time.monotonic() < until_s:
-            before = int(await pair.sh("n1", "cat /run/written-$v"))
-            await house.until(partial(pair.has_written, "n1", before + 100), what="n1 goes on")
+            await load.goes_on()
         for service in ("nats", "controller"):
             await house.lab.service_start(service)
         await house.ready("n1", "n2", "n3")
         await house.until(pair.is_healthy, what="all is as it was")
-        assert await pair.sh("n1", "ls /run/failed-$v 2>/dev/null || true") == ""
-        await pair.stop_writing("n1")
+        assert await load.stop() > MIB // 2
         await pair.verified()
         await pair.clear()
         await alone.clear()
