@@ -55,10 +55,11 @@ def better(loads: Mapping[int, Load], mine: Collection[int]) -> tuple[int, int] 
     It is the one that gains most, and only if the other processor is less full with it than the
     one that it leaves was: nobody moves back and forth.
     """
-    full = dict.fromkeys(_ours(), 0.0)
+    ours = _ours()
+    full = dict.fromkeys(ours, 0.0)
     for load in loads.values():
         full[load.home] = full.get(load.home, 0.0) + load.share
-    emptiest = min(full, key=lambda cpu: full[cpu])
+    emptiest = min(ours, key=lambda cpu: full[cpu])
     gains = {
         pid: full[loads[pid].home] - (full[emptiest] + loads[pid].share)
         for pid in mine

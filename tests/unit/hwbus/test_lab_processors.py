@@ -27,6 +27,9 @@ def two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param({1: (0.5, 0), 2: (0.5, 0)}, (), None, id="all are others'"),
         pytest.param({1: (0.5, 0), 2: (0.5, 0)}, (3, 2), (2, 1), id="one is new"),
         pytest.param({1: (0.9, 7), 2: (0.2, 0)}, (1,), None, id="on a processor that is not ours"),
+        pytest.param(
+            {1: (0.5, 0), 2: (0.5, 0), 3: (0.3, 1), 4: (0.1, 7)}, (1,), (1, 1), id="none but ours"
+        ),
         pytest.param({}, (), None, id="nobody"),
     ],
 )
