@@ -83,9 +83,9 @@ async def keep_spread(launchers: Callable[[], Collection[int]]) -> None:
         now, now_s = _kernels(), clock()
         loads = dict(_loads(before, now, now_s - since_s))
         wanted = launchers()
-        move = better(loads, [pid for pid, one in now.items() if one.parent in wanted])
-        if move is not None:
-            _move(*move)
+        better_off = better(loads, [pid for pid, one in now.items() if one.parent in wanted])
+        if better_off is not None:
+            move(*better_off)
         before, since_s = now, now_s
 
 
@@ -123,7 +123,8 @@ def _kernels() -> dict[int, Kernel]:
     return found
 
 
-def _move(leader: int, cpu: int) -> None:
+def move(leader: int, cpu: int) -> None:
+    """Have a node stay on a processor from now on, all of its processes; *leader* is its kernel."""
     # The leader first: who is begun from then on is where it is, and the others are listed after.
     _stay(leader, cpu)
     for pid in _kernels().get(leader, _NONE).members:

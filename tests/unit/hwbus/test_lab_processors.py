@@ -1,12 +1,16 @@
 """Nodes with much to do are kept apart, and nobody is moved for nothing."""
 
+import asyncio
 import os
 from collections.abc import Iterator
 from random import Random
+from typing import ClassVar
 
 import pytest
 
-from hwbus.lab.uml.processors import Load, better, first_home
+from hwbus.lab.uml import processors
+from hwbus.lab.uml.processors import Kernel, Load, better, first_home, keep_spread
+from tests.support.virtual_time import run_virtually
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +61,48 @@ def _anyhow(chance: Random) -> Iterator[tuple[int, Load]]:
 
 def _fullest(loads: dict[int, Load]) -> float:
     return max(sum(one.share for one in loads.values() if one.home == cpu) for cpu in (0, 1))
+
+
+class Host:
+    """Four nodes of two labs, how much they have to do, and where they are kept."""
+
+    LAUNCHERS: ClassVar = {1: 10, 2: 20, 3: 30, 4: 40}
+    SHARES: ClassVar = {1: 0.4, 2: 0.4, 3: 0.0, 4: 0.1}
+
+    def __init__(self) -> None:
+        self.homes = {1: 0, 2: 0, 3: 0, 4: 1}
+        self.moved: list[tuple[int, int]] = []
+
+    def kernels(self) -> dict[int, Kernel]:
+        worked_s = asyncio.get_running_loop().time()
+        tick_s = 1 / os.sysconf("SC_CLK_TCK")
+        return {
+            pid: Kernel(parent=self.LAUNCHERS[pid], ticks=int(share * worked_s / tick_s))
+            for pid, share in self.SHARES.items()
+        }
+
+    def move(self, pid: int, cpu: int) -> None:
+        self.moved.append((pid, cpu))
+        self.homes[pid] = cpu
+
+
+@pytest.mark.parametrize(("ours", "moved"), [({10, 20}, [(1, 1)]), ({30, 40}, []), (set(), [])])
+def test_a_lab_moves_its_own_nodes_and_only_until_they_are_spread(
+    ours: set[int], moved: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def tale() -> None:
+        host = Host()
+        monkeypatch.setattr(processors, "_kernels", host.kernels)
+        monkeypatch.setattr(processors, "_home", lambda pid: {host.homes[pid]})
+        monkeypatch.setattr(processors, "move", host.move)
+        task = asyncio.create_task(keep_spread(lambda: ours))
+        await asyncio.sleep(60)
+        task.cancel()
+        await asyncio.wait({task})
+        assert task.cancelled()
+        assert host.moved == moved
+
+    run_virtually(tale)
 
 
 def test_the_nodes_of_a_lab_begin_on_different_processors() -> None:
