@@ -165,16 +165,15 @@ class ReplicationWatch:
             self._figures.count("troubles_total")
             _LOG.warning("replication could not be looked at", because=error.sentence)
             return True
+        unsettled = False
+        for leg in legs:  # before anything is done, which takes a while: it is told as it was seen
+            state = states.get(leg.volume)
+            copying = state is not None and await self._tell(leg, state, cause)
+            unsettled |= state is None or copying or _alone(state)
         broken = await self._bring_up_missing(legs, states, cause)
         await self._begin_again(legs, states, cause)
-        unsettled = False
         for leg in legs:
-            state = states.get(leg.volume)
-            if state is not None:
-                unsettled |= await self._tell(leg, state, cause) or _alone(state)
-                continue
-            unsettled = True
-            if leg.volume in broken:
+            if leg.volume not in states and leg.volume in broken:
                 await self._say(leg, _NOT_RUNNING, cause)
         return unsettled
 
