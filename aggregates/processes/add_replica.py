@@ -130,7 +130,8 @@ class AddReplicaProcess(Process, frozen=True, kw_only=True):
         waits = (self.wanted and not self.removed) or not self.untied <= self.changed
         if waits and not (self.out_of_time or self.stuck):
             return None
-        due = None if self.wanted and not self.removed else self._give_back()
+        there = None if self.wanted and not self.removed else self._give_back_there()
+        due = there or self._give_back_home()
         if due is not None:
             return due
         if not self.concluded:
@@ -311,17 +312,20 @@ class AddReplicaProcess(Process, frozen=True, kw_only=True):
             replication=replication,
         )
 
-    def _give_back(self) -> Due | None:
+    def _give_back_there(self) -> Due | None:
         uid = self.wish.uid
         if self.reserved and not self.wanted:
             room = ReportUnreserved(pool=self.here.pool, node=self.here.node, claim=uid)
             return Due("unreserve", room, self.tried)
+        if self.link is not None:
+            return Due("unlink", ReportLinkReturned(node=self.here.node, uid=uid))
+        return None
+
+    def _give_back_home(self) -> Due | None:
+        uid = self.wish.uid
         if self.room_at_home and not self.tied:
             room = ReportUnreserved(pool=self.wish.pool, node=self.wish.node, claim=uid)
             return Due("unreserve-home", room)
-        if self.link is not None:
-            there = ReportLinkReturned(node=self.here.node, uid=uid)
-            return Due("unlink", there)
         # While the leg at home may still be tied, device and port stay taken there.
         loose = self.untied <= self.changed
         if self.home_link is not None and not self.wish.members and loose:

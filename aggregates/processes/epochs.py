@@ -22,7 +22,7 @@ from schemas.legs import (
     SplitSettlingBegan,
 )
 from schemas.linking import ReportLinkReturned
-from schemas.replica import ReplicaRemoved
+from schemas.replica import ReplicaHeld, ReplicaRemoved, ReplicaResized
 from schemas.replication import (
     LegDisk,
     LegSeen,
@@ -33,6 +33,7 @@ from schemas.replication import (
     Tie,
 )
 
+_AT_REST = frozenset({ReplicaPhase.PRESENT, ReplicaPhase.HELD})
 _NEW_EPOCH = (
     FailoverBegan
     | PeerFenced
@@ -55,6 +56,9 @@ def follows(event: Event, world: World) -> Iterator[Message]:
     elif isinstance(event, ReplicaRemoved | ReplicaForgotten):
         node = world.nodes.get(event.node, Node())
         yield from (_returned(event.node, one) for one in node.links if one.uid == event.uid)
+    elif isinstance(event, ReplicaResized | ReplicaHeld):
+        # It may have been untied, too late for the operation that wanted that.
+        yield from (one for one in _loose(event.node, world) if one.uid == event.uid)
     elif isinstance(event, _NEW_EPOCH):
         volume = world.volumes.get(event.volume)
         if volume is not None:
@@ -71,8 +75,14 @@ def owed(world: World) -> Iterator[Message]:
         home = world.replicas.get((volume.node, name))
         if volume.outdated and home is not None and home.seen is not None:
             yield from _back(name, volume, home.seen, home.seen_in)
-    for name, node in world.nodes.items():
-        yield from (_returned(name, one) for one in node.links if _unused(name, one, world))
+    for name in world.nodes:
+        yield from _loose(name, world)
+
+
+def _loose(name: str, world: World) -> Iterator[ReportLinkReturned]:
+    """Return which links of a node are used no more."""
+    links = world.nodes.get(name, Node()).links
+    yield from (_returned(name, one) for one in links if _unused(name, one, world))
 
 
 def _unused(node: str, link: NodeLink, world: World) -> bool:
@@ -83,7 +93,7 @@ def _unused(node: str, link: NodeLink, world: World) -> bool:
     spec = None if leg is None else leg.spec
     if leg is None or spec is None or spec.uid != link.uid:
         return not busy
-    return not busy and spec.replication is None and leg.phase is ReplicaPhase.PRESENT
+    return not busy and spec.replication is None and leg.phase in _AT_REST
 
 
 def _returned(node: str, link: NodeLink) -> ReportLinkReturned:

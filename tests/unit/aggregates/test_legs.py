@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from aggregates.processes.settlements import owed
+from aggregates.processes.settlements import follows, owed
 from aggregates.volume import VolumePhase
 from schemas.deleting import DeleteVolume, VolumeDeletionBegan, VolumeHoldBegan
 from schemas.grammar import Event, Message
@@ -33,6 +33,8 @@ from schemas.linking import LinkReturned, LinkTaken, ReportLinkReturned, TakeLin
 from schemas.node import Capability, NodeCordoned, NodeJoined
 from schemas.refusals import Refusal
 from schemas.replica import (
+    ReplicaHeld,
+    ReplicaHoldWanted,
     ReplicaRemovalWanted,
     ReplicaRemoved,
     ReplicaResized,
@@ -447,6 +449,27 @@ def test_whatever_has_no_leg_any_more_owes_its_link() -> None:
     )
     assert back in owed(given(*PAST, *removed).world)
     assert back not in owed(given(*PAST, GOING, *removed).world)
+
+
+def test_a_leg_that_is_untied_after_all_owes_its_link_whatever_became_of_it_since() -> None:
+    """The operation that wanted it untied may have ended before it was."""
+    back = ReportLinkReturned(node="n1", uid=UID, taken_by=OPERATION)
+    untied = (
+        replace(TYING, replication=None),
+        ReplicaResized(volume="pg", node="n1", uid=UID, pool="fast", size_bytes=GIB),
+    )
+    held = (
+        ReplicaHoldWanted(volume="pg", node="n1", operation=OTHER, uid=UID),
+        ReplicaHeld(volume="pg", node="n1", uid=UID),
+    )
+    assert back not in owed(given(*PAST, untied[0]).world)
+    for past in (untied, (untied[0], *held)):
+        world = given(*PAST, *past).world
+        assert back in owed(world)
+        assert back in follows([past[-1]], world)
+        busy = given(*PAST, *past, GOING).world
+        assert back not in follows([past[-1]], busy)
+    assert back not in follows([held[1]], given(*PAST, *held).world), "it is still tied"
 
 
 TIED = Replication(members=members("n1", "n2"), size_bytes=GIB)

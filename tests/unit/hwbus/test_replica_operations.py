@@ -257,6 +257,26 @@ def test_a_replica_that_cannot_be_added_is_undone(word: type[Event]) -> None:
     tell(tale, PLAIN, ATTACH, troubles=once(fails_at(word)))
 
 
+def test_what_was_taken_at_home_is_given_back_though_the_new_leg_will_not_go() -> None:
+    def troubles(event: Event) -> Refusal | None:
+        tied = isinstance(event, ReplicaTieWanted) and event.replication is not None
+        return Refusal.TOOL_FAILED if tied or isinstance(event, ReplicaRemovalWanted) else None
+
+    async def tale(here: House) -> None:
+        outcome = await here.ran(AddReplica(volume="pg", node="n2", deadline_s=60))
+        assert outcome == (Outcome.FAILED, Refusal.TOOL_FAILED, ("replica/n2/pg",))
+        assert here.volume.members == ()
+        nodes = here.stage.world.nodes
+        assert ([one.volume for one in nodes["n2"].links], nodes["n1"].links) == (["pg"], ())
+        here.troubles = lambda _: None
+        here.work.pop("n2").cancel()
+        here.start("n2")
+        await here.stage.until(lambda world: world.nodes["n2"].links == (), 60)
+        assert ("n2", "pg") not in here.stage.world.replicas
+
+    tell(tale, PLAIN, ATTACH, troubles=troubles)
+
+
 def once(troubles: Troubles) -> Troubles:
     """Return troubles that pass."""
     met = False
