@@ -35,6 +35,7 @@ from hwbus.eventstore import (
 from tests.support.eventstore_server import Broker, broker
 
 _numbers = itertools.count()
+_ENDS_S = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,9 @@ def _an_environment_of_its_own(
     before = set(threading.enumerate())
     yield
     gc.collect()
+    for thread in set(threading.enumerate()) - before:
+        # The library's own tests tell theirs to end, and do not wait until they have.
+        thread.join(timeout=_ENDS_S)
     left = {thread.name for thread in set(threading.enumerate()) - before}
     assert left == set()
 
