@@ -14,7 +14,7 @@ demo: ## Show the whole story: disks, pools, volumes, a killed worker, the audit
 
 test: ## Run every test that this machine can run, and name those it cannot
 	@scripts/bootstrap --lab --promtool
-	@$(PY) -m pytest --numprocesses=4 --dist=loadfile --no-loadscope-reorder
+	@$(PY) -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 
 check: ## Format, lint, types, import rules
 	@scripts/bootstrap

@@ -71,10 +71,12 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Store:
-    """One SQLite file. Every method is one transaction; a crash loses none that returned.
+    """One SQLite file. Every method is one transaction; no crash loses one that returned.
 
-    After a loss of power the last transactions may be missing, all together: the log is then read
-    again from an earlier position, and what was reported is reported again under the same ids.
+    Nor does a loss of power, unless the disk lies about what it keeps: a node that boots without
+    the bus has only this to know by which volumes it has. Were the last transactions missing all
+    the same, then all together: the log is read again from an earlier position, and what was
+    reported is reported again under the same ids.
     """
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
@@ -201,9 +203,8 @@ async def open_store(
         NotOursError: it was written by another node, or in a later format.
     """
     async with connect(path, isolation_level=None) as connection:
-        # NORMAL: what is lost with the power is repeated from the log, so no fsync is waited for.
         await connection.execute("PRAGMA journal_mode = WAL")
-        await connection.execute(f"PRAGMA synchronous = {'NORMAL' if syncing else 'OFF'}")
+        await connection.execute(f"PRAGMA synchronous = {'FULL' if syncing else 'OFF'}")
         await connection.execute("PRAGMA cache_size = -1024")
         await connection.executescript(_SCHEMA)
         await connection.execute(

@@ -37,7 +37,7 @@ _NOT_RUN = pytest.StashKey[dict[str, list[str]]]()
 _SHOWN_MAX = 10
 _LABS, _UNITS = "lab", Path(__file__).parent / "unit"
 _SLOW_ARE_THROUGH_BY = 0.8
-_LABS_AT_ONCE = 3
+_LABS_AT_ONCE = 2
 _LOOK_S = 0.1
 
 

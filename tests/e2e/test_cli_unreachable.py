@@ -9,8 +9,10 @@ import pytest
 from tests.support.machine import Machine
 from tests.support.nats import a_broker
 
-# The promise is two seconds of waiting; starting Python on a busy machine comes on top.
-_LIMIT_S = 6.0
+# The promise is two seconds of waiting. Starting and ending comes on top, as long as it takes on
+# this machine just now, and some more for what is loaded only then.
+_PROMISED_S = 2.0
+_STARTS = 4
 COMMANDS = [
     ("node", "ls"),
     ("volume", "create", "pg", "1GiB", "--wait"),
@@ -22,8 +24,11 @@ COMMANDS = [
 
 def ends_with_10(home: Path, server: str, argv: tuple[str, ...]) -> str:
     began = time.monotonic()
+    Machine(home).run("version")
+    started = time.monotonic()
     done = Machine(home).run(*argv, "--server", server, code=10)
-    assert time.monotonic() - began < _LIMIT_S
+    took_s = time.monotonic() - started
+    assert took_s < _PROMISED_S + max(_PROMISED_S, _STARTS * (started - began))
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
     return done.stderr
