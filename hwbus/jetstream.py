@@ -86,10 +86,10 @@ async def connect(
         ForbiddenError: the broker does not let us in.
     """
     core = Core(stock=stock, ask_timeout_s=answer_within_s, patience_s=patience_s)
-    urls = servers.split(",") if isinstance(servers, str) else list(servers)
+    urls = servers.split(",") if isinstance(servers, str) else servers
     login = login or Login()
     await core.open(
-        urls,
+        [url.strip() for url in urls],
         name=name,
         login=login,
         inbox_prefix=inbox_of(login, urls),

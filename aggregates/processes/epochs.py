@@ -53,12 +53,14 @@ def follows(event: Event, world: World) -> Iterator[Message]:
         volume = world.volumes.get(event.volume)
         if volume is not None and volume.uid == event.uid and volume.node == event.node:
             yield from _back(event.volume, volume, event.seen, event.epoch)
-    elif isinstance(event, ReplicaRemoved | ReplicaForgotten):
-        node = world.nodes.get(event.node, Node())
-        yield from (_returned(event.node, one) for one in node.links if one.uid == event.uid)
-    elif isinstance(event, ReplicaResized | ReplicaHeld):
-        # It may have been untied, too late for the operation that wanted that.
-        yield from (one for one in _loose(event.node, world) if one.uid == event.uid)
+    elif isinstance(event, ReplicaRemoved | ReplicaForgotten | ReplicaResized | ReplicaHeld):
+        # One that is there still may have been untied, too late for the operation that wanted that.
+        gone = isinstance(event, ReplicaRemoved | ReplicaForgotten)
+        links = world.nodes.get(event.node, Node()).links
+        mine = (one for one in links if one.uid == event.uid)
+        yield from (
+            _returned(event.node, one) for one in mine if gone or _unused(event.node, one, world)
+        )
     elif isinstance(event, _NEW_EPOCH):
         volume = world.volumes.get(event.volume)
         if volume is not None:
@@ -75,14 +77,8 @@ def owed(world: World) -> Iterator[Message]:
         home = world.replicas.get((volume.node, name))
         if volume.outdated and home is not None and home.seen is not None:
             yield from _back(name, volume, home.seen, home.seen_in)
-    for name in world.nodes:
-        yield from _loose(name, world)
-
-
-def _loose(name: str, world: World) -> Iterator[ReportLinkReturned]:
-    """Return which links of a node are used no more."""
-    links = world.nodes.get(name, Node()).links
-    yield from (_returned(name, one) for one in links if _unused(name, one, world))
+    for name, node in world.nodes.items():
+        yield from (_returned(name, one) for one in node.links if _unused(name, one, world))
 
 
 def _unused(node: str, link: NodeLink, world: World) -> bool:

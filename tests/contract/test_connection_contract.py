@@ -14,7 +14,7 @@ A = "hwbus.evt.volume.-.a"
 def test_of_several_addresses_in_one_text_one_is_enough(stock: bool) -> None:
     async def story() -> None:
         async with fresh_broker() as broker:
-            servers = f"nats://127.0.0.1:1,{broker.url}"
+            servers = f"nats://127.0.0.1:1, {broker.url}"
             async with connect(servers, name="one of two", stock=stock) as wires:
                 await wires.ensure_streams()
                 broker.kill()

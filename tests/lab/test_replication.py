@@ -175,6 +175,25 @@ def test_nothing_stops_while_nobody_decides(play: Play, unique: Unique) -> None:
     play(scene)
 
 
+def test_a_node_that_loses_its_power_at_once_knows_what_it_has_without_the_bus(
+    play: Play, unique: Unique
+) -> None:
+    async def scene(house: House) -> None:
+        alone = Alone(house, unique)
+        await alone.make()
+        for service in ("controller", "nats"):
+            await house.lab.service_stop(service)
+        await house.lab.kill("n3")
+        await house.lab.boot("n3")
+        await house.until(alone.is_there, what="n3 has its volume again by itself")
+        for service in ("nats", "controller"):
+            await house.lab.service_start(service)
+        await house.ready("n1", "n2", "n3")
+        await alone.clear()
+
+    play(scene)
+
+
 def test_a_split_brain_made_by_hand_is_told_and_ended_by_a_word(play: Play, unique: Unique) -> None:
     async def scene(house: House) -> None:
         pair = Pair(house, unique)

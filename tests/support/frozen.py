@@ -27,5 +27,8 @@ async def frozen(pid: int) -> AsyncIterator[None]:
 
 def _all_stand_still(pid: int) -> bool:
     # After the name, which is in brackets and may hold anything, comes the state: proc(5).
-    states = (at.read_text().rpartition(")")[2] for at in Path(f"/proc/{pid}/task").glob("*/stat"))
-    return all(state.split()[0] == "T" for state in states)
+    try:
+        told = [at.read_text() for at in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except OSError:  # a thread has just ended
+        return False
+    return all(one.rpartition(")")[2].split()[0] == "T" for one in told)

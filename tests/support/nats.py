@@ -101,7 +101,7 @@ async def fresh_cluster() -> AsyncIterator[list[Broker]]:
 async def replicated(wires: Wires) -> bool:
     """Have the streams on three brokers; returns whether these have agreed to that."""
     try:
-        await wires.ensure_streams(replicas=3)
+        await wires.ensure_streams(replicas=_MEMBERS)
     except (ApiError, OutcomeUnknownError, NobodyThereError):
         return False
     return True
