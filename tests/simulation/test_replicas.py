@@ -369,8 +369,8 @@ def test_whatever_is_lost_no_write_is(seed: int) -> None:
 class DayOfMany(Day):
     """One with three replicas, which no worker offers: see docs/replication.md.
 
-    As the model has it, a leg that stands still goes on when it meets one that has nothing to do
-    with who was promoted meanwhile. Of 1,000 days that comes about in one or two.
+    In the model a leg that stands still may go on when it meets one that has nothing to do with
+    who was promoted meanwhile. An older mix of days had one such day; 1,000 of these have none.
     """
 
     many = True
