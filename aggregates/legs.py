@@ -268,8 +268,13 @@ def _nowhere(
 
 
 def _as_seen(volume: Volume, command: AddReplica, spec: ReplicaSpec | None) -> Volume:
-    """Return the volume as large as whoever has it sees it: nothing replicated is smaller."""
-    if spec is None or volume.members or volume.migrating or command.made_on:
+    """Return the volume as large as whoever has it sees it: nothing replicated is smaller.
+
+    A second replica that came to nothing leaves it larger, by what its leg had grown. While one of
+    several migrates, a leg that is alone for a moment is larger than what is seen of it.
+    """
+    one_of_several = bool(volume.migrating) and volume.replicas > 1
+    if spec is None or volume.members or one_of_several or command.made_on:
         return volume
     seen_bytes = spec.size_bytes - volume.header_bytes
     return replace(volume, size_bytes=max(volume.size_bytes, seen_bytes))

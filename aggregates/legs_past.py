@@ -77,6 +77,8 @@ def evolve(volume: Volume, event: _Happened) -> Volume:
             coming = replace(volume, coming=_heading(event))
             if volume.phase is VolumePhase.PROVISIONING:
                 return coming
+            # It may have been seen larger than it was made: see where that is decided.
+            coming = replace(coming, size_bytes=event.size_bytes)
             return replace(coming, phase=_PHASES[type(event)], operation=event.operation)
         case ReplicaRemovalBegan() | SplitSettlingBegan():
             left = event.node if isinstance(event, ReplicaRemovalBegan) else event.loses

@@ -451,6 +451,38 @@ def test_whatever_has_no_leg_any_more_owes_its_link() -> None:
     assert back not in owed(given(*PAST, GOING, *removed).world)
 
 
+@pytest.mark.parametrize("migrates", [False, True])
+def test_what_a_replica_that_came_to_nothing_has_left_larger_is_as_large_as_it_is_seen(
+    migrates: bool,
+) -> None:
+    untied = replace(TYING, replication=None)
+    resized = ReplicaResized(volume="pg", node="n1", uid=UID, pool="fast", size_bytes=LEG_BYTES)
+    past = (*PLAIN, untied, resized, *((MIGRATING,) if migrates else ()))
+    began = decision(past, replace(ADD, operation=OPERATION if migrates else None))
+    assert (began.size_bytes, began.leg_bytes) == (LEG_BYTES, LEG_BYTES)
+    volume = given(*past, began, ADDED).world.volumes["pg"]
+    assert volume.size_bytes == LEG_BYTES
+
+
+def test_while_one_of_two_migrates_the_other_leg_is_larger_than_what_is_seen_of_it() -> None:
+    moving = replace(MIGRATING, source="n2")
+    going = replace(GOING, deadline=DEADLINE)
+    gone = VolumeReplicaRemoved(
+        volume="pg", operation=OPERATION, node="n2", members=(), size_bytes=LEG_BYTES
+    )
+    past = (*PAST, moving, going, replace(TYING, replication=None), gone)
+    began = decision(past, replace(ADD, operation=OPERATION))
+    assert (began.size_bytes, began.leg_bytes) == (GIB, LEG_BYTES)
+
+
+def decision(past: tuple[Event, ...], wish: AddReplica) -> ReplicaAdditionBegan:
+    decided = given(*past).decide(wish)
+    assert isinstance(decided, tuple)
+    (event,) = decided
+    assert isinstance(event, ReplicaAdditionBegan)
+    return event
+
+
 def test_a_leg_that_is_untied_after_all_owes_its_link_whatever_became_of_it_since() -> None:
     """The operation that wanted it untied may have ended before it was."""
     back = ReportLinkReturned(node="n1", uid=UID, taken_by=OPERATION)
