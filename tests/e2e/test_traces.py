@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +55,14 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Client]:
 
 
 async def blank_disk(client: Client) -> str:
+    """Return a disk of a node that is known: a node and its disks are told side by side."""
     async with asyncio.timeout(60):
         while True:
-            try:
-                page = await client.query("disks", {"state": "free"}, timeout_s=2)
-            except NobodyThereError:
-                page = None
-            if page is not None and page.items:
-                return str(page.items[0]["id"])
+            with suppress(NobodyThereError):
+                nodes = await client.query("nodes", timeout_s=2)
+                disks = await client.query("disks", {"state": "free"}, timeout_s=2)
+                if nodes.items and disks.items:
+                    return str(disks.items[0]["id"])
             await asyncio.sleep(0.1)
 
 
