@@ -22,7 +22,7 @@ from hwbus.ports import (
 )
 from node_workers.figures import Figures
 from node_workers.lanes import backoff_s
-from node_workers.reports import Letter
+from node_workers.reports import NODE_LANE, Letter
 from node_workers.store import Record, Store
 from schemas.answers import Accepted, Refused, Undecided
 from schemas.audit import ParkedRecord
@@ -161,10 +161,18 @@ class Outbox:
         async with asyncio.TaskGroup() as group:
             while True:
                 self._news.clear()
-                for name in [name for name in self._lanes if name not in running]:
+                for name in self._next_lanes() - running:
                     running.add(name)
                     group.create_task(lane(name), name=f"letters of {name}")
                 await self._news.wait()
+
+    def _next_lanes(self) -> set[str]:
+        """Return the lanes that may go: the node's own first, and alone.
+
+        A disk on a node that nobody knows could be seen and not be used, and what is found wrong on
+        such a node is not noted.
+        """
+        return {NODE_LANE} if NODE_LANE in self._lanes else set(self._lanes)
 
     async def _deliver_lane(self, bus: Bus, name: str, room: asyncio.Semaphore) -> None:
         lane, attempt = self._lanes[name], 0

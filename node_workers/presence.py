@@ -12,7 +12,7 @@ from hwbus import subjects
 from hwbus.ports import Clock
 from node_workers.outbox import Link
 from node_workers.ports import Runner
-from node_workers.reports import command_id, letter
+from node_workers.reports import NODE_LANE, command_id, letter
 from node_workers.state import State
 from schemas.node import Capability, ReportNodeJoined
 
@@ -55,7 +55,7 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True):
             report,
             node=self.node,
             command_id=command_id(self.node, f"join-{number}", "report-joined"),
-            lane="node",
+            lane=NODE_LANE,
             cause=f"start:{number}",
         )
         await self.state.say((about,), {})

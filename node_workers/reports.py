@@ -108,6 +108,10 @@ _CONTENTS = {
 }
 
 
+# What is said of the node itself. The log knows a node before it is told what is on it.
+NODE_LANE = "node"
+
+
 class Letter(msgspec.Struct, frozen=True, kw_only=True):
     """A report on its way. Letters of one ``lane`` go out in order.
 

@@ -13,7 +13,7 @@ from node_workers.figures import Figures
 from node_workers.fills import fills, forgotten
 from node_workers.observation import Observation
 from node_workers.ports import StorageError
-from node_workers.reports import Letter, command_id, letter, sighting
+from node_workers.reports import NODE_LANE, Letter, command_id, letter, sighting
 from node_workers.state import State
 from schemas.disk import ReportDiskGone, ReportDiskSeen
 from schemas.grammar import Report, kind_and_verb
@@ -23,7 +23,6 @@ _LOG = structlog.get_logger("node_workers.scans")
 _FINDINGS: msgspec.json.Decoder[tuple[Finding, ...]] = msgspec.json.Decoder(tuple[Finding, ...])
 _DISK, _DRIFT = "disk/", "drift"
 _NOTHING = b"[]"
-_NODE_LANE = "node"
 
 
 class Rhythm(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,8 +172,7 @@ class Scans:
         return _DRIFT, msgspec.json.encode(findings), report
 
     def _letter(self, report: Report, key: str, cause: str) -> Letter:
-        # Drift waits behind the report that the node has joined: nobody listens to strangers.
-        lane = _NODE_LANE if key == _DRIFT else key
+        lane = NODE_LANE if key == _DRIFT else key
         verb = kind_and_verb(report)[1]
         return letter(
             report,

@@ -11,9 +11,10 @@ from hwbus.memory import MemoryOutlet
 from hwbus.ports import LogFullError, NobodyThereError
 from node_workers.figures import Figures
 from node_workers.outbox import Outbox, parked
-from node_workers.reports import Letter, command_id, letter
+from node_workers.reports import NODE_LANE, Letter, command_id, letter
 from node_workers.store import Change, NotOursError, Record, Store, open_store
 from schemas.disk import ReportDiskGone
+from schemas.node import ReportNodeJoined
 from schemas.replica import ReportReplicaAbsent
 from tests.simulation.node.desk import Desk, Said
 from tests.support.clock import ManualClock
@@ -70,6 +71,16 @@ def gone(volume: str, seq: int) -> Letter:
     )
 
 
+def joined() -> Letter:
+    return letter(
+        ReportNodeJoined(node="n1", worker_version="dev"),
+        node="n1",
+        command_id=command_id("n1", "join-1", "report-joined"),
+        lane=NODE_LANE,
+        cause="start:1",
+    )
+
+
 def unplugged(disk: str, scan: int) -> Letter:
     return letter(
         ReportDiskGone(disk=disk, node="n1"),
@@ -113,6 +124,24 @@ def test_a_lane_without_answer_holds_up_no_other(tmp_path: Path) -> None:
         bench.desk.answer = deaf
         await bench.post(gone("a", 1), gone("b", 2))
         await bench.deliver(lambda: bench.outbox.letters_waiting == 1)
+
+    told(tmp_path, story)
+
+
+def test_the_node_itself_is_told_before_anything_that_is_on_it(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        answers = iter((NobodyThereError("not yet"), NobodyThereError("not yet"), None))
+
+        def slow(said: Said) -> None:
+            if said.id == "n1:join-1:report-joined" and (error := next(answers)) is not None:
+                raise error
+
+        bench.desk.answer = slow
+        await bench.post(gone("a", 1), joined(), gone("b", 2))
+        await bench.deliver(lambda: bench.outbox.letters_waiting == 0)
+        ids = [said.id for said in bench.desk.said]
+        assert ids[:3] == ["n1:join-1:report-joined"] * 3
+        assert sorted(ids[3:]) == ["n1:1:report-absent", "n1:2:report-absent"]
 
     told(tmp_path, story)
 
