@@ -58,7 +58,7 @@ def test_a_bundle_replays_elsewhere_to_the_same_failing_transition_and_hash(
         text = re.sub(rf"\b{new}\b", name, text)
     assert json.loads(text) == there
     assert not re.search(r"\b(ada|n1|n2)\b", Path(other).read_text())
-    assert "ada" not in played.out + played.err
+    assert not re.search(r"\bada\b", played.out + played.err)
 
 
 def test_from_a_cluster_it_brings_the_tools_and_refusals_of_the_operation(
