@@ -202,7 +202,8 @@ def rank_more(
 ) -> tuple[Candidate, ...]:
     """Return the pools for one replica more, beside *home*; other zones come first.
 
-    *members* is how many there will be.
+    *members* is how many there will be. A replica that migrates may come back to where it was, also
+    when nothing new is placed there: for that reason it migrates.
     """
     # The header of an encrypted one is counted where there is a key.
     room = ProvisionVolume(
@@ -217,9 +218,10 @@ def rank_more(
     world = facts.world
     taken = {home} | {one.node for one in volume.members}
     near = world.nodes.get(home)
+    back = volume.migrating if request.node == volume.migrating else ""
     ranked = [
         _beside(one, taken, members, "" if near is None else near.zone, world)
-        for one in rank(room, world, volume.uid or facts.uid)
+        for one in rank(room, world, volume.uid or facts.uid, back=back)
     ]
     ranked.sort(key=lambda c: (c.code is not None, -c.score, c.node, c.pool))
     return tuple(ranked)

@@ -7,7 +7,7 @@ import msgspec
 from aggregates.decision import World
 from aggregates.health import ailing
 from aggregates.ledger import room_bytes, rounded_bytes, short_of, thin_room_bytes
-from aggregates.node import unfit
+from aggregates.node import unfit, unheard
 from aggregates.pool import Pool, PoolPhase
 from schemas.answers import Refused, refuse
 from schemas.keys import header_bytes
@@ -46,18 +46,19 @@ class Near(msgspec.Struct, frozen=True):
 
 
 def rank(
-    request: ProvisionVolume, world: World, uid: str, near: Near | None = None
+    request: ProvisionVolume, world: World, uid: str, near: Near | None = None, back: str = ""
 ) -> tuple[Candidate, ...]:
     """Return the pools in the order in which they are to be tried; those that cannot come last.
 
     A pool scores points for the share of it that stays free, and loses some for each volume it
     holds, as the weights of the world have it. Room that volumes on their way have not reserved yet
     counts as used for the score, but not against the pool: only the ledger may refuse. ``near``
-    counts for more than all else, and nodes that cannot reach it cannot take the volume.
+    counts for more than all else, and nodes that cannot reach it cannot take the volume. What comes
+    ``back`` to a node that it has just left is nothing new there.
     """
     underway = _underway(world)
     looked_at = [
-        _candidate(request, world, key, pool, underway.get(key, 0), uid, near)
+        _candidate(request, world, key, pool, underway.get(key, 0), uid, near, back)
         for key, pool in world.pools.items()
         if pool.phase is not PoolPhase.ABSENT and _asked_for(request, key)
     ]
@@ -92,9 +93,11 @@ def _candidate(
     underway_bytes: int,
     uid: str,
     near: Near | None,
+    back: str,
 ) -> Candidate:
     node, name = key
-    no = unfit(world.nodes.get(node), node) or ailing(node, name, pool.staying, world)
+    no = (unheard if node == back else unfit)(world.nodes.get(node), node)
+    no = no or ailing(node, name, pool.staying, world)
     no = no or _cannot_encrypt(request, world, node) or cannot_reach(near, world, node)
     no = no or _cannot(request, pool, key, uid)
     room = _room(request, pool)

@@ -184,9 +184,12 @@ class Worker:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-        for done in (self._failed, *jobs):
-            if done.done() and not done.cancelled() and (error := done.exception()) is not None:
-                raise error
+        ended = [one for one in (self._failed, *jobs) if one.done() and not one.cancelled()]
+        errors = [error for one in ended if (error := one.exception()) is not None]
+        for error in errors[1:]:
+            _LOG.error("something else broke with it", because=repr(error))
+        if errors:
+            raise errors[0]
 
     def _fail(self, error: BaseException) -> None:
         if not self._failed.done():

@@ -200,8 +200,19 @@ class MigrateProcess(Process, frozen=True, kw_only=True):
         if ADD in over_ and self.added:
             return RemoveReplicaOf(volume=volume, node=self.added, operation=operation)
         if REMOVE in over_:
-            return AddReplica(volume=volume, node=self.wish.source, operation=operation)
+            return self._back(operation)
         return None
+
+    def _back(self, operation: str) -> AddReplica:
+        """Return what puts the replica where it was: at the pace that was asked for, too."""
+        source = self.wish.source
+        return AddReplica(
+            volume=self.wish.volume,
+            node=source,
+            pool=next((one.pool for one in self.wish.members if one.node == source), None),
+            resync_bytes_per_s=self.wish.resync_bytes_per_s,
+            operation=operation,
+        )
 
     def _conclude(self, step_: str, why: GivingUp | None) -> Due:
         return Due(

@@ -9,6 +9,7 @@ from schemas.attaching import AttachVolume, DetachVolume
 from schemas.deleting import DeleteVolume
 from schemas.draining import DrainNode, ForgetNode
 from schemas.node import AdmitNode, UncordonNode
+from schemas.operation import CancelOperation, Outcome
 from schemas.volume import Filesystem, ProvisionVolume
 from tests.support.house import MIB, NODES, House, Plugged, Scene
 
@@ -55,6 +56,9 @@ class Fleet:
         word = AttachVolume(volume=name, consumer=f"host/{name}", mount_point=where)
         await self.house.done(word)
 
+    async def replicas(self, name: str) -> list[str]:
+        return sorted(row["node"] for row in await self.house.rows("replicas", volume=name))
+
     async def home(self, name: str) -> str:
         return str((await self.house.row("volumes", name=name))["node"])
 
@@ -68,11 +72,43 @@ class Fleet:
         return bool((await self.house.row("volumes", name=name))["health"] == "healthy")
 
 
+async def is_called_off_half_way(house: House, fleet: Fleet) -> None:
+    """Have the node drained, and call that off: each volume is whole where it was.
+
+    The first has been handed over and has left n1 by then: its replica comes back, and its consumer
+    stays where it is.
+    """
+    replicas = {name: await fleet.replicas(name) for name in fleet.volumes}
+    slowly = DrainNode(node="n1", at_once=1, resync_bytes_per_s=2 * MIB)
+    operation = (await house.say(slowly)).operation
+
+    async def is_filled() -> bool:
+        return bool((await house.row("volumes", name=fleet.volumes[0]))["sync_percent"])
+
+    await house.until(is_filled, what="the first volume has a replica elsewhere soon")
+    await house.say(CancelOperation(operation=operation))
+    end = await house.end(operation)
+    assert end["outcome"] == Outcome.CANCELLED
+    assert "leftovers" not in end, "nothing is left half done"
+    assert {name: await fleet.replicas(name) for name in fleet.volumes} == replicas
+    rows = await house.rows("volumes", pool=fleet.pool)
+    assert {row["name"]: row["node"] for row in rows} == dict(
+        zip(fleet.volumes, ("n2", "n1", "n1"), strict=True)
+    )
+    assert [(row["state"], row["operation"]) for row in rows] == [("ready", "")] * 3
+    await house.until(lambda: fleet.healthy(fleet.volumes[0]), what="nothing is missing")
+    await fleet.whole(*fleet.volumes[:2])
+    await house.settled(fleet.pool, "n3")
+    assert await house.lvs("n3", fleet.pool) == {}
+    await house.say(UncordonNode(node="n1"))
+
+
 def test_a_node_is_drained_and_another_is_lost(play: Play, unique: Unique) -> None:
     async def scene(house: House) -> None:
         fleet = Fleet(house, unique)
         await fleet.make()
         both, used, idle = fleet.volumes
+        await is_called_off_half_way(house, fleet)
         drained = await house.done(DrainNode(node="n1", at_once=2), within_s=120)
         assert (await house.row("operations", id=drained))["leftovers"] == []
         assert await house.lvs("n1", fleet.pool) == {}

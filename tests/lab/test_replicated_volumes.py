@@ -28,6 +28,23 @@ STILL_MAX_S = 5.0
 _PUT_KEY = "cd /etc && mkdir -p -m 700 hwbus/keys; umask 077; printf %s '{key}' >hwbus/keys/{name}"
 
 
+async def is_filled(house: House, pair: Pair) -> bool:
+    return bool((await house.row("volumes", name=pair.volume))["sync_percent"])
+
+
+async def moves_whoever_dies(house: House, pair: Pair) -> None:
+    """Have the second replica move, and the desk and every worker die while it is filled."""
+    slowly = MigrateVolume(volume=pair.volume, source="n2", node="n3", resync_bytes_per_s=4 * MIB)
+    operation = (await house.say(slowly)).operation
+    await house.until(partial(is_filled, house, pair), what="the new replica is being filled")
+    who = (("controller", ""), *(("worker", node) for node in pair.nodes))
+    for service in who:
+        await house.lab.service_kill(*service)
+    for service in who:
+        await house.lab.service_start(*service)
+    assert (await house.end(operation))["outcome"] == Outcome.COMPLETED
+
+
 async def is_given_up_half_way(house: House, pair: Pair) -> None:
     """Have the volume migrate slowly, and call that off: it is as it was, and nothing is left.
 
@@ -36,11 +53,7 @@ async def is_given_up_half_way(house: House, pair: Pair) -> None:
     before = await house.row("volumes", name=pair.volume)
     slowly = MigrateVolume(volume=pair.volume, node="n2", resync_bytes_per_s=MIB)
     operation = (await house.say(slowly)).operation
-
-    async def is_filled() -> bool:
-        return bool((await house.row("volumes", name=pair.volume))["sync_percent"])
-
-    await house.until(is_filled, what="the new replica is being filled")
+    await house.until(partial(is_filled, house, pair), what="the new replica is being filled")
     await house.say(CancelOperation(operation=operation))
     assert (await house.end(operation))["outcome"] == Outcome.CANCELLED
     after = await house.row("volumes", name=pair.volume)
@@ -65,12 +78,12 @@ def test_a_plain_volume_becomes_replicated_and_plain_again_under_load_and_moves(
         for _ in range(2):
             await is_given_up_half_way(house, pair)
             await load.goes_on()
-        for word, nodes in (
-            (AddReplica(volume=pair.volume, node="n2"), ["n1", "n2"]),
-            (MigrateVolume(volume=pair.volume, source="n2", node="n3"), ["n1", "n3"]),
-            (RemoveReplicaOf(volume=pair.volume, node="n3"), []),
+        for change, nodes in (
+            (partial(house.done, AddReplica(volume=pair.volume, node="n2")), ["n1", "n2"]),
+            (partial(moves_whoever_dies, house, pair), ["n1", "n3"]),
+            (partial(house.done, RemoveReplicaOf(volume=pair.volume, node="n3")), []),
         ):
-            await house.done(word)
+            await change()
             row = await house.row("volumes", name=pair.volume)
             assert [one["node"] for one in row["replicas"]] == nodes
             await load.goes_on()

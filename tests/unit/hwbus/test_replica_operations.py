@@ -16,7 +16,7 @@ from schemas.deleting import DeleteVolume, PurgeVolume, UndeleteVolume
 from schemas.grammar import Event, Request
 from schemas.handing import FailVolumeOver, HandOverVolume
 from schemas.legs import AddReplica, MigrateVolume, RemoveReplicaOf
-from schemas.node import ReportNodeSilent
+from schemas.node import CordonNode, ReportNodeSilent
 from schemas.operation import CancelOperation, OperationEnded, Outcome
 from schemas.refusals import Refusal
 from schemas.replica import (
@@ -498,8 +498,11 @@ def test_what_does_not_leave_after_a_migration_is_named() -> None:
     tell(tale, PLAIN, ATTACH, troubles=fails_at(ReplicaRemovalWanted))
 
 
-def test_a_replica_whose_new_place_fails_comes_back_to_its_old_one() -> None:
+@pytest.mark.parametrize("cordoned", [False, True])
+def test_a_replica_whose_new_place_fails_comes_back_to_its_old_one(*, cordoned: bool) -> None:
     async def tale(here: House) -> None:
+        if cordoned:
+            await here.stage.say(CordonNode(node="n2"))
         wish = MigrateVolume(volume="pg", source="n2", node="n3", deadline_s=60)
         outcome = await here.ran(wish)
         assert outcome == (Outcome.FAILED, Refusal.TOOL_FAILED, ())
