@@ -19,21 +19,14 @@ from schemas.legs import (
     VolumeMigrated,
     VolumeReplicaRemoved,
 )
+from schemas.refusals import Refusal
 from schemas.verifying import VerificationFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_Failed = (
-    ReplicaAdditionFailed
-    | ReplicaRemovalFailed
-    | MigrationFailed
-    | SplitSettlingFailed
-    | VerificationFailed
-)
+_Failed = ReplicaRemovalFailed | MigrationFailed | SplitSettlingFailed | VerificationFailed
 _FAILED: dict[VolumePhase, type[_Failed]] = {
-    VolumePhase.PROVISIONING: ReplicaAdditionFailed,
-    VolumePhase.ADDING_REPLICA: ReplicaAdditionFailed,
     VolumePhase.REMOVING_REPLICA: ReplicaRemovalFailed,
     VolumePhase.MIGRATING: MigrationFailed,
     VolumePhase.SETTLING_SPLIT: SplitSettlingFailed,
@@ -58,6 +51,8 @@ def conclude(volume: Volume, report: ConcludeReplicas) -> tuple[LegsEvent, ...]:
             kept=report.kept,
         )
         return (failed,)
+    if phase in {VolumePhase.PROVISIONING, VolumePhase.ADDING_REPLICA}:
+        return (_not_added(report, code),)
     word = _FAILED.get(phase)
     about = {"volume": report.volume, "operation": report.operation}
     return () if word is None else (word(**about, code=code, because=because),)
@@ -66,6 +61,16 @@ def conclude(volume: Volume, report: ConcludeReplicas) -> tuple[LegsEvent, ...]:
 def _added(volume: Volume, report: ConcludeReplicas) -> LegsEvent:
     del volume
     return ReplicaAdded(volume=report.volume, operation=report.operation, members=report.members)
+
+
+def _not_added(report: ConcludeReplicas, code: Refusal) -> LegsEvent:
+    return ReplicaAdditionFailed(
+        volume=report.volume,
+        operation=report.operation,
+        code=code,
+        because=report.because,
+        size_bytes=report.size_bytes,
+    )
 
 
 def _removed(volume: Volume, report: ConcludeReplicas) -> LegsEvent:

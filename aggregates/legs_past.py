@@ -165,8 +165,7 @@ def _ended(volume: Volume, event: _Ended) -> Volume:
             volume = replace(volume, replicas=replicas, coming="")
             return _at_rest(replace(volume, members=event.members))
         case VolumeReplicaRemoved():
-            # In the middle of a migration another replica comes, and takes what this one leaves.
-            same = bool(event.members) or (bool(volume.migrating) and volume.replicas > 1)
+            same = bool(event.members) or _is_one_of_several(volume)
             size_bytes = volume.size_bytes if same else event.size_bytes
             kept = event.lost or bool(volume.migrating)
             replicas = volume.replicas if kept else max(1, len(event.members))
@@ -188,7 +187,7 @@ def _ended(volume: Volume, event: _Ended) -> Volume:
             return replace(volume, phase=VolumePhase.READY, operation="", migrating="")
         case ReplicaAdditionFailed():
             # One that was being filled when it was fenced is none of them.
-            as_before = replace(volume, coming="")
+            as_before = replace(volume, coming="", size_bytes=_left_bytes(volume, event))
             if volume.phase is VolumePhase.PROVISIONING:
                 return as_before
             return _at_rest(replace(as_before, outdated=_among(volume.members, volume.outdated)))
@@ -210,3 +209,14 @@ def _at_rest(volume: Volume) -> Volume:
     if volume.migrating:
         return replace(volume, phase=VolumePhase.MIGRATING)
     return replace(volume, phase=VolumePhase.READY, operation="")
+
+
+def _is_one_of_several(volume: Volume) -> bool:
+    """Whether another replica comes, and takes what the one that goes leaves: in a migration."""
+    return bool(volume.migrating) and volume.replicas > 1
+
+
+def _left_bytes(volume: Volume, event: ReplicaAdditionFailed) -> int:
+    """Return how large the volume is after its only leg has grown for another that has not come."""
+    seen_bytes = 0 if _is_one_of_several(volume) else event.size_bytes
+    return seen_bytes or volume.size_bytes

@@ -5,6 +5,8 @@ one of its own calls fails has all the arguments of that in it; they are struck 
 keeps what it said. Which DRBD is loaded decides what they accept: 8.4 has minors where 9 has names.
 """
 
+import re
+
 import msgspec
 
 from node_workers import drbd_config, drbd_status
@@ -23,17 +25,16 @@ from node_workers.ports import (
 from node_workers.replication import DiskState, Generations, Member, ReplicationSpec, Start
 from node_workers.tools import REMOVE, Tools, meaning
 
-# Prints the name of this host, the DRBD that is loaded, the first lines of our files, which volumes
-# have legs that met a peer whose data went another way, and what the kernel has: in all but this
-# last by the shell alone, since it is asked often.
+# Prints the name of this host, the first lines of our files (each after one that names it), which
+# volumes have legs that met a peer whose data went another way, the DRBD that is loaded, and what
+# the kernel has. It is asked often: a shell reads long lines byte by byte, so ``head`` does it.
 LOOK = (
     "sh",
     "-c",
     rf"""
 read -r name </proc/sys/kernel/hostname; echo "host $name"
-for file in {drbd_config.FOLDER}/{drbd_config.RESOURCE}*.res; do
-    [ ! -e "$file" ] || {{ read -r first <"$file"; echo "file ${{file##*/}} $first"; }}
-done
+set -- {drbd_config.FOLDER}/{drbd_config.RESOURCE}*.res
+[ ! -e "$1" ] || {{ head -v -n 1 -- "$@"; echo; }}
 for mark in {drbd_config.SPLITS}/*; do [ ! -e "$mark" ] || echo "split ${{mark##*/}}"; done
 [ -e /proc/drbd ] || exit 0
 read -r first </proc/drbd; echo "drbd ${{first#version: }}"
@@ -66,6 +67,9 @@ RESTORE = (
     "hwbus",
 )
 
+_FILE = re.compile(
+    f"==> {drbd_config.FOLDER}/{drbd_config.RESOURCE}(?P<volume>.+)[.]res <==", re.ASCII
+)
 _NO_METADATA = 1
 _MANY_PRIMARIES = "Multiple primaries not allowed"
 _HELD_OPEN = "held open"
@@ -293,18 +297,15 @@ def _meaning(execution: Execution) -> Exception:
 
 
 def _parse_look(execution: Execution) -> Look:
-    ours, json, state = execution.stdout.partition("\njson\n")
-    host, version, notes, splits = "", None, dict[str, Note | None](), set[str]()
+    said, notes = _without_notes(execution.stdout)
+    ours, json, state = said.partition("\njson\n")
+    host, version, splits = "", None, set[str]()
     for line in ours.splitlines():
         kind, _, rest = line.partition(" ")
         if kind == "host":
             host = rest
         elif kind == "drbd":
             version = _version(rest, execution)
-        elif kind == "file":
-            name, _, first = rest.partition(" ")
-            volume = name.removeprefix(drbd_config.RESOURCE).removesuffix(".res")
-            notes[volume] = _note(first)
         elif kind == "split":
             splits.add(rest)
     resources = drbd_status.parse_json(state) if json else drbd_status.parse_events(ours)
@@ -315,6 +316,18 @@ def _parse_look(execution: Execution) -> Look:
         splits=frozenset(splits),
         resources=resources,
     )
+
+
+def _without_notes(said: str) -> tuple[str, dict[str, Note | None]]:
+    """Part the first lines of files, which may be anybody's, from what is said of this host."""
+    rest, notes = list[str](), dict[str, Note | None]()
+    lines = iter(said.split("\n"))
+    for line in lines:
+        if found := _FILE.fullmatch(line):
+            notes[found["volume"]] = _note(next(lines, ""))
+        else:
+            rest.append(line)
+    return "\n".join(rest), notes
 
 
 def _version(said: str, execution: Execution) -> Version:

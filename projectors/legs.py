@@ -52,7 +52,9 @@ def replicated(row: VolumeRow, event: Event) -> VolumeRow:
     """Return the row of a volume after an event of it that is about its replicas."""
     match event:
         case ReplicaAdditionBegan() if row.state is not VolumeState.PROVISIONING:
-            return _working(row, VolumeState.ADDING_REPLICA, event.operation, event.deadline)
+            # It may have been seen larger than it was made.
+            seen = replace(row, size_bytes=event.size_bytes, wanted_bytes=event.size_bytes)
+            return _working(seen, VolumeState.ADDING_REPLICA, event.operation, event.deadline)
         case ReplicaRemovalBegan():
             leaving = _working(row, VolumeState.REMOVING_REPLICA, event.operation, event.deadline)
             return _marked(_behind(leaving, event.node), event.node, leaving=True)
@@ -160,7 +162,9 @@ def _failed(row: VolumeRow, event: Event) -> VolumeRow:
     match event:
         case ReplicaAdditionFailed():
             stay = left_of(tuple(leg for leg in row.replicas if not leg.joining))
-            return _at_rest(replace(row, replicas=stay))
+            seen_bytes = 0 if _is_one_of_several(row) else event.size_bytes
+            size = seen_bytes or row.size_bytes
+            return _at_rest(replace(row, replicas=stay, size_bytes=size, wanted_bytes=size))
         case ReplicaRemovalFailed():
             stay = tuple(replace(leg, leaving=False) for leg in row.replicas)
             return _at_rest(replace(row, replicas=stay, epoch=row.epoch + 1))
@@ -187,7 +191,7 @@ def _with(row: VolumeRow, members: tuple[Member, ...]) -> VolumeRow:
 
 def _less(row: VolumeRow, event: VolumeReplicaRemoved) -> VolumeRow:
     """Return the row without a replica; one that was lost, or moves, shall have a successor."""
-    same = bool(event.members) or (bool(row.migrating_from) and row.replicas_wanted > 1)
+    same = bool(event.members) or _is_one_of_several(row)
     size_bytes = row.size_bytes if same else event.size_bytes
     kept = event.lost or bool(row.migrating_from)
     return replace(
@@ -196,6 +200,10 @@ def _less(row: VolumeRow, event: VolumeReplicaRemoved) -> VolumeRow:
         wanted_bytes=size_bytes,
         replicas_wanted=row.replicas_wanted if kept else max(1, len(event.members)),
     )
+
+
+def _is_one_of_several(row: VolumeRow) -> bool:
+    return bool(row.migrating_from) and row.replicas_wanted > 1
 
 
 def _written_on(row: VolumeRow, node: str) -> VolumeRow:

@@ -32,7 +32,7 @@ R_co = TypeVar("R_co", bound=Row, covariant=True)
 
 # Part of what a database is compared with: raise it when a view computes something else from the
 # same events, and every database is made anew from the log.
-FOLD_VERSION = 8
+FOLD_VERSION = 9
 
 
 class ClaimRow(Row, frozen=True, kw_only=True):

@@ -138,14 +138,23 @@ class ReplicaAdded(Event, frozen=True, kw_only=True, tag="volume.replica-added.v
 
 
 class ReplicaAdditionFailed(
-    Event, frozen=True, kw_only=True, tag="volume.replica-addition-failed.v1"
+    Event,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    tag="volume.replica-addition-failed.v1",
 ):
-    """The volume has the replicas of before: adding one was given up and undone."""
+    """The volume has the replicas of before: adding one was given up and undone.
+
+    ``size_bytes`` is how large the volume is by now, if its only leg has grown for another; 0: as
+    before.
+    """
 
     volume: Name
     operation: Id
     code: Refusal
     because: str
+    size_bytes: SomeBytes = 0
 
 
 class ReplicaRemovalBegan(

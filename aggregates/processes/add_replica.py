@@ -53,6 +53,7 @@ class AddReplicaProcess(Process, frozen=True, kw_only=True):
     ``untied`` those that shall be as before; ``changed`` those that said so of what was asked last.
     ``whole`` are the two nodes that have to see the new one so: its own, and the one that is
     written to. With a third it may have everything that one had, and miss what is written now.
+    ``home_bytes`` is how large the leg at home was said to be last.
     """
 
     wish: ReplicaAdditionBegan
@@ -71,6 +72,7 @@ class AddReplicaProcess(Process, frozen=True, kw_only=True):
     changed: frozenset[str] = frozenset()
     removal_wanted: bool = False
     removed: bool = False
+    home_bytes: int = 0
     stuck: bool = False
     concluded: bool = False
 
@@ -188,7 +190,9 @@ class AddReplicaProcess(Process, frozen=True, kw_only=True):
                 asked = getattr(self, name) | {event.node}
                 return replace(self, **{name: asked}, changed=self.changed - {event.node})
             case ReplicaResized():
-                return replace(self, changed=self.changed | {event.node})
+                home = event.node == self.wish.node
+                home_bytes = event.size_bytes if home else self.home_bytes
+                return replace(self, changed=self.changed | {event.node}, home_bytes=home_bytes)
             case ReplicaWanted():
                 return replace(self, wanted=True)
             case ReplicaCreated() if event.node == self.here.node:
@@ -339,10 +343,22 @@ class AddReplicaProcess(Process, frozen=True, kw_only=True):
                 volume=self.wish.volume,
                 operation=self.operation,
                 members=self.members if why is None else self.wish.members,
+                size_bytes=0 if why is None else self._left_bytes,
                 code=why.code if why else None,
                 because=why.because[:1000] if why else "",
             ),
         )
+
+    @property
+    def _left_bytes(self) -> int:
+        """How large the volume is when its leg is tied to nobody again; 0: not known, or as before.
+
+        What was made room for the replication is there for the volume then.
+        """
+        alone = not self.wish.members and not self.wish.blank
+        if not (alone and self.home_bytes and self.wish.node in self.untied & self.changed):
+            return 0
+        return self.home_bytes - self.wish.header_bytes
 
     def _leftovers(self) -> tuple[str, ...]:
         legs = {node for node in self.untied if node not in self.changed}

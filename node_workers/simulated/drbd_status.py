@@ -25,7 +25,7 @@ def look(state: State) -> str:
         folder, _, name = path.rpartition("/")
         if folder == FOLDER and name.startswith(RESOURCE) and name.endswith(".res"):
             first = text.partition("\n")[0]
-            lines.append(f"file {name} {first}")
+            lines += [f"==> {path} <==", first, ""]
     lines += [f"split {path.rpartition('/')[2]}" for path in state.files if _is_mark(path)]
     if state.drbd_loaded:
         lines += [f"drbd {_VERSION}", *events(state)]

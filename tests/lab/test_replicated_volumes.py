@@ -60,6 +60,8 @@ async def is_given_up_half_way(house: House, pair: Pair) -> None:
     same = ("node", "replicas", "state", "consumer", "mount_point")
     assert [after[field] for field in same] == [before[field] for field in same]
     assert after["size_bytes"] - before["size_bytes"] == 4 * MIB, "each time anew"
+    seen = await pair.sh("n1", "blockdev --getsize64 /dev/hwbus/$v")
+    assert after["size_bytes"] == int(seen)
     await house.settled(pair.pool, "n2")
     assert await house.lvs("n2", pair.pool) == {}
 

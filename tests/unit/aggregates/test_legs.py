@@ -216,6 +216,9 @@ def test_how_an_addition_ends() -> None:
     failed = ReplicaAdditionFailed(**WRONG)
     given(*past).when(LATE).then(failed)
     assert given(*past, failed).world.volumes["pg"].members == ()
+    larger = replace(failed, size_bytes=LEG_BYTES)
+    given(*past).when(replace(LATE, size_bytes=LEG_BYTES)).then(larger)
+    assert given(*past, larger).world.volumes["pg"].size_bytes == LEG_BYTES
     given(*past).when(replace(LATE, operation=OTHER)).nothing()
 
 

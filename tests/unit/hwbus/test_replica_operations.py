@@ -252,7 +252,7 @@ def test_a_replica_that_cannot_be_added_is_undone(word: type[Event]) -> None:
         outcome = await here.ran(AddReplica(volume="pg", node="n2", deadline_s=60))
         assert outcome[:2] == (Outcome.FAILED, Refusal.TOOL_FAILED)
         assert (list(here.legs()), here.volume.members) == (["n1"], ())
-        assert here.volume.size_bytes == GIB
+        assert here.volume.size_bytes == here.legs()["n1"]
 
     tell(tale, PLAIN, ATTACH, troubles=once(fails_at(word)))
 

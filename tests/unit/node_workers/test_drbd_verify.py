@@ -123,7 +123,9 @@ class Kernel:
         return "\n".join(
             (
                 "host h1",
-                f"file hwbus-pg.res # hwbus: {msgspec.json.encode(note).decode()}",
+                "==> /etc/drbd.d/hwbus-pg.res <==",
+                f"# hwbus: {msgspec.json.encode(note).decode()}",
+                "",
                 "drbd 8.4.11 (api:1/proto:86-101)",
                 f"exists resource {about} role:Secondary suspended:no",
                 (

@@ -441,7 +441,7 @@ def any_story() -> st.SearchStrategy[Story]:
         st.just(lambda s: s.note("hwbus.audit.executed.n1", tool(s, "event:3"))),
         st.just(lambda s: s.note("hwbus.audit.executed.n1", b"\xff")),
     )
-    return st.lists(move, max_size=14).map(_told)
+    return st.lists(move, max_size=14).map(_told).filter(_each_life_is_its_own)
 
 
 def _labellings() -> st.SearchStrategy[Callable[[Story], object]]:
@@ -461,6 +461,18 @@ def _told(moves: list[Callable[[Story], object]]) -> Story:
     for move in moves:
         move(story)
     return story
+
+
+def _each_life_is_its_own(story: Story) -> bool:
+    """Whether no volume comes again as what was deleted: whatever is made has a new identity."""
+    gone = set[bytes]()
+    for stored in story.events:
+        volume = stored.subject.rpartition(".")[2].encode()
+        if b"volume.deleted.v1" in stored.data:
+            gone.add(volume)
+        elif b"volume.provisioning-began.v1" in stored.data and volume in gone:
+            return False
+    return True
 
 
 def _room(word: type[RoomReleased | RoomUnreserved], node: str, claim: int) -> Event:

@@ -119,6 +119,23 @@ def test_a_replica_that_could_not_be_added_leaves_the_row_as_it_was() -> None:
     assert story.row(LEGS, "n2") is None
 
 
+@pytest.mark.parametrize("gone_first", [False, True])
+def test_what_came_to_nothing_leaves_the_volume_as_large_as_its_leg_whichever_is_told_first(
+    *, gone_first: bool
+) -> None:
+    story = adding()
+    gone = ReplicaRemoved(volume="pg", node="n2", uid=uid(1), pool="fast")
+    grown = ReplicaResized(volume="pg", node="n1", uid=uid(1), pool="fast", size_bytes=GIB + HEAD)
+    for event in (gone, grown) if gone_first else (grown, gone):
+        story.say(event)
+    failed = ReplicaAdditionFailed(
+        volume="pg", operation=uid(8), code=Refusal.DEADLINE, because="", size_bytes=GIB + HEAD
+    )
+    story.say(failed)
+    row = volume(story)
+    assert (row.size_bytes, row.wanted_bytes) == (GIB + HEAD, GIB + HEAD)
+
+
 def test_a_leg_is_larger_than_its_volume_and_the_volume_does_not_tell() -> None:
     story = pair()
     for node in ("n1", "n2"):

@@ -135,7 +135,9 @@ def _ends(state: Volume, pick: Pick) -> Event:
             new = [n for n in NODES if n not in {one.node for one in known}]
             more = tuple(member(node, NODES.index(node)) for node in new[:1])
             added = ReplicaAdded(**MINE, members=(*known, *more))
-            some: tuple[Event, ...] = (added, ReplicaAdditionFailed(**FAILED))
+            larger = pick(st.sampled_from((0, 2 * GIB)))
+            failed = ReplicaAdditionFailed(**FAILED, size_bytes=larger)
+            some: tuple[Event, ...] = (added, failed)
         case VolumePhase.REMOVING_REPLICA:
             gone = pick(st.sampled_from([m.node for m in state.members if m.node != state.node]))
             left = tuple(one for one in state.members if one.node != gone)
