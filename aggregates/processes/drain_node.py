@@ -41,9 +41,9 @@ class DrainNodeProcess(Several, frozen=True, kw_only=True):
         if not self.concluded:
             return self._said()
         reasons = {one.volume: f"{one.code.value} {one.because}" for one in self.wish.stuck}
-        reasons |= self.left
+        reasons |= self._stays | self.left
         if not reasons:
-            return self.completed()
+            return self.completed(*sorted(self.remains))
         why = "; ".join(f"{name}: {because}" for name, because in sorted(reasons.items()))
         return Due(
             "conclude",
@@ -52,7 +52,7 @@ class DrainNodeProcess(Several, frozen=True, kw_only=True):
                 outcome=Outcome.FAILED,
                 code=Refusal.NOT_DRAINED,
                 because=why[:1000],
-                leftovers=tuple(f"volume/{name}" for name in sorted(reasons)),
+                leftovers=(*(f"volume/{name}" for name in sorted(reasons)), *sorted(self.remains)),
             ),
         )
 
@@ -60,7 +60,8 @@ class DrainNodeProcess(Several, frozen=True, kw_only=True):
         """Say what is left."""
         if not self.concluded:
             return self._said()
-        return self.given_up(why, *sorted(f"volume/{name}" for name in self.parts))
+        parts = {f"volume/{name}" for name in self.parts}
+        return self.given_up(why, *sorted(parts | self.remains))
 
     def note(self, event: Event) -> Self:
         """Note that the node knows, and what the volumes say."""
@@ -68,8 +69,16 @@ class DrainNodeProcess(Several, frozen=True, kw_only=True):
             replace(self, concluded=True) if isinstance(event, DrainEnded) else super().note(event)
         )
 
+    @property
+    def _stays(self) -> dict[str, str]:
+        """The volumes that have moved, and left behind what they had here."""
+        here = f"replica/{self.wish.node}/"
+        names = (one.removeprefix(here) for one in self.remains if one.startswith(here))
+        return dict.fromkeys(names, "it has moved, and what it had here could not be removed")
+
     def _said(self) -> Due:
-        left = tuple(sorted({*self.unserved, *(one.volume for one in self.wish.stuck)}))
+        stuck = (one.volume for one in self.wish.stuck)
+        left = tuple(sorted({*self.unserved, *self._stays, *stuck}))
         said = ConcludeDrain(node=self.wish.node, operation=self.operation, left=left)
         return Due("ended", said)
 

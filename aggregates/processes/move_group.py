@@ -90,7 +90,8 @@ class MoveGroupProcess(Several, frozen=True, kw_only=True):
     def rest(self) -> Due:
         """Say how it has ended, and where each volume is."""
         if not self.left:
-            return self.completed() if self.concluded else self._said(None, "")
+            done = self.completed(*sorted(self.remains))
+            return done if self.concluded else self._said(None, "")
         why = "; ".join(f"{name}: {because}" for name, because in sorted(self.left.items()))
         because = f"{self._where}; {why}"[:1000]
         if not self.concluded:
@@ -102,7 +103,10 @@ class MoveGroupProcess(Several, frozen=True, kw_only=True):
                 outcome=Outcome.FAILED,
                 code=Refusal.GROUP_NOT_MOVED,
                 because=because,
-                leftovers=tuple(f"volume/{name}" for name in sorted(self.left)),
+                leftovers=(
+                    *(f"volume/{name}" for name in sorted(self.left)),
+                    *sorted(self.remains),
+                ),
             ),
         )
 
@@ -111,7 +115,8 @@ class MoveGroupProcess(Several, frozen=True, kw_only=True):
         told = replace(why, because=f"{why.because}; {self._where}"[:1000])
         if not self.concluded:
             return self._said(told.code, told.because)
-        return self.given_up(told, *sorted(f"volume/{name}" for name in self.parts))
+        parts = {f"volume/{name}" for name in self.parts}
+        return self.given_up(told, *sorted(parts | self.remains))
 
     @property
     def _where(self) -> str:

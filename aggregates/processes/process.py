@@ -137,9 +137,11 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
         why = self.giving_up or GivingUp(Outcome.FAILED, Refusal.DEADLINE, "its time is up")
         return self.given_up(why, self.object)
 
-    def completed(self) -> Due:
+    def completed(self, *leftovers: str) -> Due:
         """Return the last step of an operation that did what was asked."""
-        done = ReportConcluded(operation=self.operation, outcome=Outcome.COMPLETED)
+        done = ReportConcluded(
+            operation=self.operation, outcome=Outcome.COMPLETED, leftovers=leftovers
+        )
         return Due("conclude", done)
 
     def given_up(self, why: GivingUp, *leftovers: str) -> Due:

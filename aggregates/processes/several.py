@@ -15,7 +15,8 @@ class Several(Process, frozen=True, kw_only=True):
     """What has been done to one volume stays done, whatever becomes of the others.
 
     ``parts`` are those under way by volume, ``uids`` names volumes by what ledgers and links call
-    them, ``over`` are those that have ended and ``left`` those that failed, with why.
+    them, ``over`` are those that have ended and ``left`` those that failed, with why; ``remains``
+    is what any of them could not take away.
     """
 
     volumes: tuple[str, ...]
@@ -24,6 +25,7 @@ class Several(Process, frozen=True, kw_only=True):
     uids: dict[str, str]
     left: dict[str, str]
     over: frozenset[str] = frozenset()
+    remains: frozenset[str] = frozenset()
 
     @abstractmethod
     def begin_with(self, volume: str) -> Message:
@@ -105,7 +107,8 @@ class Several(Process, frozen=True, kw_only=True):
         if not over(part) or end is None:
             return replace(self, parts=self.parts | {name: part})
         parts = {one: p for one, p in self.parts.items() if one != name}
-        done = replace(self, parts=parts, over=self.over | {name})
+        remains = self.remains.union(end.leftovers)
+        done = replace(self, parts=parts, over=self.over | {name}, remains=remains)
         if end.outcome is Outcome.COMPLETED:
             return done
         code = end.code.value if end.code is not None else ""

@@ -17,11 +17,12 @@ from aggregates.processes.epochs import owed
 from aggregates.world import World
 from schemas.attaching import AttachVolume, DetachVolume
 from schemas.deleting import DeleteVolume, PurgeVolume, UndeleteVolume
+from schemas.draining import DrainNode
 from schemas.encrypting import RekeyVolume
 from schemas.grammar import Event, Request
 from schemas.handing import FailVolumeOver, HandOverVolume
-from schemas.legs import AddReplica, MigrateVolume, RemoveReplicaOf
-from schemas.node import ReportNodeHeard, ReportNodeSilent
+from schemas.legs import AddReplica, MigrateVolume, MigrationBegan, MigrationFailed, RemoveReplicaOf
+from schemas.node import ReportNodeHeard, ReportNodeSilent, UncordonNode
 from schemas.operation import CancelOperation, OperationEnded
 from schemas.refusals import Refusal
 from schemas.verifying import VerifyVolume
@@ -61,6 +62,7 @@ class Day:
     def __init__(self, seed: int) -> None:
         self.chance = Random(f"replicas{seed}")
         self.keys = Random(f"keys{seed}")
+        self.drains = Random(f"drains{seed}")
         self.stage = Stage(VirtualClock(), Random(f"log{seed}"))
         self.fabric = Fabric(Random(f"fabric{seed}"))
         about: Any = {"troubles": self._troubles, "many": self.many}
@@ -186,10 +188,19 @@ class Day:
             return CancelOperation(operation=begun[-1])
         if step < 2:
             return self._new(volume)
+        if self.drains.random() < 0.08:
+            return self._node_wish()
         if step in {2, 5, 9}:
             return AttachVolume(volume=volume, consumer="host/a", cgroup="c", deadline_s=DEADLINE_S)
         legs = (self._legs_wish, self._home_wish)
         return self.chance.choice((*legs, *legs, self._volume_wish, self._use_wish))(volume)
+
+    def _node_wish(self) -> Request:
+        node = self.drains.choice(NODES)
+        if self.drains.random() < 0.5:
+            return UncordonNode(node=node)
+        at_once = self.drains.randrange(1, 4)
+        return DrainNode(node=node, at_once=at_once, deadline_s=2 * DEADLINE_S)
 
     def _node(self) -> str:
         return self.chance.choice(NODES)
@@ -301,12 +312,35 @@ class Day:
 AnyDay = TypeVar("AnyDay", bound=Day)
 
 
+class Shortfalls:
+    """Volumes that a migration has cost a replica: how it has ended must tell."""
+
+    def __init__(self) -> None:
+        self.before: dict[tuple[str, str], int] = {}
+        self.short: dict[str, set[str]] = {}
+
+    def note(self, event: Event, world: World) -> None:
+        match event:
+            case MigrationBegan():
+                self.before[event.operation, event.volume] = len(event.members)
+            case MigrationFailed():
+                members = world.volumes[event.volume].members
+                if len(members) < self.before.pop((event.operation, event.volume)):
+                    self.short.setdefault(event.operation, set()).add(f"volume/{event.volume}")
+            case OperationEnded():
+                untold = self.short.pop(event.operation, set()) - set(event.leftovers)
+                assert not untold, f"nobody told that {untold} have a replica less"
+            case _:
+                pass
+
+
 async def the_laws_hold(day: Day) -> None:
     """Everything that must be true of a day that is over."""
     again = World()
     epochs: dict[str, int] = {}
     homes: dict[tuple[str, int], str] = {}
     left: set[str] = set()
+    shortfalls = Shortfalls()
     for kind, place, id_, events in await commits(day.stage):
         again.evolve(kind, place, id_, events)
         never_over_committed(again)
@@ -319,6 +353,7 @@ async def the_laws_hold(day: Day) -> None:
             home = homes.setdefault((volume.uid, volume.epoch), volume.node)
             assert home == volume.node, f"two nodes may write to {id_} in epoch {volume.epoch}"
         for event in events:
+            shortfalls.note(event, again)
             if isinstance(event, OperationEnded):
                 left |= set(event.leftovers)
             if isinstance(event, OperationEnded) and event.code is not Refusal.DEADLINE:

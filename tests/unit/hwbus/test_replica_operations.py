@@ -13,6 +13,7 @@ from schemas.answers import Accepted
 from schemas.attaching import AttachVolume
 from schemas.attachment import AttachmentRemovalWanted, AttachmentWanted
 from schemas.deleting import DeleteVolume, PurgeVolume, UndeleteVolume
+from schemas.draining import DrainNode
 from schemas.grammar import Event, Request
 from schemas.handing import FailVolumeOver, HandOverVolume
 from schemas.legs import AddReplica, MigrateVolume, RemoveReplicaOf
@@ -485,11 +486,17 @@ def test_whichever_step_of_a_migration_fails_the_volume_stays(word: type[Event],
     tell(tale, PLAIN, ATTACH, troubles=once(fails_at(word, on=on)))
 
 
-def test_what_does_not_leave_after_a_migration_is_named() -> None:
+@pytest.mark.parametrize("drained", [False, True])
+def test_what_does_not_leave_after_a_migration_is_named(*, drained: bool) -> None:
     async def tale(here: House) -> None:
-        outcome = await here.ran(MIGRATE)
-        assert outcome == (Outcome.COMPLETED, None, ("replica/n1/pg",))
-        assert (here.volume.node, here.volume.members) == ("n3", ())
+        outcome = await here.ran(DrainNode(node="n1", deadline_s=120) if drained else MIGRATE)
+        if drained:
+            named = ("volume/pg", "replica/n1/pg")
+            assert outcome == (Outcome.FAILED, Refusal.NOT_DRAINED, named)
+        else:
+            assert outcome == (Outcome.COMPLETED, None, ("replica/n1/pg",))
+        assert here.volume.members == ()
+        assert here.volume.node != "n1"
         here.troubles = lambda _: None
         here.work.pop("n1").cancel()
         here.start("n1")
