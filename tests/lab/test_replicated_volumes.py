@@ -60,8 +60,7 @@ async def is_given_up_half_way(house: House, pair: Pair) -> None:
     same = ("node", "replicas", "state", "consumer", "mount_point")
     assert [after[field] for field in same] == [before[field] for field in same]
     assert after["size_bytes"] - before["size_bytes"] == 4 * MIB, "each time anew"
-    seen = await pair.sh("n1", "blockdev --getsize64 /dev/hwbus/$v")
-    assert after["size_bytes"] == int(seen)
+    assert after["size_bytes"] == (await house.lvs("n1", pair.pool))[pair.volume].size_bytes
     await house.settled(pair.pool, "n2")
     assert await house.lvs("n2", pair.pool) == {}
 
@@ -94,6 +93,10 @@ def test_a_plain_volume_becomes_replicated_and_plain_again_under_load_and_moves(
         then = await pair.sh("n1", "sync; sha256sum <$at/data")
         await house.done(MigrateVolume(volume=pair.volume, node="n2"))
         assert await pair.sh("n2", "sha256sum <$at/data") == then
+        await pair.detached()
+        await pair.attach()
+        row = await house.row("volumes", name=pair.volume)
+        assert await pair.sh("n2", "blockdev --getsize64 /dev/hwbus/$v") == str(row["size_bytes"])
         for node in pair.nodes:
             await house.settled(pair.pool, node)
         await pair.clear()
