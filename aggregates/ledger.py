@@ -13,10 +13,14 @@ METADATA_PER_VOLUME_BYTES = 1024
 
 
 class Posting(msgspec.Struct, frozen=True):
-    """So much room under one claim; ``thin`` room is a promise of the thin pool."""
+    """So much room under one claim; ``thin`` room is a promise of the thin pool.
+
+    ``operation`` is the one for which it is set aside; what is taken is nobody's.
+    """
 
     size_bytes: int
     thin: bool
+    operation: str = ""
 
 
 class Ledger(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +59,21 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     def release(self, claim: str) -> "Ledger":
         """Return the ledger without *claim*."""
         return _moved(self, claim, None, None)
+
+
+def unsettled(ledger: Ledger, wish: Reserve) -> Refused | None:
+    """Return why nothing is added for the claim: an earlier operation has not come to its end.
+
+    Its room would count for both, and be given back for both.
+    """
+    where = f"in {wish.node}/{wish.pool} for {wish.claim}"
+    held = ledger.reserved.get(wish.claim)
+    if held is not None and held.operation != wish.operation:
+        why = f"room {where} is still set aside by operation {held.operation}"
+        return refuse(Refusal.REPLICA_BUSY, why)
+    if wish.first and wish.claim in ledger.settled:
+        return refuse(Refusal.REPLICA_BUSY, f"what there is {where} has not been removed yet")
+    return None
 
 
 def room_bytes(ledger: Ledger, facts: PoolFacts) -> int:

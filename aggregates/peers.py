@@ -216,7 +216,9 @@ def rank_more(
         node=request.node,
     )
     world = facts.world
-    taken = {home} | {one.node for one in volume.members}
+    legs = ((name, world.replicas.get((name, request.volume))) for name in world.nodes)
+    there = {name for name, leg in legs if leg is not None and leg.spec is not None}
+    taken = {home} | {one.node for one in volume.members} | there
     near = world.nodes.get(home)
     back = volume.migrating if request.node == volume.migrating else ""
     ranked = [

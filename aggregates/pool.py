@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from aggregates import forming, shrinking, thin_growth
 from aggregates.decision import Decision, Facts
 from aggregates.health import ailing
-from aggregates.ledger import Ledger, Posting, rounded_bytes, short_of
+from aggregates.ledger import Ledger, Posting, rounded_bytes, short_of, unsettled
 from aggregates.node import unfit, unheard
 from aggregates.thin_growth import ThinGrowth
 from schemas.answers import Refused, refuse
@@ -357,9 +357,11 @@ def _reserve(pool: Pool, command: Reserve, facts: Facts) -> Decision[PoolEvent]:
     if pool.phase is not PoolPhase.READY or usable is None:
         busy = f"{command.node}/{command.pool} is {pool.phase.value}"
         return refuse(Refusal.POOL_NOT_READY, busy)
-    if command.claim in pool.ledger.reserved:
+    held = pool.ledger.reserved.get(command.claim)
+    if held is not None and held.operation == command.operation:
         return ()
-    no = ailing(command.node, command.pool, pool.staying, facts.world)
+    no = unsettled(pool.ledger, command)
+    no = no or ailing(command.node, command.pool, pool.staying, facts.world)
     no = no or short_of(pool.ledger, usable, pool.thin_ratio_percent, pool.volumes_max, command)
     return no or (
         RoomReserved(

@@ -198,7 +198,9 @@ def _posted(
 ) -> Ledger:
     match event:
         case RoomReserved():
-            return ledger.reserve(event.claim, Posting(event.size_bytes, event.thin))
+            return ledger.reserve(
+                event.claim, Posting(event.size_bytes, event.thin, event.operation)
+            )
         case RoomUnreserved():
             return ledger.unreserve(event.claim)
         case RoomSettled():

@@ -39,6 +39,8 @@ from schemas.replica import (
     ReplicaRemoved,
     ReplicaResized,
     ReplicaResizeWanted,
+    ReplicaSpec,
+    ReplicaWanted,
     ReportReplicaPresent,
     ResizeReplica,
 )
@@ -136,6 +138,16 @@ def test_a_replica_is_added_where_there_is_room_and_none_yet() -> None:
     assert (event.node, event.leg_bytes, event.members, event.blank) == ("n1", GIB, (), False)
     assert fit(given(*PLAIN).decide(replace(ADD, node="n3"))) == ["n3"]
     assert given(*PLAIN, event).world.volumes["pg"].phase is VolumePhase.ADDING_REPLICA
+
+
+def test_no_replica_is_added_where_an_earlier_one_has_not_gone_yet() -> None:
+    spec = ReplicaSpec(uid=UID, pool="fast", size_bytes=LEG_BYTES)
+    about: dict[str, Any] = {"volume": "pg", "node": "n2", "operation": OTHER}
+    stays = (ReplicaWanted(**about, spec=spec), ReplicaRemovalWanted(**about, uid=UID))
+    assert fit(given(*PLAIN, *stays).decide(ADD)) == ["n3"]
+    given(*PLAIN, *stays).when(replace(ADD, node="n2")).refused(Refusal.TOO_MANY_REPLICAS)
+    gone = ReplicaRemoved(volume="pg", node="n2", uid=UID, pool="fast")
+    assert sorted(fit(given(*PLAIN, *stays, gone).decide(ADD))) == ["n2", "n3"]
 
 
 def test_a_replica_of_an_encrypted_volume_is_where_one_can_encrypt_and_its_header_is_counted() -> (

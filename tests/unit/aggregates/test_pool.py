@@ -156,6 +156,16 @@ def test_reserving_again_for_the_same_claim_is_no_news() -> None:
     given(*READY, reserved(GIB)).when(reserve(GIB)).nothing()
 
 
+def test_what_an_earlier_operation_has_not_settled_is_added_to_by_no_other() -> None:
+    later = reserve(GIB, operation=OTHER)
+    given(*READY, reserved(GIB)).when(later).refused(Refusal.REPLICA_BUSY, OPERATION)
+    given(*READY, reserved(GIB)).when(replace(later, first=False)).refused(Refusal.REPLICA_BUSY)
+    settled = RoomSettled(**HERE, claim=UID, size_bytes=GIB)
+    given(*READY, settled).when(later).refused(Refusal.REPLICA_BUSY, "not been removed yet")
+    more = replace(reserved(GIB), operation=OTHER)
+    given(*READY, settled).when(replace(later, first=False)).then(more)
+
+
 def test_what_lvm_takes_replaces_what_was_set_aside() -> None:
     settled = RoomSettled(**HERE, claim=UID, size_bytes=3 * GIB)
     past = (*READY, reserved(2 * GIB))
