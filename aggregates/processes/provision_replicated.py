@@ -18,7 +18,12 @@ from schemas.operation import (
     ReportConcluded,
     StepRefused,
 )
-from schemas.replica import RemoveReplica, ReplicaRemovalWanted, ReplicaRemoved
+from schemas.replica import (
+    RemoveReplica,
+    ReplicaRemovalWanted,
+    ReplicaRemoved,
+    ReplicaTroubled,
+)
 from schemas.volume import (
     ConcludeVolume,
     Filesystem,
@@ -121,11 +126,25 @@ class ProvisionReplicated(Provision, frozen=True, kw_only=True):
             return super().note(event)
         if self.part is not None:
             return self._settle(evolved(self.part, event))
-        if isinstance(event, ReplicaRemovalWanted) and event.node in self.beside:
-            return replace(self, leaving=self.leaving | {event.node})
-        if isinstance(event, ReplicaRemoved) and event.node in self.beside:
-            return replace(self, left=self.left | {event.node})
+        if getattr(event, "node", self.here.node) != self.here.node:
+            return self._note_beside(event)
         return super().note(event)
+
+    def _note_beside(self, event: Event) -> Self:
+        """Note what is said of the others, also of one that came to nothing and goes late."""
+        match event:
+            case ReplicaRemovalWanted() if event.node in self.beside:
+                return replace(self, leaving=self.leaving | {event.node})
+            case ReplicaRemoved() if event.node in self.beside:
+                return replace(self, left=self.left | {event.node})
+            case ReplicaRemoved():
+                gone = f"replica/{event.node}/{self.volume}"
+                rest = tuple(one for one in self.unfinished if one != gone)
+                return replace(self, unfinished=rest)
+            case ReplicaTroubled(permanent=True):
+                return self.give_up(event.code, event.because)
+            case _:
+                return self
 
     def _settle(self, part: AddReplicaProcess) -> Self:
         end = conclusion(part)
