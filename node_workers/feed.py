@@ -9,6 +9,7 @@ from typing import Protocol
 import structlog
 
 from hwbus import subjects
+from hwbus.cancelling import heed_cancellation
 from hwbus.ports import ForbiddenError, NobodyThereError, OutcomeUnknownError
 from node_workers.figures import Figures
 from node_workers.lanes import backoff_s
@@ -97,6 +98,7 @@ class Feed:
                 _LOG.critical("this is not the log we knew", because=str(_first(errors)))
             self._tell(None)
             self._figures.show("connected", 0)
+            heed_cancellation()
             attempt = 0 if self._caught_up is not began_caught_up else attempt + 1
             await asyncio.sleep(backoff_s(attempt, self._rng, max_s=_LINK_RETRY_MAX_S))
 

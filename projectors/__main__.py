@@ -10,6 +10,7 @@ from pathlib import Path
 
 import structlog
 
+from hwbus.cancelling import heed_cancellation
 from hwbus.identity import SystemClock
 from hwbus.jetstream import connect
 from hwbus.streams import AUDIT
@@ -63,6 +64,7 @@ async def _run(arguments: argparse.Namespace) -> int:
                     await stop.wait()
             except* StreamRemadeError as errors:
                 _LOG.warning("beginning anew", because=str(errors.exceptions[0]))
+                heed_cancellation()
                 await asyncio.sleep(_AGAIN_S)
     return 0
 

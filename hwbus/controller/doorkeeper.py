@@ -16,6 +16,7 @@ import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from hwbus.cancelling import heed_cancellation
 from hwbus.controller.system_login import SystemLoginError
 from hwbus.logins import SUBJECTS, Bound, Sessions, message_id, read
 from hwbus.ports import (
@@ -110,6 +111,7 @@ class Doorkeeper:
                         await self._hear(ear)
                 except* _DIALLING as errors:
                     self._lost(str(errors.exceptions[0]))
+                heed_cancellation()
                 await asyncio.sleep(_AGAIN_S)
 
     async def close(self) -> None:

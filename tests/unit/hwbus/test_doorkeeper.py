@@ -103,6 +103,24 @@ def test_gaps_are_told_from_when_to_when() -> None:
     asyncio.run(tale())
 
 
+@pytest.mark.parametrize("turns", range(12))
+def test_told_to_end_it_ends_also_at_the_moment_it_stops_hearing(turns: int) -> None:
+    async def tale() -> None:
+        paper, line = Paper(), Line()
+        keeper = a_doorkeeper(paper, ManualClock(NOON), line)
+        running = asyncio.create_task(keeper.run())
+        async with line.bus.serve("s", "1.0.0", [PROBE], answer):
+            await until(lambda: keeper.heard)
+            line.gone.set()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            running.cancel()
+            done, _ = await asyncio.wait([running], timeout=5)
+        assert done == {running}
+
+    asyncio.run(tale())
+
+
 def test_who_may_ask_but_not_listen_does_not_pass_for_somebody_who_hears() -> None:
     async def tale() -> None:
         paper, line = Paper(), Line()
