@@ -14,6 +14,7 @@ from aggregates.node import cannot_replicate, unheard
 from aggregates.peers import (
     device_bytes,
     member_on,
+    one_of_several_moves,
     others,
     rank_more,
     replicable,
@@ -273,8 +274,7 @@ def _as_seen(volume: Volume, command: AddReplica, spec: ReplicaSpec | None) -> V
     A second replica that came to nothing leaves it larger, by what its leg had grown. While one of
     several migrates, a leg that is alone for a moment is larger than what is seen of it.
     """
-    one_of_several = bool(volume.migrating) and volume.replicas > 1
-    if spec is None or volume.members or one_of_several or command.made_on:
+    if spec is None or volume.members or one_of_several_moves(volume) or command.made_on:
         return volume
     seen_bytes = spec.size_bytes - volume.header_bytes
     return replace(volume, size_bytes=max(volume.size_bytes, seen_bytes))

@@ -5,7 +5,7 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from aggregates import counting, labelling, verifying, volume_past
-from aggregates.peers import member_on
+from aggregates.peers import member_on, one_of_several_moves
 from aggregates.volume import Volume, VolumePhase
 from schemas.attaching import VolumeAttachingBegan
 from schemas.counting import CountingEvent, VolumeIoCounted
@@ -165,7 +165,7 @@ def _ended(volume: Volume, event: _Ended) -> Volume:
             volume = replace(volume, replicas=replicas, coming="")
             return _at_rest(replace(volume, members=event.members))
         case VolumeReplicaRemoved():
-            same = bool(event.members) or _is_one_of_several(volume)
+            same = bool(event.members) or one_of_several_moves(volume)
             size_bytes = volume.size_bytes if same else event.size_bytes
             kept = event.lost or bool(volume.migrating)
             replicas = volume.replicas if kept else max(1, len(event.members))
@@ -211,12 +211,7 @@ def _at_rest(volume: Volume) -> Volume:
     return replace(volume, phase=VolumePhase.READY, operation="")
 
 
-def _is_one_of_several(volume: Volume) -> bool:
-    """Whether another replica comes, and takes what the one that goes leaves: in a migration."""
-    return bool(volume.migrating) and volume.replicas > 1
-
-
 def _left_bytes(volume: Volume, event: ReplicaAdditionFailed) -> int:
     """Return how large the volume is after its only leg has grown for another that has not come."""
-    seen_bytes = 0 if _is_one_of_several(volume) else event.size_bytes
+    seen_bytes = 0 if one_of_several_moves(volume) else event.size_bytes
     return seen_bytes or volume.size_bytes

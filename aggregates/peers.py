@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 _GOOD = frozenset({LegDisk.UP_TO_DATE, LegDisk.CONSISTENT})
 
 
+def one_of_several_moves(volume: "Volume") -> bool:
+    """Whether another replica comes and takes what the one that goes leaves."""
+    return bool(volume.migrating) and volume.replicas > 1
+
+
 def member_on(volume: "Volume", node: str) -> Member | None:
     """Return the replica of the volume on that node, if it has one among several."""
     return next((one for one in volume.members if one.node == node), None)

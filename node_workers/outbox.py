@@ -161,18 +161,18 @@ class Outbox:
         async with asyncio.TaskGroup() as group:
             while True:
                 self._news.clear()
-                for name in self._next_lanes() - running:
+                for name in [name for name in self._next_lanes() if name not in running]:
                     running.add(name)
                     group.create_task(lane(name), name=f"letters of {name}")
                 await self._news.wait()
 
-    def _next_lanes(self) -> set[str]:
+    def _next_lanes(self) -> tuple[str, ...]:
         """Return the lanes that may go: the node's own first, and alone.
 
         A disk on a node that nobody knows could be seen and not be used, and what is found wrong on
         such a node is not noted.
         """
-        return {NODE_LANE} if NODE_LANE in self._lanes else set(self._lanes)
+        return (NODE_LANE,) if NODE_LANE in self._lanes else tuple(self._lanes)
 
     async def _deliver_lane(self, bus: Bus, name: str, room: asyncio.Semaphore) -> None:
         lane, attempt = self._lanes[name], 0

@@ -55,7 +55,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Client]:
 
 
 async def blank_disk(client: Client) -> str:
-    """Return a disk of a node that is known: a node and its disks are told side by side."""
+    """Return a disk of a node, when both are shown."""
     async with asyncio.timeout(60):
         while True:
             with suppress(NobodyThereError):

@@ -405,7 +405,9 @@ class DayOfMany(Day):
     """One with three replicas, which no worker offers: see docs/replication.md.
 
     In the model a leg that stands still may go on when it meets one that has nothing to do with
-    who was promoted meanwhile. An older mix of days had one such day; 1,000 of these have none.
+    who was promoted meanwhile. An older mix of days had one such day; 1,000 of these have none. On
+    one of them, 748, the double of a node removes a leg on old news after a crash; a worker asks
+    the log before that.
     """
 
     many = True
