@@ -9,7 +9,7 @@ from typing import Protocol
 import structlog
 
 from hwbus import subjects
-from hwbus.cancelling import heed_cancellation
+from hwbus.cancelling import apart, heed_cancellation
 from hwbus.ports import ForbiddenError, NobodyThereError, OutcomeUnknownError
 from node_workers.figures import Figures
 from node_workers.lanes import backoff_s
@@ -89,8 +89,7 @@ class Feed:
         while True:
             began_caught_up = self._caught_up
             try:
-                async with links() as link:
-                    await self._attend(link)
+                await apart(self._attend_one(links))
             except* (ConnectionError, *_AWAY) as errors:
                 _LOG.warning("no bus", because=str(_first(errors)))
             except* LogTooShortError as errors:
@@ -116,6 +115,10 @@ class Feed:
             _LOG.info("nothing is removed without the log", key=key, because=str(error))
             return False
         return newest is not None and newest.seq <= self._state.position
+
+    async def _attend_one(self, links: Links) -> None:
+        async with links() as link:
+            await self._attend(link)
 
     async def _attend(self, link: Link) -> None:
         self._tell(link)

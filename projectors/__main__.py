@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from hwbus.cancelling import heed_cancellation
+from hwbus.cancelling import apart, heed_cancellation
 from hwbus.identity import SystemClock
 from hwbus.jetstream import connect
 from hwbus.streams import AUDIT
@@ -60,13 +60,17 @@ async def _run(arguments: argparse.Namespace) -> int:
                 return await _once(projector, rebuild=arguments.rebuild)
         while not stop.is_set():
             try:
-                async with projectors.running():
-                    await stop.wait()
+                await apart(_project(projectors, stop))
             except* StreamRemadeError as errors:
                 _LOG.warning("beginning anew", because=str(errors.exceptions[0]))
                 heed_cancellation()
                 await asyncio.sleep(_AGAIN_S)
     return 0
+
+
+async def _project(projectors: Projectors, stop: asyncio.Event) -> None:
+    async with projectors.running():
+        await stop.wait()
 
 
 async def _once(projector: Projector, *, rebuild: bool) -> int:

@@ -16,7 +16,7 @@ import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from hwbus.cancelling import heed_cancellation
+from hwbus.cancelling import apart, heed_cancellation
 from hwbus.controller.system_login import SystemLoginError
 from hwbus.logins import SUBJECTS, Bound, Sessions, message_id, read
 from hwbus.ports import (
@@ -100,15 +100,15 @@ class Doorkeeper:
         """Hear and write until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._write())
-            if self._dial is None:
+            dial = self._dial
+            if dial is None:
                 _LOG.warning("logins are not heard", because=_NOT_TOLD)
                 self._say(Hearing.OFF, because=_NOT_TOLD)
                 return
             tasks.create_task(self._tick())
             while True:
                 try:
-                    async with self._dial() as ear:
-                        await self._hear(ear)
+                    await apart(self._hear_one(dial))
                 except* _DIALLING as errors:
                     self._lost(str(errors.exceptions[0]))
                 heed_cancellation()
@@ -126,6 +126,10 @@ class Doorkeeper:
                     await self._write_next()
         except TimeoutError:
             _LOG.error("the last logins are not on the audit", records=len(self._waiting))
+
+    async def _hear_one(self, dial: Dial) -> None:
+        async with dial() as ear:
+            await self._hear(ear)
 
     async def _hear(self, ear: Ear) -> None:
         async with AsyncExitStack() as stack:

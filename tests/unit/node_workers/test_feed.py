@@ -1,4 +1,4 @@
-"""Whoever follows the log ends when told to, whatever else happens at that moment."""
+"""Whoever follows the log goes on when the bus has gone, and ends when told to."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,6 +18,7 @@ class Losing(Feed):
 
     def __init__(self) -> None:
         self.gone = asyncio.Event()
+        self.back = asyncio.Event()
         self.times = 0
         about: dict[str, Any] = {"node": "n1", "rng": Random(1), "figures": Figures()}
         nobody = cast("Any", None)
@@ -29,6 +30,7 @@ class Losing(Feed):
         del link
         self.times += 1
         if self.times > 1:
+            self.back.set()
             await asyncio.sleep(3600)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._lose())
@@ -48,6 +50,18 @@ class Losing(Feed):
 @asynccontextmanager
 async def no_link() -> AsyncIterator[Link]:
     yield cast("Link", None)
+
+
+def test_it_is_back_after_the_bus_has_gone() -> None:
+    async def tale() -> None:
+        feed = Losing()
+        running = asyncio.create_task(feed.run(no_link))
+        feed.gone.set()
+        await asyncio.wait_for(feed.back.wait(), 5)
+        running.cancel()
+        await asyncio.wait([running])
+
+    asyncio.run(tale())
 
 
 @pytest.mark.parametrize("turns", range(8))
