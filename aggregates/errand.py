@@ -17,6 +17,7 @@ from schemas.errand import (
     ErrandStopWanted,
     ErrandTroubled,
     ErrandWanted,
+    PutAside,
     ReportErrandDone,
     ReportErrandStopped,
     ReportErrandTrouble,
@@ -35,9 +36,13 @@ class ErrandPhase(StrEnum):
 
 
 class Errand(msgspec.Struct, frozen=True, kw_only=True):
-    """One errand; its id is that of its operation."""
+    """One errand; its id is that of its operation.
+
+    ``taken_back``: a node that is to stop takes back what it has done.
+    """
 
     phase: ErrandPhase = ErrandPhase.ABSENT
+    taken_back: bool = False
     trouble: tuple[Refusal, str] | None = None
 
 
@@ -56,7 +61,9 @@ def decide(errand: Errand, command: ErrandCommand, facts: Facts) -> Decision[Err
             stopping = errand.phase is ErrandPhase.STOPPING
             return () if stopping else (ErrandStopWanted(**about),)
         case ReportErrandDone():
-            there = errand.phase is not ErrandPhase.ABSENT
+            # Said before the node knew that it is to stop, it is not so any more once it knows.
+            moot = errand.phase is ErrandPhase.STOPPING and errand.taken_back
+            there = errand.phase is not ErrandPhase.ABSENT and not moot
             return (ErrandDone(**about, found=command.found),) if there else ()
         case ReportErrandStopped():
             stopping = errand.phase is ErrandPhase.STOPPING
@@ -86,7 +93,8 @@ def evolve(errand: Errand, event: ErrandEvent) -> Errand:
     """Apply what happened. Never refuses: the past cannot be wrong."""
     match event:
         case ErrandWanted():
-            return Errand(phase=ErrandPhase.WANTED)
+            taken_back = isinstance(event.errand, PutAside)
+            return Errand(phase=ErrandPhase.WANTED, taken_back=taken_back)
         case ErrandStopWanted():
             return replace(errand, phase=ErrandPhase.STOPPING, trouble=None)
         case ErrandTroubled():

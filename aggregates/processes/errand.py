@@ -39,7 +39,7 @@ _NAMED = 3
 
 
 class RunningErrand(Process, frozen=True, kw_only=True):
-    """An errand that a node was given; what it did before it heard that it shall stop, counts."""
+    """An errand that a node was given; what it is said to have done counts, however late."""
 
     node: str
     found: Found | None = None

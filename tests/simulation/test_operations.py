@@ -94,6 +94,8 @@ class Day:
         await self.stage.say(RemoveSchedule(schedule="often"))
         await self.stage.until(_nothing_is_held, within_s=HOLDS_END_WITHIN_S)
         await self.stage.settled(within_s=20 * DEADLINE_S)
+        for node in self.nodes:
+            await self.stage.say(ReportDrift(node=node.name, findings=_strangers(node)))
         await self.stage.until(self._books_are_right, within_s=FOLLOWED_WITHIN_S)
         await self.stage.settled(within_s=20 * DEADLINE_S)
         self.over.set()
@@ -248,18 +250,12 @@ class Day:
         mine, verb = self._finding(node)
         # What a node says comes in order: one look is told before the next one is.
         async with self.looks[node.name]:
-            aside = {one.seen.name: one for one in node.aside.values()}
-            found = [mine]
-            for name in STRANGERS:
-                lv = SeenVolume(pool="fast", name=name, lv=name, size_bytes=GIB)
-                kind = Drift.VOLUME_FOREIGN
-                if name in aside:
-                    lv, kind = replace(lv, claim=aside[name].claim), Drift.VOLUME_QUARANTINED
-                found.append(Finding(drift=kind, object=f"lv/{node.name}/fast/{name}", lv=lv))
+            strange = _strangers(node)
+            found = (mine, *strange)
             if verb in {Verb.ADOPT, Verb.QUARANTINE, Verb.RELEASE}:
-                mine = self.chance.choice(found[1:])
+                mine = self.chance.choice(strange)
                 verb = Verb.RELEASE if mine.drift is Drift.VOLUME_QUARANTINED else verb
-            await self.stage.say(ReportDrift(node=node.name, findings=tuple(found)))
+            await self.stage.say(ReportDrift(node=node.name, findings=found))
         return SettleDrift(
             node=node.name,
             drift=mine.drift,
@@ -400,6 +396,19 @@ def whole_disks(world: World) -> dict[tuple[str, str], str]:
     groups = {(owner.node, owner.pool): name for owner, name in owned}
     assert len(groups) == len(owned), "a volume has two disks"
     return groups
+
+
+def _strangers(node: ScriptedNode) -> tuple[Finding, ...]:
+    """Return what a look at the node finds of volumes that somebody else made."""
+    aside = {one.seen.name: one for one in node.aside.values()}
+    found = []
+    for name in STRANGERS:
+        lv = SeenVolume(pool="fast", name=name, lv=name, size_bytes=GIB)
+        kind = Drift.VOLUME_FOREIGN
+        if name in aside:
+            lv, kind = replace(lv, claim=aside[name].claim), Drift.VOLUME_QUARANTINED
+        found.append(Finding(drift=kind, object=f"lv/{node.name}/fast/{name}", lv=lv))
+    return tuple(found)
 
 
 def _nothing_is_held(world: World) -> bool:

@@ -258,12 +258,13 @@ class ScriptedNode:
         )
 
     async def work(self) -> None:
-        """Work until cancelled; begun anew it tries again what failed, then goes on."""
-        for event, correlation in list(self._undone.values()):
-            await self._take(event, correlation)
-        async with self._stage.log.follow(
-            after=self._position, subjects=(of_node(self.name),)
-        ) as batches:
+        """Work until cancelled; begun anew it tries again what failed and is still wanted."""
+        mine = of_node(self.name)
+        newest = await self._stage.log.last(mine)
+        behind = newest is not None and newest.seq > self._position
+        if not behind:
+            await self._try_again()
+        async with self._stage.log.follow(after=self._position, subjects=(mine,)) as batches:
             async for batch in batches:
                 for stored in batch:
                     assert parse_event(stored.subject).place == self.name
@@ -271,6 +272,13 @@ class ScriptedNode:
                     for event in commit.events:
                         await self._take(event, commit.correlation)
                     self._position = stored.seq
+                if behind and newest is not None and self._position >= newest.seq:
+                    behind = False
+                    await self._try_again()
+
+    async def _try_again(self) -> None:
+        for event, correlation in list(self._undone.values()):
+            await self._take(event, correlation)
 
     async def _take(self, event: Event, correlation: str) -> None:
         await asyncio.sleep(self._chance.random() * self.slow_s)

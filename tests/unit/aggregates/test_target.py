@@ -15,6 +15,9 @@ from schemas.errand import (
     Listed,
     Probe,
     Probed,
+    Put,
+    PutAside,
+    PutBack,
     ReportErrandDone,
     ReportErrandStopped,
     ReportErrandTrouble,
@@ -23,6 +26,7 @@ from schemas.errand import (
     Verified,
 )
 from schemas.grammar import Event, Message
+from schemas.mending import SeenVolume
 from schemas.node import NodeFellSilent
 from schemas.refusals import Refusal
 from schemas.replica import Consistency
@@ -299,6 +303,19 @@ def test_an_errand_is_wanted_once_and_over_when_it_is_done_or_stopped() -> None:
     given(*stopping).when(stopped).then(ErrandStopped(**_HERE))
     given(*past()).when(stop).refused(Refusal.NOT_YOURS)
     given(*past()).when(done).nothing()
+
+
+def test_what_a_node_takes_back_when_it_stops_is_not_done() -> None:
+    done, stopped = ReportErrandDone(**_HERE, found=Put()), ReportErrandStopped(**_HERE)
+    seen = SeenVolume(pool="fast", name="theirs", lv="abc", size_bytes=GIB)
+    aside = ErrandWanted(**_HERE, errand=PutAside(seen=seen, claim="c"))
+    given(*past(aside)).when(done).then(ErrandDone(**_HERE, found=Put()))
+    stopping = past(aside, ErrandStopWanted(**_HERE))
+    given(*stopping).when(done).nothing()
+    given(*stopping).when(stopped).then(ErrandStopped(**_HERE))
+    back = ErrandWanted(**_HERE, errand=PutBack(seen=seen, claim="c"))
+    put_back = past(back, ErrandStopWanted(**_HERE))
+    given(*put_back).when(done).then(ErrandDone(**_HERE, found=Put()))
 
 
 def test_trouble_with_an_errand_is_told_once() -> None:
