@@ -2,7 +2,8 @@
 
 Each machine has a file there that says where it is kept, and touches it as long as it runs, by the
 clock of ``now_s``: one whose worker was killed or stopped is off, for the others. Who does anything
-holds the lock, and may then change its peer's state as well as its own, as a packet would.
+holds the lock, and may then change its peer's state as well as its own, as a packet would. One that
+is stopped (``SIGSTOP``) while it holds the lock holds up all the others.
 """
 
 import fcntl

@@ -83,8 +83,7 @@ def test_down_stops_everything_and_keeps_everything(box: Machine) -> None:
     assert len(box.items("node", "ls")) == 2
     assert sorted(box.names("volume", "ls")) == ["volume/far", "volume/kept", "volume/pair"]
     until(lambda: pair(box) == ("laptop-2", "healthy"))
-    stopped = box.pids()["node worker laptop-2"]
-    os.kill(stopped, signal.SIGSTOP)  # to the others, its node is dead
+    stopped = box.stop("node worker laptop-2")  # to the others, its node is dead
     until(lambda: pair(box) == ("laptop", "degraded"))
     os.kill(stopped, signal.SIGCONT)
     until(lambda: pair(box) == ("laptop", "healthy"))

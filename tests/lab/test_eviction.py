@@ -1,10 +1,11 @@
 """Nodes that are emptied, and nodes that are lost, on real kernels: every volume stays whole."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
+from hwbus.controller.rebuilds import AT_ONCE
 from schemas.attaching import AttachVolume, DetachVolume
 from schemas.deleting import DeleteVolume
 from schemas.draining import DrainNode, ForgetNode
@@ -46,6 +47,11 @@ class Fleet:
             filesystem=Filesystem.EXT4,
         )
 
+    def replicated(self, name: str, node: str) -> ProvisionVolume:
+        return ProvisionVolume(
+            volume=name, size_bytes=16 * MIB, pool=self.pool, node=node, replicas=2
+        )
+
     async def _filled(self, name: str) -> None:
         await self.attach(name)
         fill = f"head -c 4M /dev/urandom >/mnt/{name}/file; sync"
@@ -70,6 +76,28 @@ class Fleet:
 
     async def healthy(self, name: str) -> bool:
         return bool((await self.house.row("volumes", name=name))["health"] == "healthy")
+
+    async def all_healthy(self) -> bool:
+        rows = await self.house.rows("volumes", pool=self.pool)
+        return all(row["health"] == "healthy" for row in rows)
+
+    async def rebuilt(self, names: Sequence[str], after: int) -> int:
+        """Wait until each was given one replica more; return how many were at one time, at most."""
+        under_way, most, left = 0, 0, len(names)
+        volumes = [f"volume/{name}" for name in names]
+        async with (
+            asyncio.timeout(60),
+            self.house.client.happenings(after=after, objects=volumes) as happenings,
+        ):
+            async for event in (one async for happening in happenings for one in happening.events):
+                assert event["type"] != "volume.replica-addition-failed.v1", event
+                under_way += bool(event["type"] == "volume.replica-addition-began.v1")
+                most = max(most, under_way)
+                if event["type"] == "volume.replica-added.v1":
+                    under_way, left = under_way - 1, left - 1
+                    if not left:
+                        return most
+        raise AssertionError("the log has no end")
 
 
 async def is_called_off_half_way(house: House, fleet: Fleet) -> None:
@@ -121,6 +149,8 @@ def test_a_node_is_drained_and_another_is_lost(play: Play, unique: Unique) -> No
             await house.done(DetachVolume(volume=name))
             await house.done(DeleteVolume(volume=name))
         lost = await fleet.home(both)
+        more = [unique(f"more{number}") for number in range(AT_ONCE)]
+        await asyncio.gather(*(house.done(fleet.replicated(name, lost)) for name in more))
         await house.lab.kill(lost)
 
         async def goes_on() -> bool:
@@ -134,10 +164,12 @@ def test_a_node_is_drained_and_another_is_lost(play: Play, unique: Unique) -> No
             return bool((await house.row("nodes", name=lost))["silent"])
 
         await house.until(silent, what=f"{lost} is silent")
+        head = await house.wires.log.head()
         await house.done(ForgetNode(node=lost))
         assert await house.rows("pools", node=lost) == []
         assert await house.rows("replicas", node=lost) == []
-        await house.until(lambda: fleet.healthy(both), what=f"{both} has another replica")
+        assert await fleet.rebuilt([both, *more], head) == AT_ONCE, "no more, and no fewer"
+        await house.until(fleet.all_healthy, what="nothing is missing")
         await fleet.whole(both)
         await house.lab.boot(lost)
         await house.say(AdmitNode(node=lost))

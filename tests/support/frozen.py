@@ -18,14 +18,15 @@ async def frozen(pid: int) -> AsyncIterator[None]:
     """
     os.kill(pid, signal.SIGSTOP)
     try:
-        await until(lambda: _all_stand_still(pid))
+        await until(lambda: stands_still(pid))
         yield
     finally:
         with suppress(ProcessLookupError):  # whoever was frozen may have been ended by force
             os.kill(pid, signal.SIGCONT)
 
 
-def _all_stand_still(pid: int) -> bool:
+def stands_still(pid: int) -> bool:
+    """Say whether no thread of a process is at work."""
     # After the name, which is in brackets and may hold anything, comes the state: proc(5).
     try:
         told = [at.read_text() for at in Path(f"/proc/{pid}/task").glob("*/stat")]

@@ -1,5 +1,6 @@
 """A machine of its own for ``hwbus up``: real processes, a home directory that is thrown away."""
 
+import fcntl
 import json
 import os
 import signal
@@ -10,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from tests.support.frozen import stands_still
 
 ROOT = Path(__file__).parents[2]
 _PATIENCE_S = 120.0
@@ -59,6 +62,18 @@ class Machine:
         """Return the processes by name, the supervisor too."""
         report = self.report()
         return {p["name"]: p["pid"] for p in report["processes"]} | {"supervisor": report["pid"]}
+
+    def stop(self, name: str) -> int:
+        """Have a process stand still, and return its pid; not while it has the simulated network.
+
+        All simulated nodes would stand still with it, as real ones do not.
+        """
+        pid = self.pids()[name]
+        with (self.state / "network" / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            os.kill(pid, signal.SIGSTOP)
+            until(lambda: stands_still(pid))
+        return pid
 
     def logs(self) -> str:
         """Return the ends of all logs, for the message of a failure."""

@@ -21,7 +21,7 @@ from hwbus.desk import CommandDesk
 from hwbus.driver import Driver
 from hwbus.memory import MemoryLog, MemoryOutlet
 from hwbus.ports import Clock
-from hwbus.subjects import of_node, parse_event
+from hwbus.subjects import Address, of_node, parse_event
 from schemas.answers import Accepted, Answer, Refused, Undecided
 from schemas.attachment import ReportAttachmentTrouble
 from schemas.disk import Content, DiskClass, ReportDiskSeen, Sighting
@@ -234,7 +234,9 @@ class ScriptedNode:
         self._chance = chance
         self._troubles = troubles
         self._position = 0
+        self._read = 0
         self._undone: dict[str, tuple[Event, str]] = {}
+        self._again: dict[str, tuple[Event, str]] = {}
 
     async def join(self, disks: int = 2, size_bytes: int = 20 * GIB) -> None:
         """Join with blank disks."""
@@ -260,32 +262,43 @@ class ScriptedNode:
     async def work(self) -> None:
         """Work until cancelled; begun anew it tries again what failed and is still wanted."""
         mine = of_node(self.name)
-        newest = await self._stage.log.last(mine)
-        behind = newest is not None and newest.seq > self._position
-        if not behind:
-            await self._try_again()
+        self._again = dict(self._undone)
+        await self._try_again(mine)
         async with self._stage.log.follow(after=self._position, subjects=(mine,)) as batches:
             async for batch in batches:
                 for stored in batch:
                     assert parse_event(stored.subject).place == self.name
                     commit = CODEC.decode(stored.data)
+                    self._read = stored.seq
                     for event in commit.events:
                         await self._take(event, commit.correlation)
                     self._position = stored.seq
-                if behind and newest is not None and self._position >= newest.seq:
-                    behind = False
-                    await self._try_again()
+                await self._try_again(mine)
 
-    async def _try_again(self) -> None:
-        for event, correlation in list(self._undone.values()):
-            await self._take(event, correlation)
+    async def _try_again(self, mine: str) -> None:
+        """Do what is left, and wanted, once it is known that nothing else was said of it."""
+        if not self._again or await self._is_old(mine):
+            return
+        again, self._again = self._again, {}
+        for about, one in again.items():
+            if self._undone.get(about) is one:
+                await self._take(*one)
+
+    async def _is_old(self, subject: str) -> bool:
+        newest = await self._stage.log.last(subject)
+        return newest is not None and newest.seq > self._read
 
     async def _take(self, event: Event, correlation: str) -> None:
         await asyncio.sleep(self._chance.random() * self.slow_s)
+        place = place_of(event)
+        about = str(place)
+        # As a worker: what takes data away is not done on old news.
+        if isinstance(event, ReplicaRemovalWanted) and await self._is_old(Address(*place).subject):
+            self._undone[about] = self._again[about] = (event, correlation)
+            return
         report = self._do(event)
         if report is None:
             return
-        about = str(place_of(event))
         self._undone[about] = (event, correlation)
         await self._stage.say(report, correlation=correlation)
         troubles = (
