@@ -55,12 +55,16 @@ class House:
         await self._client.command(CordonNode(node="nobody", because="to be refused"))
         return self._plane.desk.position
 
-    async def archived_up_to(self, seq: int) -> None:
-        """Wait until that is archived, and some of the audit, too."""
-        here = self._plane.archivist
-        assert here is not None
-        done = {EVENTS.name: seq, AUDIT.name: here.until.get(AUDIT.name, 0) + 1}
-        await self.until(lambda: all(here.until.get(one, 0) >= at for one, at in done.items()))
+    @property
+    def archived(self) -> dict[str, int]:
+        """How much of each stream is archived."""
+        assert self._plane.archivist is not None
+        return dict(self._plane.archivist.until)
+
+    async def archived_up_to(self, seq: int, *, audit_after: int) -> None:
+        """Wait until that is archived, and some more of the audit, too."""
+        done = {EVENTS.name: seq, AUDIT.name: audit_after + 1}
+        await self.until(lambda: all(self.archived.get(one, 0) >= at for one, at in done.items()))
 
 
 async def lived_through(store: s3.Server, broker: str, state: Path, client: Client) -> int:
@@ -84,15 +88,16 @@ async def lived_through(store: s3.Server, broker: str, state: Path, client: Clie
         here = House(plane, client)
         await here.ready()
         first = await here.live()
-        await here.archived_up_to(first)
+        await here.archived_up_to(first, audit_after=0)
         await asyncio.to_thread(store.stop)
+        audit = here.archived[AUDIT.name]
         second = await here.live()
         await here.until(lambda: here.figures()["trouble"] == 1)
         behind = here.figures()
         assert first <= behind["position"] < second
         assert behind["age_seconds"] > 2 * behind["every_seconds"]  # of the alarm
         await asyncio.to_thread(store.start)
-        await here.archived_up_to(second)
+        await here.archived_up_to(second, audit_after=audit)
         await here.until(lambda: here.figures()["trouble"] == 0)
         assert here.figures()["position"] >= second
         stop.set()
