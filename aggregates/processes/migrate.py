@@ -35,7 +35,7 @@ ADD, HAND_OVER, REMOVE, UNDO = "add", "hand-over", "remove", "undo"
 
 
 class MigrateProcess(Process, frozen=True, kw_only=True):
-    """What is done last is undone first; once the volume is handed over there is no way back.
+    """What is done last is undone first; once it is where it shall be there is no way back.
 
     ``plan`` are the stages, ``done`` how many of them are over, ``part`` the one under way.
     ``added`` is the node that has the new replica. A replica that was removed first is added again
@@ -159,15 +159,15 @@ class MigrateProcess(Process, frozen=True, kw_only=True):
             return left if undone else replace(left, left=(*left.left, self.object))
         if end.outcome is Outcome.COMPLETED:
             onward = replace(left, done=self.done + 1)
-            return onward.success() if self.stage == HAND_OVER and self._last_way else onward
+            return onward.success() if self.stage == self._goal else onward
         if self.succeeded:
             return replace(left, done=self.done + 1, left=(*left.left, self._source))
         return left
 
     @property
-    def _last_way(self) -> bool:
-        """Whether the hand-over is what it is all about, so that there is no way back from it."""
-        return not self.wish.members
+    def _goal(self) -> str:
+        """The stage that it is all about, from which there is no way back."""
+        return ADD if self.wish.members else HAND_OVER
 
     @property
     def _source(self) -> str:

@@ -37,10 +37,10 @@ _SEVERAL = 2
 
 
 class RemoveReplicaProcess(Process, frozen=True, kw_only=True):
-    """Once the leg is to go there is no way back; before, all are tied as they were.
+    """Once there is no way back it is seen through; before, all are tied as they were.
 
     ``tied`` and ``untied`` are the nodes that stay and were asked to do without it, and with it
-    again; ``changed`` those that said so of what was asked last.
+    again; ``changed`` those that said so of what was asked last, ``stuck`` those that cannot do it.
     """
 
     wish: ReplicaRemovalBegan
@@ -51,7 +51,7 @@ class RemoveReplicaProcess(Process, frozen=True, kw_only=True):
     removed: bool = False
     released: bool = False
     returned: frozenset[str] = frozenset()
-    stuck: bool = False
+    stuck: frozenset[str] = frozenset()
     concluded: bool = False
 
     @property
@@ -64,6 +64,14 @@ class RemoveReplicaProcess(Process, frozen=True, kw_only=True):
         """The replicas that stay, as long as they are tied to one another."""
         return self.staying if len(self.staying) >= _SEVERAL else ()
 
+    @property
+    def no_way_back(self) -> bool:
+        """Whether the leg is on its way out, or one that stays may be written to without it.
+
+        Tied again as they were the two would take each other for equal, whatever one lacks.
+        """
+        return self.asked or (bool(self.tied) and not self.left)
+
     def forward(self) -> Due | None:
         """Have the others do without it, then have it removed, and give its link back."""
         if self.succeeded:
@@ -71,15 +79,15 @@ class RemoveReplicaProcess(Process, frozen=True, kw_only=True):
         for number, one in enumerate(self.staying):
             if one.node not in self.tied:
                 return Due("tie", self._tie(one, self.left), number)
-        if not self.changed >= self.tied:
-            return None
         return self._remove()
 
     def _remove(self) -> Due | None:
+        if not (self.asked or self.out_of_time or self.tied <= self.changed | self.stuck):
+            return None
         if not self.asked:
             return Due("remove", self._going())
         waits = not (self.removed and self.released)
-        if waits and not (self.out_of_time or self.stuck):
+        if waits and not self.out_of_time and self.wish.node not in self.stuck:
             return None
         # The others do without it, whether or not its node has come to removing it; what a leg
         # that is gone was linked by is given back by rule.
@@ -91,13 +99,13 @@ class RemoveReplicaProcess(Process, frozen=True, kw_only=True):
         return self._conclude("removed", None)
 
     def back(self, why: GivingUp) -> Due | None:
-        """Have all tied as before, unless the leg is on its way out: then that is seen through."""
-        if self.asked:
+        """Have all tied as before, unless there is no way back: then it is seen through."""
+        if self.no_way_back:
             return self._remove()
         for number, one in enumerate(self.staying):
             if one.node in self.tied - self.untied:
                 return Due("untie", self._tie(one, self.wish.members), number)
-        if not self.untied <= self.changed and not (self.out_of_time or self.stuck):
+        if not (self.out_of_time or self.untied <= self.changed | self.stuck):
             return None
         if not self.concluded:
             return self._conclude("failed", why)
@@ -108,7 +116,7 @@ class RemoveReplicaProcess(Process, frozen=True, kw_only=True):
         if refusal.step == "remove" and refusal.code is Refusal.UNKNOWN_REPLICA:
             return replace(self, asked=True, removed=True, released=True)
         if refusal.step == "untie":
-            return replace(self, untied=self.tied, stuck=True)
+            return replace(self, untied=self.tied, stuck=self.stuck | self.tied)
         return self.give_up(refusal.code, refusal.because)
 
     def note(self, event: Event) -> Self:
@@ -145,8 +153,9 @@ class RemoveReplicaProcess(Process, frozen=True, kw_only=True):
         # Of one that is to be forgotten nothing is expected any more, nor is anything to be done.
         if self.wish.lost and event.node == self.wish.node:
             return self
-        goes_on = self.asked or bool(self.untied)
-        return replace(self.give_up(event.code, event.because), stuck=self.stuck or goes_on)
+        goes_on = self.no_way_back or bool(self.untied)
+        stuck = self.stuck | ({event.node} if goes_on else set())
+        return replace(self.give_up(event.code, event.because), stuck=stuck)
 
     def _completed(self) -> Due:
         done = ReportConcluded(
@@ -190,7 +199,7 @@ class RemoveReplicaProcess(Process, frozen=True, kw_only=True):
         )
 
     def _leftovers(self) -> tuple[str, ...]:
-        legs = {node for node in self.untied if node not in self.changed}
+        legs = {node for node in self.tied | self.untied if node not in self.changed}
         if self.asked and not self.removed:
             legs.add(self.wish.node)
         return tuple(f"replica/{node}/{self.wish.volume}" for node in sorted(legs))

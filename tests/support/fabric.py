@@ -19,7 +19,9 @@ class Leg:
 
     ``past`` are the generations of its data, oldest first; None: it has none yet. ``missed`` are
     peers that are known to have missed something, ``connects`` counts connections by peer.
-    ``spent``: it is to be rolled back, or was, and its metadata are of another day.
+    ``spent``: it is to be rolled back, or was, and its metadata are of another day. ``untied``: as
+    what it was tied before it was not tied any more; ``remade``: so it is tied again, and takes
+    whoever has data of that tie for equal.
     """
 
     def __init__(self, tied: Replication | None) -> None:
@@ -37,6 +39,8 @@ class Leg:
         self.source = ""
         self.left = 0
         self.spent = False
+        self.untied: str | None = None
+        self.remade = False
 
     def members(self, me: str) -> list[str]:
         """The nodes of its peers."""
@@ -105,6 +109,10 @@ class Fabric:
         leg = self.legs[uid, node]
         before, leg.tied = leg.tied, tied
         leg.missed &= set(leg.members(node))
+        if before and tied is None:
+            leg.untied = _since(before, node)
+        if tied and not before:
+            leg.remade = _since(tied, node) == leg.untied
         if before and tied and _since(before, node) != _since(tied, node):
             self._begin(uid, node, leg, tied.start)
         if tied is None:
@@ -288,6 +296,7 @@ class Fabric:
             return short
         if a.have == b.have:
             return None
+        assert not (a.remade or b.remade), "what one lacks would not be copied"
         more, less = (a, b) if len(a.have) > len(b.have) else (b, a)
         assert less.have < more.have, "each has what the other has not"
         return less
@@ -295,7 +304,7 @@ class Fabric:
     def _whole(self, uid: str, node: str, peer: str) -> None:
         for at, other in ((node, peer), (peer, node)):
             leg = self.legs[uid, at]
-            leg.disk = LegDisk.UP_TO_DATE
+            leg.disk, leg.remade = LegDisk.UP_TO_DATE, False
             leg.missed.discard(other)
 
     def _sync(self, uid: str, node: str, leg: Leg) -> None:
