@@ -112,7 +112,7 @@ def test_once_the_new_replica_is_in_it_stays(why: tuple[Event, ...], *, added: b
     due = process.due()
     assert due is not None
     assert due.step == "migrated"
-    due = process.evolve(VolumeMigrated(**_IT, source="n2", node="n1")).due()
+    due = process.evolve(VolumeMigrated(**_IT, source="n2")).due()
     assert due is not None
     assert isinstance(due.command, ReportConcluded)
     assert (due.command.outcome, due.command.leftovers) == (Outcome.COMPLETED, ())
