@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from aggregates.approval import Approval
+    from aggregates.attachment import Attachment
     from aggregates.disk import Disk
     from aggregates.errand import Errand
     from aggregates.node import Node
@@ -61,6 +62,11 @@ class World(Protocol):
     @property
     def replicas(self) -> "Mapping[tuple[str, str], Replica]":
         """All replicas by node and volume."""
+        ...
+
+    @property
+    def attachments(self) -> "Mapping[tuple[str, str], Attachment]":
+        """All attachments by node and volume."""
         ...
 
     @property

@@ -99,6 +99,9 @@ def fail_over(volume: Volume, command: FailVolumeOver, facts: Facts) -> Decision
     there = successor(volume, name, command.node, facts.world)
     if isinstance(there, Refused):
         return there
+    # What an earlier operation could not take away there any more is to be taken by force, too.
+    has = facts.world.attachments.get((volume.node, name))
+    left = has is not None and has.spec is not None
     return (
         FailoverBegan(
             volume=name,
@@ -108,7 +111,7 @@ def fail_over(volume: Volume, command: FailVolumeOver, facts: Facts) -> Decision
             from_node=volume.node,
             node=there.node,
             epoch=volume.epoch + 1,
-            attached=volume.use.attachment is not None,
+            attached=left or volume.use.attachment is not None,
             attachment=_along(volume, there.pool, facts.uid),
         ),
     )

@@ -22,6 +22,7 @@ from aggregates.peers import (
     unwritable,
 )
 from aggregates.placement import nowhere
+from aggregates.replica import ReplicaPhase
 from aggregates.volume import Volume, VolumePhase
 from schemas.answers import Refused, refuse
 from schemas.counting import CountingCommand, CountingEvent, ReportVolumeIo
@@ -200,6 +201,10 @@ def _add(volume: Volume, command: AddReplica, facts: Facts) -> Decision[LegsEven
         layout=volume.layout,
     )
     leg = facts.world.replicas.get((home, command.volume))
+    if leg is not None and leg.phase is ReplicaPhase.TYING:
+        # It could be tied to the new one before it has let go of an earlier one.
+        busy = f"{home} has not said yet how its replica of {command.volume} is tied"
+        return refuse(Refusal.REPLICA_BUSY, busy)
     spec = None if leg is None else leg.spec
     volume = _as_seen(volume, command, spec)
     candidates = _beside(

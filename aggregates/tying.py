@@ -76,6 +76,10 @@ def _settle(replica: Replica, command: SettleSplit, facts: Facts) -> Decision[_E
     if spec is None or spec.replication is None:
         where = f"{command.node} has no replica of {command.volume}"
         return refuse(Refusal.NO_SUCH_REPLICA, where)
+    if replica.phase not in _TIED:
+        # What its node says of this would not count for what it has still to say.
+        odd = f"{command.volume} on {command.node} is {replica.phase.value}"
+        return refuse(Refusal.REPLICA_BUSY, odd)
     return unheard(facts.world.nodes.get(command.node), command.node) or (
         SplitSettlingWanted(
             volume=command.volume,

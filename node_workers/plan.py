@@ -278,6 +278,7 @@ def _replica_step(replica: WantedReplica, everything: Mapping[str, Wanted]) -> S
             uid=replica.uid,
             origin=replica.origin,
             volume=replica.volume,
+            pool_uid=pool_uid,
             spec=replica.spec,
             loses=replica.settling is Settling.LOSES,
         )
@@ -414,7 +415,6 @@ def _simple_step(
         return HaveMerged
     if replica.held:
         return HaveReplicaHeld
-    # A snapshot that shall stay may be in the middle of its merge, and a leg that was to be tied to
-    # nobody may be tied still: their own step sees to that.
+    # A snapshot may be amid its merge, and a leg be tied still: their own step sees to that.
     other = replica.spoilt or replica.untie or replica.spec.snapshot_of is not None
     return HaveReplicaAwake if replica.withdrawn and not other else None

@@ -33,6 +33,7 @@ from node_workers.steps import (
     HavePool,
     HaveReplica,
     HaveReplicaAwake,
+    HaveSplitSettled,
     Step,
 )
 from schemas.attachment import ReportAttachmentTrouble
@@ -291,7 +292,9 @@ def _detail(content: DiskContent) -> str:
 
 
 def present(
-    step: HaveReplica | HaveReplicaAwake | HaveMended | HaveLeft, state: VolumeState, node: str
+    step: HaveReplica | HaveReplicaAwake | HaveMended | HaveLeft | HaveSplitSettled,
+    state: VolumeState,
+    node: str,
 ) -> ReportReplicaPresent:
     """Return that the leg is there, as storage has it."""
     stays = isinstance(step, HaveReplicaAwake)

@@ -146,6 +146,7 @@ class HaveSplitSettled(Step, frozen=True, kw_only=True):
     """The leg shall connect to its peers again after a split brain; ``loses``: without its data."""
 
     volume: str
+    pool_uid: str
     spec: ReplicaSpec
     loses: bool
 

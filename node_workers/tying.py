@@ -27,7 +27,7 @@ from node_workers.steps import (
 from node_workers.storage import Storage
 from schemas.errand import Compare, Compared, EvenedOut, EvenOut
 from schemas.replica import ReportReplicaAbsent, ReportReplicaPresent, SnapshotOf
-from schemas.replication import Replication, tie_of
+from schemas.replication import Replication
 from schemas.volume import Filesystem
 
 TURN_S = 4.0
@@ -121,14 +121,10 @@ class TyingHands(msgspec.Struct, frozen=True):
             raise NotThereError("volume-missing", f"{step.volume} has one replica")
         spec = replication_spec(step.volume, step.uid, step.spec.pool, tied)
         await self.replicated.settle_split(spec, loses=step.loses, cause=cause)
-        return ReportReplicaPresent(
-            volume=step.volume,
-            node=self.node,
-            uid=step.uid,
-            size_bytes=step.spec.size_bytes,
-            device=f"/dev/{step.spec.pool}/{step.volume}",
-            tie=tie_of(tied, self.node),
-        )
+        leg = bare(volume_spec(step.volume, step.spec))
+        # As large as it is, which may be more than it was wanted: LVM rounds up.
+        state = await self.storage.ensure_volume_awake(step.pool_uid, leg, cause=cause)
+        return present(step, state, self.node)
 
     async def compare(
         self, step: HaveErrand, errand: Compare | EvenOut, cause: str

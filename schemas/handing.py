@@ -104,7 +104,8 @@ class FailoverBegan(
 ):
     """From now on only that node may write to the volume: a new epoch has begun.
 
-    ``from_node`` is silent; what it had written last, that node has.
+    ``from_node`` is silent; what it had written last, that node has. ``attached``: it is attached
+    there still, for its consumer or left behind by an earlier operation.
     """
 
     volume: Name

@@ -11,6 +11,7 @@ from schemas.keys import Encryption, header_bytes
 from schemas.mending import LeaveReplica, ReplicaMendWithdrawn
 from schemas.operation import OperationKind, StepRefused
 from schemas.pool import ReportUnreserved, Reserve, RoomReserved, RoomSettled, RoomUnreserved
+from schemas.refusals import Refusal
 from schemas.replica import (
     CreateReplica,
     RemoveReplica,
@@ -128,6 +129,8 @@ class Provision(Process, frozen=True, kw_only=True):
 
     def refused(self, refusal: StepRefused) -> Self:
         """Go on with the next candidate when this one does not keep its word."""
+        if refusal.step in {"remove", "leave"} and refusal.code is Refusal.UNKNOWN_REPLICA:
+            return replace(self, removal_wanted=True, removed=True)  # its node has been forgotten
         left = len(self.candidates) - self.tried - 1
         if refusal.step not in {"reserve", "create"} or self.wanted:
             return self.give_up(refusal.code, refusal.because)

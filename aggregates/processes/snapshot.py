@@ -6,8 +6,9 @@ from aggregates.processes.process import Due, GivingUp, Process
 from aggregates.processes.snapshot_group import SnapshotAll
 from aggregates.snapshot import room_for
 from schemas.grammar import Event
-from schemas.operation import OperationKind
+from schemas.operation import OperationKind, StepRefused
 from schemas.pool import ReportUnreserved, RoomReserved, RoomSettled, RoomUnreserved
+from schemas.refusals import Refusal
 from schemas.replica import (
     Consistency,
     CreateReplica,
@@ -75,6 +76,12 @@ class TakeSnapshot(Process, frozen=True, kw_only=True):
             return self._unlock(gone=not left)
         leg = f"replica/{self.wish.node}/{self.wish.snapshot}"
         return self.given_up(why, *((leg,) if left else ()))
+
+    def refused(self, refusal: StepRefused) -> "TakeSnapshot":
+        """Take a leg that is not there for removed: its node may have been forgotten."""
+        if refusal.step == "remove" and refusal.code is Refusal.UNKNOWN_REPLICA:
+            return replace(self, removal_wanted=True, removed=True)
+        return super().refused(refusal)
 
     def note(self, event: Event) -> "TakeSnapshot":
         """Note what volume, pool and node say."""

@@ -176,6 +176,10 @@ class SnapshotAll(Process, frozen=True, kw_only=True):
 
     def refused(self, refusal: StepRefused) -> Self:
         """Do without a twin that cannot be had; without one of the others all is in vain."""
+        step, _, number = refusal.step.partition("-")
+        if step == "remove" and refusal.code is Refusal.UNKNOWN_REPLICA:
+            gone = self.parts[int(number)].snapshot  # its node has been forgotten
+            return replace(self, removed=self.removed | {gone})
         if not refusal.step.startswith(_TWIN):
             return super().refused(refusal)
         name = self.parts[refusal.attempt].snapshot

@@ -9,7 +9,7 @@ from aggregates.processes.epochs import follows, owed
 from aggregates.volume import VolumePhase
 from schemas.answers import Refused
 from schemas.attaching import AttachVolume, VolumeAttached, VolumeAttachingBegan
-from schemas.attachment import AttachmentSpec
+from schemas.attachment import AttachmentRemovalWanted, AttachmentSpec, AttachmentWanted
 from schemas.grammar import Event, Message
 from schemas.handing import (
     FailoverBegan,
@@ -135,6 +135,18 @@ def test_a_replica_that_is_lost_while_it_is_added_has_missed_something_too() -> 
     failed = after.decide(replace(CONCLUDE, code=Refusal.DEADLINE, because="late"))
     assert not isinstance(failed, Refused)
     assert given(*past, fenced("n2"), *failed).world.volumes["pg"].outdated == set()
+
+
+def test_what_an_earlier_operation_left_attached_on_a_silent_node_is_taken_by_force() -> None:
+    """It was to be detached there, in good time; whoever has lost the log is not waited for."""
+    about: dict[str, Any] = {"volume": "pg", "node": "n1", "operation": OPERATION}
+    left = (AttachmentWanted(**about, spec=WAS), AttachmentRemovalWanted(**about, uid=OTHER))
+    for past, taken in ((left, True), ((), False)):
+        decided = given(*PAST, *past, silent("n1")).decide(FAIL_OVER)
+        assert not isinstance(decided, Refused)
+        (began,) = decided
+        assert isinstance(began, FailoverBegan)
+        assert (began.attached, began.attachment) == (taken, None)
 
 
 def test_of_a_fence_and_a_failover_exactly_one_wins() -> None:

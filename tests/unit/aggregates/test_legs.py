@@ -36,6 +36,7 @@ from schemas.replica import (
     ReplicaHeld,
     ReplicaHoldWanted,
     ReplicaRemovalWanted,
+    ReplicaRemovalWithdrawn,
     ReplicaRemoved,
     ReplicaResized,
     ReplicaResizeWanted,
@@ -485,8 +486,11 @@ def test_while_one_of_two_migrates_the_other_leg_is_larger_than_what_is_seen_of_
     gone = VolumeReplicaRemoved(
         volume="pg", operation=OPERATION, node="n2", members=(), size_bytes=LEG_BYTES
     )
-    past = (*PAST, moving, going, replace(TYING, replication=None), gone)
-    began = decision(past, replace(ADD, operation=OPERATION))
+    untying = (*PAST, moving, going, replace(TYING, replication=None))
+    wish = replace(ADD, operation=OPERATION)
+    given(*untying, gone).when(wish).refused(Refusal.REPLICA_BUSY)
+    resized = ReplicaResized(volume="pg", node="n1", uid=UID, pool="fast", size_bytes=LEG_BYTES)
+    began = decision((*untying, resized, gone), wish)
     assert (began.size_bytes, began.leg_bytes) == (GIB, LEG_BYTES)
 
 
@@ -574,6 +578,9 @@ def test_both_sides_of_a_split_are_asked_to_connect() -> None:
     given(*PAST).when(settle).then(SplitSettlingWanted(**about, uid=UID, loses=True))
     given(*PLAIN).when(replace(settle, node="n1")).refused(Refusal.NO_SUCH_REPLICA)
     given(*PAST, silent("n2")).when(settle).refused(Refusal.NODE_SILENT)
+    leg: dict[str, Any] = {"volume": "pg", "node": "n2", "operation": OPERATION, "uid": UID}
+    unsure = (ReplicaRemovalWanted(**leg), ReplicaRemovalWithdrawn(**leg))
+    given(*PAST, *unsure).when(settle).refused(Refusal.REPLICA_BUSY)
 
 
 def test_a_tied_leg_is_asked_to_grow_also_if_it_is_as_large_already() -> None:

@@ -382,8 +382,8 @@ def test_a_leg_comes_back_into_use_tied_as_it_was() -> None:
 @pytest.mark.parametrize("loses", [True, False])
 def test_a_split_is_settled_as_somebody_has_decided(loses: bool) -> None:
     storage = NotingStorage()
-    assert ensured(storage, HaveSplitSettled(**ABOUT, spec=SPEC, loses=loses)) == there()
-    assert storage.asked == [("settle", TO, loses)]
+    assert ensured(storage, HaveSplitSettled(**IN_POOL, spec=SPEC, loses=loses)) == there()
+    assert storage.asked == [("settle", TO, loses), ("awake", POOL_UID, bare(LEG))]
 
 
 SNAPSHOT = ReplicaSpec(
@@ -442,7 +442,7 @@ def test_a_leg_that_was_rolled_back_is_tied_as_what_counts() -> None:
 def test_a_leg_of_its_own_has_no_split() -> None:
     storage = NotingStorage()
     with pytest.raises(NotThereError):
-        ensured(storage, HaveSplitSettled(**ABOUT, spec=PLAIN, loses=True))
+        ensured(storage, HaveSplitSettled(**IN_POOL, spec=PLAIN, loses=True))
     assert storage.asked == []
 
 
