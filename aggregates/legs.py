@@ -181,7 +181,15 @@ def _cannot_add(
     if volume.snapshots and volume.layout is not Layout.THIN and not volume.members:
         kept = f"{command.volume} has the snapshots {', '.join(sorted(volume.snapshots))}"
         no = no or refuse(Refusal.HAS_SNAPSHOTS, kept[:1000])
-    return no or _cannot_be_home(home, members, facts)
+    return no or _cannot_be_home(home, members, facts) or _has_not_let_go(command, home, facts)
+
+
+def _has_not_let_go(command: AddReplica, home: str, facts: Facts) -> Refused | None:
+    leg = facts.world.replicas.get((home, command.volume))
+    if leg is None or leg.phase is not ReplicaPhase.TYING:
+        return None
+    busy = f"{home} has not said yet how its replica of {command.volume} is tied"
+    return refuse(Refusal.REPLICA_BUSY, busy)
 
 
 def _add(volume: Volume, command: AddReplica, facts: Facts) -> Decision[LegsEvent]:
@@ -201,10 +209,6 @@ def _add(volume: Volume, command: AddReplica, facts: Facts) -> Decision[LegsEven
         layout=volume.layout,
     )
     leg = facts.world.replicas.get((home, command.volume))
-    if leg is not None and leg.phase is ReplicaPhase.TYING:
-        # It could be tied to the new one before it has let go of an earlier one.
-        busy = f"{home} has not said yet how its replica of {command.volume} is tied"
-        return refuse(Refusal.REPLICA_BUSY, busy)
     spec = None if leg is None else leg.spec
     volume = _as_seen(volume, command, spec)
     candidates = _beside(

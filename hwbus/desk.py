@@ -17,6 +17,7 @@ from hwbus.ports import (
     Call,
     Clock,
     EventLog,
+    ForbiddenError,
     LogFullError,
     OutcomeUnknownError,
     Outlet,
@@ -183,9 +184,9 @@ class CommandDesk:
             except StaleError:
                 self.counters.conflicts += 1
                 await self._read_again(address)
-            except LogFullError as error:
+            except (LogFullError, ForbiddenError) as error:
                 self.counters.undecided += 1
-                return Undecided(command=wish.id, because=f"the log takes nothing more: {error}")
+                return Undecided(command=wish.id, because=f"the log does not take it: {error}")
         beaten = f"{address} changed {ATTEMPTS_MAX} times meanwhile"
         return await self._refuse(wish, refuse(Refusal.CONTENDED, beaten), str(address))
 
@@ -400,11 +401,16 @@ class CommandDesk:
 
     async def _keep(self, record: RefusedRecord, subject: str, refused: Refused) -> Answer:
         message_id = f"refused.{record.command}.{self._mint()}"
+        why = ""
         for _ in range(ATTEMPTS_MAX):
             try:
                 await self._outlet.keep(subject, msgspec.json.encode(record), message_id=message_id)
-            except OutcomeUnknownError:
+            except OutcomeUnknownError as error:
+                why = str(error)
                 continue
+            except (LogFullError, ForbiddenError) as error:
+                why = str(error)
+                break  # Now, repeating does not help. Whoever asks again may find room.
             return msgspec.structs.replace(refused, command=record.command)
-        unkept = f"{refused.code}: {refused.because} (but the audit could not be written)"
+        unkept = f"{refused.code}: {refused.because} (but the audit could not be written: {why})"
         return Undecided(command=record.command, because=unkept)

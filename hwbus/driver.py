@@ -6,7 +6,7 @@ attempt, so that sending twice is sending once.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -27,6 +27,7 @@ MARGIN_SHARE = 20
 MARGIN_MAX_S = 2.0
 TICK_S = 0.25
 AGAIN_S = (0.05, 0.2, 1.0, 5.0)
+BEGIN_AGAIN_S = (1.0, 5.0)
 LAST_RESORT_S = 5.0
 OWED_EVERY_S = 60.0
 
@@ -173,8 +174,8 @@ class Driver:
         self._live = True
         for operation, running in self._open.items():
             self._start(operation, running)
-        self._spawn(self._tick())
-        self._spawn(self._pay_debts())
+        self._spawn(self._insist("telling the time", self._tick))
+        self._spawn(self._insist("paying debts", self._pay_debts))
 
     async def close(self) -> None:
         """Stop sending. What is open stays open for whoever comes next."""
@@ -214,9 +215,29 @@ class Driver:
             self._spawn(self._see_through(wish, report))
 
     def _start(self, operation: str, running: _Running) -> None:
-        running.task = asyncio.create_task(self._run(operation, running))
-        self._tasks.add(running.task)
-        running.task.add_done_callback(self._done)
+        async def run() -> None:
+            try:
+                await self._run(operation, running)
+            except Exception:
+                # If that goes on, it is the last resort that ends the operation in time.
+                running.blocked_since = running.blocked_since or self._clock.now()
+                raise
+
+        running.task = self._spawn(self._insist(f"operation {operation}", run))
+
+    async def _insist(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do *work*, and begin it anew when it dies of an error: nobody else would go on with it.
+
+        It does no harm to do a part of it twice: what is sent has the same id each time.
+        """
+        for number in range(1 << 30):
+            try:
+                await work()
+            except Exception as error:  # noqa: BLE001 -- whatever it was, it is logged
+                _log.error("the driver begins anew what broke", work=what, exc_info=error)
+                await asyncio.sleep(BEGIN_AGAIN_S[min(number, len(BEGIN_AGAIN_S) - 1)])
+            else:
+                return
 
     async def _run(self, operation: str, running: _Running) -> None:
         """Send what is due, wait until the log shows what came of it, and again, to the end."""
@@ -224,6 +245,7 @@ class Driver:
             running.changed.clear()
             step = running.work.due()
             if step is None:
+                running.blocked_since = None
                 await running.changed.wait()
                 continue
             answer = await self._send(operation, step, running.traceparent)
@@ -323,10 +345,11 @@ class Driver:
             within=True,
         )
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Any) -> asyncio.Task[Any]:
         task: asyncio.Task[Any] = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import structlog
@@ -14,9 +15,16 @@ from hwbus.jetstream_core import ApiError, Core
 from hwbus.jetstream_follow import Beside, stamp
 from hwbus.jetstream_log import JetStreamOutlet
 from hwbus.jetstream_pull import Pull
-from hwbus.ports import Delivery, LogFullError, NobodyThereError, OutcomeUnknownError
+from hwbus.ports import (
+    Delivery,
+    ForbiddenError,
+    LogFullError,
+    NobodyThereError,
+    OutcomeUnknownError,
+)
 
 _LOG = structlog.get_logger("hwbus.jetstream")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NS = 1_000_000_000
 _BACKOFF_S = 0.5
 _WINDOW_BYTES = 16_777_216
@@ -25,8 +33,11 @@ _WINDOW_BYTES = 16_777_216
 class InboxSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A durable consumer and how much of it is worked on at once.
 
-    ``deliveries_max``: a message that was delivered so often without being done with is parked.
-    ``ack_wait_s``: how long a delivery may stay unsettled before it is delivered again.
+    ``deliveries_max``: a message that was delivered so often without being done with is parked. It
+    is generous: a command in hand is delivered once more after each restart of the control plane,
+    which may be restarted often while the log is full, and that is no fault of the command.
+    ``ack_wait_s``: how long a delivery may stay unsettled, and without a sign that it is in work,
+    before it is delivered again.
     """
 
     stream: str
@@ -34,7 +45,7 @@ class InboxSettings(msgspec.Struct, frozen=True, kw_only=True):
     filters: tuple[str, ...] = ()
     at_once_max: int = 64
     ack_wait_s: float = 30.0
-    deliveries_max: int = 10
+    deliveries_max: int = 100
 
 
 class _Created(msgspec.Struct):
@@ -53,11 +64,23 @@ class JetStreamDelivery:
         self._data = data
         self._block = block
         self._settled = False
+        self._counted = True
 
     @property
     def subject(self) -> str:
         """As ``Delivery.subject``."""
         return self._subject
+
+    @property
+    def seq(self) -> int:
+        """As ``Delivery.seq``."""
+        return stamp(self._reply.encode())[1]
+
+    @property
+    def at(self) -> datetime:
+        """As ``Delivery.at``: the broker's clock."""
+        ns = stamp(self._reply.encode())[3]
+        return _EPOCH + timedelta(0, ns // _NS, ns % _NS // 1000)
 
     @property
     def data(self) -> bytes:
@@ -68,6 +91,17 @@ class JetStreamDelivery:
     def headers(self) -> dict[str, str]:
         """As ``Delivery.headers``."""
         return read_headers(self._block)[1]
+
+    async def working(self) -> None:
+        """As ``Delivery.working``."""
+        if not self._settled:
+            await self._inbox.mark(self._reply)
+
+    async def make_room(self) -> None:
+        """As ``Delivery.make_room``; at most ``max_ack_pending`` of the consumer are unsettled."""
+        if self._counted:
+            self._counted = False
+            await self._inbox.free()
 
     async def done(self) -> None:
         """As ``Delivery.done``; returns once the broker has noted it.
@@ -83,16 +117,25 @@ class JetStreamDelivery:
     async def park(self, because: str) -> None:
         """As ``Delivery.park``: to ``hwbus.audit.parked.<consumer>``, then ended.
 
-        Raises ``OutcomeUnknownError``, ``LogFullError``: not parked, the message comes again.
+        Raises ``OutcomeUnknownError``, ``LogFullError``, ``ForbiddenError``: not parked, the
+        message comes again.
         """
-        await self._inbox.keep_aside(self, stamp(self._reply.encode())[1], because)
+        try:
+            await self._inbox.keep_aside(self, self.seq, because)
+        except (OutcomeUnknownError, LogFullError, ForbiddenError):
+            # It is in nobody's hand any more, and would take a place for ever.
+            await self.make_room()
+            raise
         await self._settle(b"+TERM")
 
     async def _settle(self, how: bytes) -> None:
         if self._settled:
             raise RuntimeError(f"a delivery of {self._subject} is settled twice")
         self._settled = True
-        await self._inbox.settle(self._reply, how)
+        try:
+            await self._inbox.settle(self._reply, how)
+        finally:
+            await self.make_room()
 
 
 class JetStreamInbox:
@@ -141,7 +184,7 @@ class JetStreamInbox:
             await delivery.park(
                 f"delivered {self._settings.deliveries_max} times, never dealt with"
             )
-        except (OutcomeUnknownError, LogFullError) as error:
+        except (OutcomeUnknownError, LogFullError, ForbiddenError) as error:
             _LOG.error("cannot park yet", subject=delivery.subject, error=str(error))
 
     async def settle(self, reply: str, how: bytes) -> None:
@@ -150,10 +193,20 @@ class JetStreamInbox:
             await self._core.asker.ask(reply, how, timeout_s=self._core.ask_timeout_s)
         except NobodyThereError as error:
             raise OutcomeUnknownError("the consumer is not there at the moment") from error
-        finally:
-            # One that was taken in an earlier context is no longer counted.
-            self._held = max(0, self._held - 1)
-            await self._refill()
+
+    async def mark(self, reply: str) -> None:
+        """Tell the broker that a delivery is in work; nobody answers."""
+        try:
+            await self._core.client.send(reply, b"+WPI")
+        except OutcomeUnknownError as error:
+            # At worst it is delivered again, and counts.
+            _LOG.info("not marked as in work", durable=self._settings.durable, error=str(error))
+
+    async def free(self) -> None:
+        """Note that one delivery less takes a place."""
+        # One that was taken in an earlier context is no longer counted.
+        self._held = max(0, self._held - 1)
+        await self._refill()
 
     async def keep_aside(self, delivery: JetStreamDelivery, seq: int, because: str) -> None:
         """Store a delivery among the parked ones, once."""

@@ -135,7 +135,8 @@ class JetStreamLog:
             info = await self._core.api(f"STREAM.INFO.{self._stream}", {}, _Info)
         except ApiError as error:
             if error.err_code != _NO_STREAM:
-                raise
+                # Nobody leads just now, or the broker is in other trouble: that passes.
+                raise OutcomeUnknownError(str(error)) from error
             # Whoever makes the streams, the control plane, has not been here yet.
             raise NobodyThereError(f"there is no stream {self._stream}") from error
         return info.state

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import msgspec
 import structlog
@@ -153,11 +154,13 @@ class MemoryOutlet:
 
 
 class MemoryDelivery:
-    """``Delivery`` of one message."""
+    """``Delivery`` of one message; ``at`` is always the same, for nobody makes this queue anew."""
+
+    at = datetime(1970, 1, 1, tzinfo=UTC)
 
     def __init__(self, inbox: "MemoryInbox", number: int, kept: Kept) -> None:
+        self.seq = number
         self._inbox = inbox
-        self._number = number
         self._kept = kept
         self._settled = False
 
@@ -176,6 +179,14 @@ class MemoryDelivery:
         """As ``Delivery.headers``."""
         return dict(self._kept.headers)
 
+    async def working(self) -> None:
+        """As ``Delivery.working``: here nothing is delivered again while somebody has it."""
+
+    async def make_room(self) -> None:
+        """As ``Delivery.make_room``."""
+        if not self._settled:
+            self._inbox.make_room(self.seq)
+
     async def done(self) -> None:
         """As ``Delivery.done``."""
         self._settle()
@@ -183,23 +194,18 @@ class MemoryDelivery:
     async def later(self, delay_s: float) -> None:
         """As ``Delivery.later``."""
         self._settle()
-        self._inbox.again(self._number, delay_s)
+        self._inbox.again(self.seq, delay_s)
 
     async def park(self, because: str) -> None:
         """As ``Delivery.park``."""
-        await self._inbox.keep_aside(self._number, " ".join(because.split())[:1000])
+        await self._inbox.keep_aside(self.seq, " ".join(because.split())[:1000])
         self._settle()
 
     def _settle(self) -> None:
         if self._settled:
             raise RuntimeError(f"a delivery of {self.subject} is settled twice")
         self._settled = True
-        self._inbox.settled(self._number)
-
-    @property
-    def number(self) -> int:
-        """The place of the message in its queue, from 1."""
-        return self._number
+        self._inbox.settled(self.seq)
 
 
 class MemoryInbox:
@@ -212,7 +218,7 @@ class MemoryInbox:
         durable: str = "desk",
         pattern: str = "hwbus.submit.>",
         at_once_max: int = 64,
-        deliveries_max: int = 10,
+        deliveries_max: int = 100,
     ) -> None:
         self._outlet = outlet
         self._durable = durable
@@ -222,7 +228,7 @@ class MemoryInbox:
         self._seen = 0
         self._queue: list[Kept] = []
         self._due: deque[int] = deque()
-        self._held: set[int] = set()
+        self._held: dict[int, bool] = {}  # and whether it takes a place
         self._times: dict[int, int] = {}
 
     @asynccontextmanager
@@ -241,12 +247,12 @@ class MemoryInbox:
         while True:
             news.clear()
             self._look()
-            if not self._due or len(self._held) >= self._at_once_max:
+            if not self._due or sum(self._held.values()) >= self._at_once_max:
                 await news.wait()
                 continue
             number = self._due.popleft()
             self._times[number] = self._times.get(number, 0) + 1
-            self._held.add(number)
+            self._held[number] = True
             delivery = MemoryDelivery(self, number, self._queue[number - 1])
             if self._times[number] > self._deliveries_max:
                 await delivery.park(f"delivered {self._deliveries_max} times, never dealt with")
@@ -262,7 +268,12 @@ class MemoryInbox:
 
     def settled(self, number: int) -> None:
         """Note that a delivery is no longer in work."""
-        self._held.discard(number)
+        self._held.pop(number, None)
+        self._outlet.news().ring()
+
+    def make_room(self, number: int) -> None:
+        """Let another one be handed out beside *number*."""
+        self._held[number] = False
         self._outlet.news().ring()
 
     def again(self, number: int, delay_s: float) -> None:

@@ -3,7 +3,7 @@
 import msgspec
 import structlog
 
-from hwbus.ports import Clock, OutcomeUnknownError, Outlet, Stored
+from hwbus.ports import Clock, ForbiddenError, LogFullError, OutcomeUnknownError, Outlet, Stored
 from hwbus.subjects import audit
 from schemas.audit import ParkedRecord
 
@@ -32,5 +32,5 @@ async def park(outlet: Outlet, clock: Clock, consumer: str, stored: Stored, beca
             msgspec.json.encode(record),
             message_id=f"parked.{consumer}.{stored.seq}",
         )
-    except OutcomeUnknownError:
+    except (OutcomeUnknownError, LogFullError, ForbiddenError):
         _log.exception("a parked message is not on the audit", consumer=consumer, seq=stored.seq)

@@ -86,7 +86,9 @@ class EventLog(Protocol):
     async def head(self) -> int:
         """Return the sequence of the newest message in the stream; 0 when it is empty.
 
-        Raises ``NobodyThereError`` while nobody has made the stream.
+        Raises:
+            NobodyThereError: nobody has made the stream, or nobody is there to be asked.
+            OutcomeUnknownError: no answer in time, or the broker could not say.
         """
         ...
 
@@ -117,6 +119,7 @@ class Outlet(Protocol):
 
         Raises:
             OutcomeUnknownError: no answer in time; repeat with the same id.
+            LogFullError, ForbiddenError: nothing was stored and repeating will not help.
         """
         ...
 
@@ -130,6 +133,16 @@ class Delivery(Protocol):
         ...
 
     @property
+    def seq(self) -> int:
+        """Where the message stands in its queue; the same at each delivery."""
+        ...
+
+    @property
+    def at(self) -> datetime:
+        """When the queue took it; with ``seq`` it is this message, even of a queue made anew."""
+        ...
+
+    @property
     def data(self) -> bytes:
         """The message itself."""
         ...
@@ -139,16 +152,37 @@ class Delivery(Protocol):
         """What the sender wrote beside it."""
         ...
 
+    async def working(self) -> None:
+        """Say that the message is still in work: for a while it is not delivered again.
+
+        Repeat it for as long as it takes; it is no delivery. One that gets lost does no harm.
+        """
+        ...
+
+    async def make_room(self) -> None:
+        """Let another message be handed out beside this one, which may take long."""
+        ...
+
     async def done(self) -> None:
-        """Say that the message has been dealt with and may be forgotten."""
+        """Say that the message has been dealt with and may be forgotten.
+
+        Raises ``OutcomeUnknownError``: the message may come again.
+        """
         ...
 
     async def later(self, delay_s: float) -> None:
-        """Ask for the message again after a while."""
+        """Ask for the message again after a while, because it could not be dealt with.
+
+        That counts: what was delivered too often is parked. Raises ``OutcomeUnknownError``: it
+        comes again in any case.
+        """
         ...
 
     async def park(self, because: str) -> None:
-        """Give the message up for good: keep it aside with a reason, never deliver it again."""
+        """Give the message up for good: keep it aside with a reason, never deliver it again.
+
+        Raises ``OutcomeUnknownError``, ``LogFullError``, ``ForbiddenError``: it may come again.
+        """
         ...
 
 
@@ -156,7 +190,10 @@ class Inbox(Protocol):
     """A durable queue of commands, delivered at least once."""
 
     def take(self) -> AbstractAsyncContextManager[AsyncIterator[Delivery]]:
-        """Yield deliveries, bounded in number, until the context is left."""
+        """Yield deliveries until the context is left.
+
+        So many are unsettled at once as was agreed; those that made room do not count.
+        """
         ...
 
 

@@ -10,7 +10,15 @@ import msgspec
 import structlog
 
 from hwbus.ports import EVENTS as EVENT_SUBJECTS
-from hwbus.ports import Clock, OutcomeUnknownError, Outlet, Stored
+from hwbus.ports import (
+    Clock,
+    ForbiddenError,
+    LogFullError,
+    NobodyThereError,
+    OutcomeUnknownError,
+    Outlet,
+    Stored,
+)
 from hwbus.subjects import audit as audit_subject
 from projectors.database import Compared, remove
 from projectors.sqlite import AUDIT, EVENTS, STREAMS, Digest, Store, identity_of
@@ -178,8 +186,7 @@ class Projector:
         if self.seq >= seq:
             return True
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        entry = (seq, waiter)
-        self._waiting.add(entry)
+        self._waiting.add(entry := (seq, waiter))
         try:
             async with asyncio.timeout(within_s):
                 await waiter
@@ -337,14 +344,18 @@ class Projector:
             self.caught_up.set()
 
     async def _watch(self) -> None:
+        unknown: set[str] = set()  # of these it was said already: it is asked for every second
         while True:
             await asyncio.sleep(_LOOK_S)
             for stream in STREAMS:
                 try:
                     head = await self._sources.of(stream).head()
-                except OutcomeUnknownError as error:
-                    _LOG.warning("the head is not known", stream=stream, error=str(error))
+                except (OutcomeUnknownError, NobodyThereError) as error:
+                    say = _LOG.debug if stream in unknown else _LOG.warning
+                    say("the head is not known", stream=stream, error=str(error))
+                    unknown.add(stream)
                     continue
+                unknown.discard(stream)
                 if head < self._heads[stream]:
                     raise StreamRemadeError(f"{stream} went back to sequence {head}")
                 if self.caught_up.is_set():
@@ -352,6 +363,7 @@ class Projector:
 
     async def _tell(self) -> None:
         """Put parked messages on the audit stream; what could not be told is told later."""
+        silent = False
         while True:
             await self._told.wait()
             self._told.clear()
@@ -360,11 +372,14 @@ class Projector:
             for parked in untold:
                 try:
                     await self._keep(parked)
-                except OutcomeUnknownError as error:
-                    _LOG.warning("not told yet what was parked", error=str(error))
+                except (OutcomeUnknownError, LogFullError, ForbiddenError) as error:
+                    say = _LOG.debug if silent else _LOG.warning  # it is tried every second
+                    say("not told yet what was parked", error=str(error))
+                    silent = True
                     self._told.set()
                     await asyncio.sleep(_LOOK_S)
                     break
+                silent = False
                 async with self.reading() as store:
                     await store.told(parked)
                 self._told.set()

@@ -15,7 +15,16 @@ from aggregates.limbo import GRACE_S, LimboChecker
 from aggregates.limbo_ledgers import Books, OnNode, books_of
 from aggregates.world import World
 from hwbus.desk import CommandDesk, Seen
-from hwbus.ports import Bus, Call, Clock, Endpoint, EventLog, OutcomeUnknownError, Stored
+from hwbus.ports import (
+    Bus,
+    Call,
+    Clock,
+    Endpoint,
+    EventLog,
+    NobodyThereError,
+    OutcomeUnknownError,
+    Stored,
+)
 from hwbus.subjects import Address, query
 from projectors.projector import Projector
 from projectors.reading import UnreadableError, read_record
@@ -121,11 +130,15 @@ class LimboWatch:
                     self._note(stored)
 
     async def _head(self) -> int:
+        told = False
         while True:
             try:
                 return await self._audit.head()
-            except OutcomeUnknownError as error:
-                _LOG.warning("the audit cannot be looked at yet", because=str(error))
+            except (OutcomeUnknownError, NobodyThereError) as error:
+                # Once: the same is told by all that follow the log.
+                if not told:
+                    _LOG.warning("the audit cannot be looked at yet", because=str(error))
+                told = True
             await asyncio.sleep(_AGAIN_S)
 
     def _note(self, stored: Stored) -> None:

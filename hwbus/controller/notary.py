@@ -97,8 +97,11 @@ class Notary:
         try:
             await self.sign()
         except _TROUBLES as error:
-            self.trouble = str(error) or type(error).__name__
-            _LOG.warning("the head is not signed yet", because=self.trouble)
+            because = str(error) or type(error).__name__
+            # Once: it is tried again every minute, for as long as a full audit stays full.
+            if because != self.trouble:
+                _LOG.warning("the head is not signed yet", because=because)
+            self.trouble = because
         except OtherLogError as error:
             self.trouble = str(error)
             _LOG.error("the log is not signed any more", because=self.trouble)

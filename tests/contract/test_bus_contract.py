@@ -17,6 +17,7 @@ from hwbus.ports import (
     Delivery,
     Endpoint,
     Inbox,
+    LogFullError,
     NobodyThereError,
     OutcomeUnknownError,
     Outlet,
@@ -453,6 +454,45 @@ def test_what_comes_back_too_often_is_parked(opener: SideOpener) -> None:
     told(opener, story)
 
 
+def test_a_message_has_the_same_place_and_moment_at_each_delivery(opener: SideOpener) -> None:
+    async def story(side: Side) -> None:
+        await submit(side, "1", "2")
+        async with side.inbox().take() as deliveries:
+            first, second = await anext(deliveries), await anext(deliveries)
+            assert (first.seq, second.seq) == (1, 2)
+            assert first.at <= second.at
+            await second.done()
+            await first.later(0)
+            again = await anext(deliveries)
+            assert (again.data, again.seq, again.at) == (b"1", 1, first.at)
+            await again.done()
+
+    told(opener, story)
+
+
+def test_beside_one_that_made_room_another_is_handed_out(opener: SideOpener) -> None:
+    async def story(side: Side) -> None:
+        await submit(side, *"1234")
+        async with side.inbox(at_once_max=2).take() as deliveries:
+            waiting = [await anext(deliveries), await anext(deliveries)]
+            third = asyncio.ensure_future(anext(deliveries))
+            done, _ = await asyncio.wait({third}, timeout=0.1)
+            assert not done
+            for delivery in waiting * 2:
+                await delivery.make_room()
+            held = [await third, await anext(deliveries)]
+            await submit(side, "5")
+            fifth = asyncio.ensure_future(anext(deliveries))
+            done, _ = await asyncio.wait({fifth}, timeout=0.1)
+            assert not done
+            for delivery in (*waiting, *held):
+                await delivery.done()
+            await (await fifth).done()
+            await nothing_comes(deliveries, side)
+
+    told(opener, story)
+
+
 def test_a_delivery_is_settled_once(opener: SideOpener) -> None:
     async def story(side: Side) -> None:
         await submit(side, "1")
@@ -478,6 +518,47 @@ def test_two_desks_share_the_queue_and_a_dead_ones_work_comes_back() -> None:
                 assert (await anext(deliveries)).data == b"1"
             async with two.inbox(settings).take() as deliveries, asyncio.timeout(10):
                 assert await take_done(deliveries, 1) == [b"1"]
+
+    asyncio.run(story())
+
+
+def test_what_is_marked_as_in_work_is_not_delivered_again_until_the_marks_end() -> None:
+    async def story() -> None:
+        async with fresh_wires() as wires:
+            side = OnNats(wires)
+            settings = InboxSettings(stream=SUBMIT.name, durable="desk", ack_wait_s=0.5)
+            await submit(side, "1")
+            async with wires.inbox(settings).take() as deliveries, asyncio.timeout(10):
+                held = await anext(deliveries)
+                again = asyncio.ensure_future(anext(deliveries))
+                for _ in range(15):
+                    await held.working()
+                    await asyncio.wait({again}, timeout=0.1)
+                assert not again.done()
+                assert (await again).data == b"1"
+
+    asyncio.run(story())
+
+
+def test_what_cannot_be_parked_takes_no_place_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(*_: object, **__: object) -> None:
+        raise LogFullError("the audit is full")
+
+    async def story() -> None:
+        async with fresh_wires() as wires:
+            side = OnNats(wires)
+            settings = InboxSettings(
+                stream=SUBMIT.name, durable="desk", at_once_max=1, ack_wait_s=0.2, deliveries_max=1
+            )
+            inbox = wires.inbox(settings)
+            monkeypatch.setattr(inbox._outlet, "keep", full)
+            await submit(side, "cursed")
+            async with inbox.take() as deliveries, asyncio.timeout(10):
+                await (await anext(deliveries)).later(0)
+                waiting = asyncio.ensure_future(anext(deliveries))
+                await until(lambda: wires.counters.get("parked", 0) >= 3)
+                await submit(side, "fine")
+                assert (await waiting).data == b"fine"
 
     asyncio.run(story())
 

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from hwbus.jetstream import connect
-from tests.support.nats import fresh_broker, until
+from hwbus.jetstream import ApiError, connect
+from hwbus.ports import NobodyThereError, OutcomeUnknownError
+from tests.support.nats import fresh_broker, fresh_wires, until
 
 A = "hwbus.evt.volume.-.a"
 
@@ -51,5 +52,34 @@ def test_a_connection_that_is_not_coming_back_is_given_up_once_the_broker_is_the
             assert wires.counters["abandoned"] == 1
             await until(lambda: sound.connected, within_s=10)
             assert "abandoned" not in sound.counters
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("code", "raised"),
+    [
+        # JetStream system temporarily unavailable; insufficient resources; stream is offline
+        (10008, OutcomeUnknownError),
+        (10023, OutcomeUnknownError),
+        (10118, OutcomeUnknownError),
+        (10059, NobodyThereError),  # stream not found
+    ],
+)
+def test_where_a_log_begins_and_ends_is_unknown_while_the_broker_is_in_trouble(
+    monkeypatch: pytest.MonkeyPatch, code: int, raised: type[Exception]
+) -> None:
+    async def trouble(subject: str, *_: object) -> None:
+        raise ApiError(subject, 503, code, "in trouble")
+
+    async def story() -> None:
+        async with fresh_wires() as wires:
+            await wires.log.append(A, b"1", after=0, message_id="1")
+            with monkeypatch.context() as broken:
+                broken.setattr(wires._core, "api", trouble)
+                for ask in (wires.log.head, wires.log.first):
+                    with pytest.raises(raised, match="HWBUS_EVENTS"):
+                        await ask()
+            assert (await wires.log.first(), await wires.log.head()) == (1, 1)
 
     asyncio.run(story())

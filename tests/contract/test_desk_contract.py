@@ -13,7 +13,16 @@ from hwbus.controller.storage import StorageDomain
 from hwbus.desk import CommandDesk
 from hwbus.identity import Mint, SystemClock
 from hwbus.memory import MemoryLog, MemoryOutlet
-from hwbus.ports import Call, EventLog, OutcomeUnknownError, Outlet, Stored
+from hwbus.parking import park
+from hwbus.ports import (
+    Call,
+    EventLog,
+    ForbiddenError,
+    LogFullError,
+    OutcomeUnknownError,
+    Outlet,
+    Stored,
+)
 from hwbus.record import Records
 from hwbus.streams import AUDIT
 from schemas.answers import Accepted, Answer, Refused, Undecided
@@ -387,3 +396,62 @@ def test_when_nobody_knows_the_answer_is_undecided_and_may_be_repeated(play: Pla
         assert isinstance(again, Accepted)
 
     play(tale)
+
+
+class Troubled:
+    """An outlet, or a log to append to, that takes nothing."""
+
+    def __init__(self, trouble: Exception, log: EventLog | None = None) -> None:
+        self._trouble = trouble
+        self._log = log
+
+    async def keep(self, *_: object, **__: object) -> None:
+        raise self._trouble
+
+    async def append(self, *_: object, **__: object) -> int:
+        raise self._trouble
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._log, name)
+
+
+TROUBLES = pytest.mark.parametrize(
+    "trouble",
+    [LogFullError("it is full"), ForbiddenError("it may not"), OutcomeUnknownError("silence")],
+    ids=["full", "forbidden", "silent"],
+)
+
+
+@TROUBLES
+def test_a_refusal_that_the_audit_does_not_take_is_undecided(trouble: Exception) -> None:
+    async def tale() -> None:
+        async with in_memory() as scene:
+            scene.outlet = Troubled(trouble)
+            desk = scene.another_desk()
+            for subject in ("node.cordon", "node.nonsense", "no command"):
+                answer = await scene.say(subject, {"node": "n1"}, desk=desk)
+                assert isinstance(answer, Undecided)
+                assert f"the audit could not be written: {trouble}" in answer.because
+
+    asyncio.run(tale())
+
+
+@TROUBLES
+def test_a_decision_that_the_log_does_not_take_is_undecided(trouble: Exception) -> None:
+    async def tale() -> None:
+        async with in_memory() as scene:
+            desk = scene.another_desk(Troubled(trouble, scene.log))  # type: ignore[arg-type]
+            answer = await scene.say("node.report-joined", {"node": "n1"}, desk=desk)
+            assert isinstance(answer, Undecided)
+            assert str(trouble) in answer.because
+
+    asyncio.run(tale())
+
+
+@TROUBLES
+def test_parking_what_the_audit_does_not_take_holds_up_nobody(trouble: Exception) -> None:
+    async def tale() -> None:
+        stored = Stored(7, "hwbus.evt.node.-.n1", b"garbage", SystemClock().now())
+        await park(Troubled(trouble), SystemClock(), "desk", stored, "no commit")
+
+    asyncio.run(tale())

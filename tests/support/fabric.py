@@ -296,7 +296,7 @@ class Fabric:
             return short
         if a.have == b.have:
             return None
-        assert not (a.remade or b.remade), "what one lacks would not be copied"
+        assert not any(leg.remade for leg in (a, b)), "what one lacks would not be copied"
         more, less = (a, b) if len(a.have) > len(b.have) else (b, a)
         assert less.have < more.have, "each has what the other has not"
         return less

@@ -1,6 +1,7 @@
 """Operations from their first commit to their last, on a control plane in memory."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -8,11 +9,16 @@ from random import Random
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from aggregates.processes.registry import begin
 from aggregates.volume import VolumePhase
+from hwbus.asking import Asked
+from hwbus.desk import CommandDesk
+from hwbus.ports import LogFullError
+from schemas.answers import Answer
 from schemas.deleting import DeleteVolume
-from schemas.grammar import Event
+from schemas.grammar import Event, Message
 from schemas.node import CordonNode, RemoveNode
 from schemas.operation import (
     CancelOperation,
@@ -41,7 +47,7 @@ from schemas.volume import (
 )
 from tests.support.given import GIB, OPERATION, UID
 from tests.support.stage import ScriptedNode, Stage
-from tests.support.virtual_time import VirtualClock, run_virtually
+from tests.support.virtual_time import EPOCH, VirtualClock, run_virtually
 from tests.support.words import DEADLINE
 
 Troubles = Callable[[Event], Refusal | None]
@@ -411,5 +417,61 @@ def test_a_thin_volume_without_a_thin_pool_never_begins() -> None:
             await with_pool(here)
             wish = ProvisionVolume(volume="pg", size_bytes=GIB, layout=Layout.THIN)
             await here.stage.refused(wish, Refusal.NO_THIN_POOL)
+
+    story(tale)
+
+
+def broken(desk: CommandDesk, *parts: str, times: int) -> None:
+    """Let *desk* break the first *times* at each id with one of *parts* in it."""
+    settle, asked = desk.settle, Counter[str]()
+
+    async def settled(wish: Asked, command: Message) -> Answer:
+        asked[wish.id] += 1
+        if asked[wish.id] <= times and any(part in wish.id for part in parts):
+            raise LogFullError("nobody thought of this")
+        return await settle(wish, command)
+
+    desk.settle = settled  # type: ignore[method-assign]
+
+
+def test_an_operation_whose_task_died_is_begun_anew_and_ends_as_it_should() -> None:
+    async def tale() -> None:
+        async with play() as here:
+            await with_pool(here)
+            assert here.stage.desk is not None
+            broken(here.stage.desk, ".reserve.", ".create.", ".conclude.", times=1)
+            with capture_logs() as logs:
+                made = await here.stage.accepted(PROVISION)
+                assert await here.outcome(made.operation) == (Outcome.COMPLETED, None, 0)
+            told = [one["work"] for one in logs if "begins anew" in one["event"]]
+            assert told == [f"operation {made.operation}"] * 3
+
+    story(tale)
+
+
+def test_an_operation_whose_task_dies_each_time_is_ended_in_time_all_the_same() -> None:
+    async def tale() -> None:
+        async with play() as here:
+            await with_pool(here)
+            assert here.stage.desk is not None
+            broken(here.stage.desk, ".reserve.", ".failed.", times=1 << 30)
+            made = await here.stage.accepted(PROVISION)
+            outcome, _, _ = await here.outcome(made.operation)
+            assert outcome is Outcome.FAILED
+            assert here.stage.clock.now() < EPOCH + timedelta(seconds=120)
+
+    story(tale)
+
+
+def test_an_operation_is_told_the_time_although_that_broke_once() -> None:
+    async def tale() -> None:
+        async with play() as here:
+            await with_pool(here)
+            await here.stop()
+            assert here.stage.desk is not None
+            broken(here.stage.desk, ".expired.", times=1)
+            made = await here.stage.accepted(PROVISION)
+            outcome, code, _ = await here.outcome(made.operation)
+            assert (outcome, code) == (Outcome.FAILED, Refusal.DEADLINE)
 
     story(tale)

@@ -80,7 +80,7 @@ def test_what_was_taken_and_not_settled_comes_again_in_its_old_place() -> None:
             await outlet.keep("hwbus.submit.a.b", text.encode(), message_id=text)
         inbox = MemoryInbox(outlet)
         async with inbox.take() as deliveries:
-            await anext(deliveries)
+            await (await anext(deliveries)).make_room()
             await anext(deliveries)
         async with inbox.take() as deliveries:
             assert [(await anext(deliveries)).data for _ in range(3)] == [b"1", b"2", b"3"]

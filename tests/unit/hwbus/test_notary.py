@@ -7,12 +7,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from hwbus.controller import notary as notary_module
 from hwbus.controller.notary import Notary, OtherLogError
 from hwbus.controller.notary_key import PUBLIC, NotaryKey, NotaryKeyError
 from hwbus.merkle import Tree
-from hwbus.ports import LogFullError, OutcomeUnknownError
+from hwbus.ports import LogFullError, NobodyThereError, OutcomeUnknownError
 from hwbus.proof import check_head
 from hwbus.streams import AUDIT
 from hwbus.verifying import Verifier
@@ -235,3 +236,26 @@ def test_a_key_that_is_none_is_never_replaced(tmp_path: Path) -> None:
     with pytest.raises(NotaryKeyError):
         NotaryKey.at_home(tmp_path)
     assert (tmp_path / "notary.key").read_text() == "half a k"
+
+
+@pytest.mark.parametrize(
+    "trouble", [OutcomeUnknownError("nobody leads"), NobodyThereError("there is no stream")]
+)
+def test_a_log_that_cannot_be_asked_for_its_end_is_told_once_and_asked_again(
+    trouble: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nobody() -> int:
+        raise trouble
+
+    async def tale(here: Signed) -> None:
+        await here.grow(chained(3))
+        with monkeypatch.context() as broken, capture_logs() as logs:
+            broken.setattr(here.log, "head", nobody)
+            for _ in range(3):
+                await here.notary.try_sign()
+        assert here.notary.trouble == str(trouble)
+        assert [one["because"] for one in logs] == [str(trouble)]
+        await here.notary.try_sign()
+        assert (here.notary.trouble, here.notary.signed) == ("", 3)
+
+    play(tale)

@@ -4,8 +4,9 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
-from hwbus.ports import OutcomeUnknownError
+from hwbus.ports import ForbiddenError, LogFullError, NobodyThereError, OutcomeUnknownError
 from projectors.comparing import differences
 from projectors.projector import StreamRemadeError
 from projectors.sqlite import AUDIT, EVENTS, Store
@@ -137,14 +138,13 @@ def test_a_stream_that_goes_back_while_it_is_followed_ends_the_projector(
 class _ShyOutlet(AuditLog):
     """Fails the first times."""
 
-    def __init__(self, failures: int) -> None:
+    def __init__(self, *failures: Exception) -> None:
         super().__init__()
-        self.failures = failures
+        self.failures = list(failures)
 
     async def keep(self, subject: str, data: bytes, *, message_id: str) -> None:
         if self.failures:
-            self.failures -= 1
-            raise OutcomeUnknownError("not now")
+            raise self.failures.pop()
         await super().keep(subject, data, message_id=message_id)
 
 
@@ -154,7 +154,9 @@ def test_parked_messages_get_on_the_audit_stream_once_even_if_it_fails_at_first(
     monkeypatch.setattr("projectors.projector._LOOK_S", 0.01)
 
     async def run() -> None:
-        outlet = _ShyOutlet(2)
+        outlet = _ShyOutlet(
+            OutcomeUnknownError("not now"), LogFullError("full"), ForbiddenError("no")
+        )
         bench = Bench(tmp_path / "views", outlet=outlet)
         story = Story().node()
         story.write("hwbus.evt.node.-.n1x", b"{oops")
@@ -231,5 +233,33 @@ def test_the_lag_counts_events_and_seconds_since_the_last_one_that_was_seen(
                 assert projector.status()[0].lag_s == 5
             assert await projector.reached(3, within_s=10)
             assert projector.status()[0].lag_s == 0
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "trouble", [OutcomeUnknownError("nobody leads"), NobodyThereError("there is no stream")]
+)
+def test_a_head_that_is_not_known_is_told_once_and_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    monkeypatch.setattr("projectors.projector._LOOK_S", 0.01)
+    asked = 0
+
+    async def nobody() -> int:
+        nonlocal asked
+        asked += 1
+        raise trouble
+
+    async def run() -> None:
+        bench = Bench(tmp_path / "views")
+        async with bench.running() as projector:
+            await projector.caught_up.wait()
+            with monkeypatch.context() as broken, capture_logs() as logs:
+                broken.setattr(bench.events, "head", nobody)
+                await until(lambda: asked > 3)
+            assert [o["log_level"] for o in logs if "head" in o["event"]].count("warning") == 1
+            await bench.tell(Story().node())
+            await until(lambda: projector.status()[0].head == 1)
 
     asyncio.run(run())
