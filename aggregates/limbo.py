@@ -45,7 +45,10 @@ class LimboChecker:
         patience_s: float = 0.0,
         whole: bool = True,
     ) -> None:
-        """Wait *patience_s* for causes; *whole*: all commands and refusals are told here."""
+        """Wait *patience_s* for causes and for what the world knows already.
+
+        *whole*: all commands and refusals are told here.
+        """
         self.seq = 0
         self._grace_s = grace_s
         self._commits = 0
@@ -54,7 +57,7 @@ class LimboChecker:
         self._findings: list[LimboRow] = []
         self._views: dict[str, _Found] = {}
         self._differing: dict[str, tuple[_Found, ...]] = {}
-        self._operations = Operations(grace_s)
+        self._operations = Operations(grace_s, patience_s)
         self._ledgers = Ledgers()
         self._causes = Causes(self._find, ids_max=ids_max, patience_s=patience_s, whole=whole)
 
@@ -77,6 +80,8 @@ class LimboChecker:
         self._causes.reach(seq)
         if address[0] == POOLS:
             self._ledgers.touch(seq, address[1:])
+        if events is not None and len(events) < len(commit.events):
+            self._causes.miss_operations()
         for event in commit.events if events is None else events:
             kind = type(event)
             what = _TELLS.get(kind)
@@ -92,6 +97,7 @@ class LimboChecker:
         """Note a message that is no commit."""
         self.seq = seq
         self._causes.reach(seq)
+        self._causes.miss_operations()
         self._find(Limbo.UNREADABLE, EVENTS, seq, subject, because)
 
     def know_refused(self, command: str) -> None:
@@ -130,7 +136,8 @@ class LimboChecker:
         self._causes.settle(now)
         standing = [*self._operations.overdue(now), *self._ledgers.over()]
         standing += [one for found in self._differing.values() for one in found]
-        standing += [] if world is None else self._operations.held(world, now)
+        if world is not None:
+            standing += self._operations.held(world, now, self._causes.may_be_untold)
         rows = [_row(EVENTS, *one) for one in standing]
         rows += [_row(stream, *one) for stream, one in self._views.items()]
         rows = sorted((*self._findings, *rows), key=lambda row: (row.stream, row.seq, row.code))

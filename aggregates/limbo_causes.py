@@ -55,6 +55,7 @@ class Causes:
         self._gaps: list[tuple[int, int]] = []
         self._last = 0
         self._whole = whole
+        self._hidden = False
 
     def reach(self, seq: int) -> None:
         """Note that the log has come to *seq*; what it left out on its way is missing."""
@@ -65,6 +66,14 @@ class Causes:
     def miss_refusals(self) -> None:
         """Note that not all refusals are told: a command that is not known may be one of them."""
         self._whole = False
+
+    def miss_operations(self) -> None:
+        """Note that something could not be read: an operation may have begun there."""
+        self._hidden = True
+
+    def may_be_untold(self, operation: str) -> bool:
+        """Return whether *operation* may have begun where the log was not told, or not read."""
+        return (self._hidden or bool(self._gaps)) and operation not in self._ids
 
     def know(self, id_: str) -> None:
         """Note a command, or an operation, that was begun or refused."""

@@ -228,7 +228,7 @@ def _note(
     match report:
         case ReportPolicyDue():
             # Whoever says that something is due, a policy does nothing but what is its own.
-            own = policy.spec is not None and isinstance(report.wish, _WISHES[policy.spec.kind])
+            own = policy.spec is not None and _is_own(policy.spec, report)
             if policy.paused or not own or not policy.cool(report.object, facts.at):
                 return ()
             number = policy.acts_made + 1
@@ -256,6 +256,43 @@ def _note(
             return (PolicyCalmed(**about),) if report.object in policy.alarms else ()
         case _:
             assert_never(report)
+
+
+def _is_own(spec: PolicySpec, report: ReportPolicyDue) -> bool:
+    """Whether such a policy may wish that, of the object which is to cool down afterwards.
+
+    The policy may have been changed since the need was seen. What a pool comes to is not written
+    in the wish: that it is below the ceiling was seen to by who looked.
+    """
+    wish, ceiling = report.wish, spec.ceiling_bytes
+    if not isinstance(wish, _WISHES[spec.kind]) or report.object != _object(wish):
+        return False
+    match wish:
+        case VerifyVolume():
+            return spec.repair or not wish.repair
+        case GrowVolume():
+            return not 0 < ceiling < wish.size_bytes
+        case GrowSnapshot():
+            return not 0 < ceiling < wish.reserve_bytes
+        case GrowThinPool() | GrowPool() | ShrinkPool():
+            return True
+        case _:
+            assert_never(wish)
+
+
+def _object(wish: PolicyWish) -> str:
+    """Return the address of what a wish is for: of disks it is one at a time."""
+    match wish:
+        case GrowVolume() | VerifyVolume():
+            return f"volume/{wish.volume}"
+        case GrowSnapshot():
+            return f"snapshot/{wish.snapshot}"
+        case GrowThinPool():
+            return f"pool/{wish.node}/{wish.pool}"
+        case GrowPool() | ShrinkPool():
+            return f"disk/{','.join(wish.disks)}"
+        case _:
+            assert_never(wish)
 
 
 def evolve(policy: Policy, event: PolicyEvent) -> Policy:

@@ -24,7 +24,7 @@ OF_APPROVALS: dict[str, tuple[str, str]] = {
         "Leave out --kind or --act, or name some that go together.",
     ),
     "HW-E008": (
-        "That is a step of an operation, which only the control plane itself may take.",
-        "Ask for the whole: hwbus api asyncapi tells which commands are steps.",
+        "That is a step, a report or a field that only the control plane itself may say.",
+        "Ask for the whole, without that field: hwbus api asyncapi tells which commands are steps.",
     ),
 }

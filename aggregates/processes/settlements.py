@@ -209,6 +209,29 @@ def _owed_to_snapshots(world: World) -> Iterator[Message]:
                 yield ReportVolumeSnapshotGone(volume=name, uid=volume.uid, snapshot=kept)
 
 
+def busy_with(world: World) -> set[str]:
+    """Return the operations that something is busy with, whether they have ended or not.
+
+    As long as it is, their end must be known: of one that is not known nobody can say whether it
+    has ended, or has only just begun.
+    """
+    busy = {pool.operation for pool in world.pools.values()}
+    busy |= {group.operation for group in world.groups.values()}
+    busy |= {schedule.running for schedule in world.schedules.values()}
+    busy |= {key[1] for key, one in world.errands.items() if one.phase is ErrandPhase.WANTED}
+    for volume in world.volumes.values():
+        busy.add(volume.operation)
+        if volume.verifying is not None:
+            busy.add(volume.verifying.operation)
+    for snapshot in world.snapshots.values():
+        busy |= {snapshot.operation, *snapshot.readers}
+    for target in world.targets.values():
+        busy |= target.running.keys()
+    for member in world.nodes.values():
+        busy |= {member.operation, *(one.operation for one in member.settling)}
+    return busy - {""}
+
+
 def _held_for_nobody(world: World) -> Iterator[Message]:
     """Nothing stays busy for an operation that has ended."""
     ended = {name for name, o in world.operations.items() if o.outcome is not None}

@@ -2,6 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import cache
+
+import msgspec
 
 from aggregates import guarding
 from aggregates.decision import Facts
@@ -14,9 +17,9 @@ from hwbus.subjects import Address
 from schemas.answers import Refused, refuse
 from schemas.approval import ClaimApproval
 from schemas.disk import ReportDiskReleased
-from schemas.grammar import Event, Message, type_name
-from schemas.operation import ReportExpired, ReportStepRefused
-from schemas.place import place_of
+from schemas.grammar import Event, Message, Request, kind_and_verb, type_name
+from schemas.operation import OPERATIONS, ReportExpired, ReportStepRefused
+from schemas.place import CLUSTER, place_of
 from schemas.policy import SetPolicy
 from schemas.protection import SetProtection
 from schemas.qos import CreateQosClass
@@ -33,6 +36,33 @@ NAMES = frozenset(
 )
 # They begin nothing that has a deadline of its own, but make something that has an identity.
 _MAKE = (CreateSchedule, PrepareSnapshot, SetPolicy, CreateQosClass, SetProtection)
+# Reports of what the control plane itself has found or brought to its end. What follows from them
+# passes by every protection, and nobody else has reason to say them. What somebody observes, a node
+# or whoever listens to it, is not among them: it is never refused.
+OWN_REPORTS: dict[str, frozenset[str]] = {
+    "disk": frozenset({"report-forgotten", "report-released"}),
+    "group": frozenset({"report-concluded", "report-volume-left"}),
+    "node": frozenset(
+        {"report-concluded", "report-drained", "report-link-returned", "report-pool-detached"}
+        | {"report-settling-concluded"}
+    ),
+    "policy": frozenset({"report-alarm", "report-answered", "report-calm", "report-due"}),
+    "pool": frozenset(
+        {"report-abandoned", "report-concluded", "report-forgotten", "report-released"}
+        | {"report-settled", "report-unreserved"}
+    ),
+    "replica": frozenset({"report-epoch"}),
+    "schedule": frozenset({"report-run", "report-run-ended"}),
+    "snapshot": frozenset({"report-concluded", "report-leg-removed", "report-read"}),
+    "target": frozenset({"report-concluded"}),
+    "volume": frozenset(
+        {"report-concluded", "report-leg-removed", "report-peer-back", "report-replicas"}
+        | {"report-snapshot-gone", "report-verified"}
+    ),
+}
+# Fields of a wish that are filled in where it is a part of something larger.
+OWN_FIELDS = ("operation", "by", "made_on", "made_in")
+_FORGET_AT_ONCE = 1000
 
 
 class StorageDomain:
@@ -40,6 +70,8 @@ class StorageDomain:
 
     def __init__(self, world: World | None = None) -> None:
         self.world = World() if world is None else world
+        self._forgotten: set[str] = set()
+        self._look_at = _FORGET_AT_ONCE
 
     def word(self, kind: str, verb: str) -> type[Message] | None:
         """Return the command that is asked for under that name, or None."""
@@ -65,11 +97,10 @@ class StorageDomain:
 
     def forbids(self, wish: Asked, command: Message) -> Refused | None:
         """Return why the control plane alone may say *command*, or None."""
-        if wish.within or not guarding.is_step(type(command)):
+        if wish.within:
             return None
-        return refuse(
-            Refusal.STEP_FROM_OUTSIDE, f"{type_name(command)} is a step of something larger"
-        )
+        because = _kept_to_itself(type(command)) or _filled_in(command)
+        return refuse(Refusal.STEP_FROM_OUTSIDE, because) if because else None
 
     def condition(
         self, wish: Asked, command: Message, request: bytes, *, at: datetime
@@ -88,6 +119,10 @@ class StorageDomain:
 
     def evolve(self, address: Address, events: Sequence[Event]) -> None:
         """Apply what was decided."""
+        if self._forgotten and address.kind == OPERATIONS and address.id in self._forgotten:
+            # It is read again from its beginning.
+            self._forgotten.discard(address.id)
+            self.world.forget(address.kind, address.place, address.id)
         self.world.evolve(address.kind, address.place, address.id, events)
 
     def is_over(self, address: Address) -> bool:
@@ -95,8 +130,21 @@ class StorageDomain:
         return self.world.is_over(address.kind, address.place, address.id)
 
     def forget(self, address: Address) -> None:
-        """Drop what is over."""
-        self.world.forget(address.kind, address.place, address.id)
+        """Drop what is over; of operations many at a time, and none that something is busy with.
+
+        That such an operation has ended is to be known until what it holds is let go.
+        """
+        if address.kind != OPERATIONS:
+            self.world.forget(address.kind, address.place, address.id)
+            return
+        self._forgotten.add(address.id)
+        if len(self._forgotten) < self._look_at:
+            return
+        held = settlements.busy_with(self.world)
+        for id_ in self._forgotten - held:
+            self.world.forget(OPERATIONS, CLUSTER, id_)
+        self._forgotten &= held
+        self._look_at = len(self._forgotten) + _FORGET_AT_ONCE
 
     def operation(self, events: Sequence[Event]) -> str:
         """Return the operation that *events* begin, or an empty string."""
@@ -117,6 +165,32 @@ class StorageDomain:
     def is_name(self, field: str) -> bool:
         """Return whether the field of that name holds the name of something."""
         return field in NAMES
+
+
+@cache
+def _kept_to_itself(word: type[Message]) -> str:
+    """Return why the control plane alone says *word*, or an empty string."""
+    if guarding.is_step(word):
+        return f"{type_name(word)} is a step of something larger"
+    kind, verb = kind_and_verb(word)
+    own = verb in OWN_REPORTS.get(kind, ())
+    return f"{type_name(word)} is for the control plane alone to say" if own else ""
+
+
+def _filled_in(command: Message) -> str:
+    """Return which field of *command* is the control plane's to set, or an empty string."""
+    word = type(command)
+    field = next((f for f in _own_fields(word) if getattr(command, f) is not None), "")
+    return f"{field} of {type_name(word)} is set by the control plane alone" if field else ""
+
+
+@cache
+def _own_fields(word: type[Message]) -> tuple[str, ...]:
+    """Return which fields of a wish the control plane alone sets; without them it is anybody's."""
+    if not issubclass(word, Request):
+        return ()
+    optional = {field.name for field in msgspec.structs.fields(word) if not field.required}
+    return tuple(field for field in OWN_FIELDS if field in optional)
 
 
 class StorageScript:

@@ -15,6 +15,7 @@ from hwbus.streams import AUDIT
 from schemas.answers import Accepted, Answer, Refused
 from schemas.approval import ApprovalRequested, ApprovalUsed
 from schemas.audit import RefusedRecord
+from schemas.policy import PolicyChanged
 from schemas.refusals import Refusal
 from tests.contract.test_desk_contract import Play, Scene, in_memory, on_nats
 from tests.support.nats import fresh_wires
@@ -22,6 +23,11 @@ from tests.support.nats import fresh_wires
 GUARD = {"protection": "guard", "spec": {"kinds": ["policy"]}}
 POLICY = {"policy": "out", "spec": {"kind": "drain-disks"}}
 PAUSE = {"policy": "out", "because": "moving"}
+ID = "0" * 26
+ABOUT = {"policy": "compare", "uid": ID, "object": "volume/pg"}
+DUE = {**ABOUT, "seq": 1}
+REPAIR = {"type": "volume.verify.v1", "volume": "pg", "repair": True}
+BY = {"schedule": "s", "uid": ID, "due": "2026-01-01T00:00:00Z"}
 
 
 @pytest.fixture(params=[in_memory, on_nats], ids=["memory", "nats"])
@@ -165,6 +171,57 @@ def test_a_step_of_an_operation_is_nobodys_to_say_over_the_bus(
             assert isinstance(answer, Refused)
             assert answer.code is Refusal.STEP_FROM_OUTSIDE
             assert await scene.log.head() == 0
+
+    asyncio.run(tale())
+
+
+FROM_WITHIN: tuple[tuple[str, dict[str, object], str], ...] = (
+    ("policy.report-due", {**DUE, "wish": REPAIR}, "policy.report-due"),
+    ("policy.report-answered", {**ABOUT, "number": 1}, "policy.report-answered"),
+    (
+        "schedule.report-run",
+        {"schedule": "s", "uid": ID, "due": "2999-01-01T00:00:00Z", "snapshot": "x"},
+        "schedule.report-run",
+    ),
+    ("volume.report-leg-removed", {"volume": "pg", "uid": ID}, "volume.report-leg-removed"),
+    ("snapshot.create", {"snapshot": "x", "volume": "pg", "by": BY}, "by of snapshot.create.v1"),
+    ("group.snapshot", {"group": "shop", "snapshot": "x", "by": BY}, "by of group.snapshot.v1"),
+    ("snapshot.delete", {"snapshot": "x", "operation": ID}, "operation of snapshot.delete.v1"),
+    ("volume.add-replica", {"volume": "pg", "made_on": "n1"}, "made_on of volume.add-replica.v1"),
+    ("volume.add-replica", {"volume": "pg", "made_in": "hd"}, "made_in of volume.add-replica.v1"),
+)
+
+
+@pytest.mark.parametrize(("subject", "body", "what"), FROM_WITHIN, ids=lambda one: str(one)[:40])
+def test_what_the_control_plane_says_and_sets_by_itself_is_nobody_elses_to_say(
+    subject: str, body: dict[str, object], what: str
+) -> None:
+    async def tale() -> None:
+        async with in_memory() as scene:
+            for actor in ("mallory", "hwbus", "policy:compare", "schedule:s"):
+                answer = await said(scene, actor, subject, body)
+                assert isinstance(answer, Refused), answer
+                assert answer.code is Refusal.STEP_FROM_OUTSIDE
+                assert what in answer.because
+            assert await scene.log.head() == 0
+
+    asyncio.run(tale())
+
+
+def test_a_repair_that_takes_two_is_not_had_from_a_policy_that_only_compares() -> None:
+    async def tale() -> None:
+        async with in_memory() as scene:
+            spec = {"kind": "verify-replicas", "rhythm": {"every_s": 86_400}, "at_once": 1}
+            body = {"policy": "compare", "spec": spec}
+            assert isinstance(await scene.say("policy.set", body), Accepted)
+            [commit] = await scene.commits("hwbus.evt.policy.-.compare")
+            [changed] = commit.events
+            assert isinstance(changed, PolicyChanged)
+            head = await scene.log.head()
+            await said(
+                scene, "mallory", "policy.report-due", {**DUE, "uid": changed.uid, "wish": REPAIR}
+            )
+            assert await scene.log.head() == head
 
     asyncio.run(tale())
 

@@ -1,7 +1,7 @@
 """Nothing is in limbo, or it is named: what hangs, what has no cause, what does not add up."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import hypothesis
@@ -13,11 +13,18 @@ from aggregates.ledger import Ledger, Posting
 from aggregates.limbo import FINDINGS_MAX, LimboChecker
 from aggregates.limbo_known import Known
 from aggregates.limbo_ledgers import Books, Ledgers
+from aggregates.limbo_operations import _ENDED_KEPT_MAX
+from aggregates.node import Node
+from aggregates.pool import Pool
+from aggregates.schedule import Schedule
+from aggregates.snapshot import Snapshot
 from aggregates.volume import Volume
+from aggregates.volume_group import VolumeGroup
 from aggregates.world import World
 from schemas.grammar import Event
 from schemas.growing import ThinPoolGrowthBegan
 from schemas.limbo import Limbo, LimboVerdict
+from schemas.operation import OperationEnded, OperationKind, OperationStarted, Outcome
 from schemas.pool import (
     PoolFactsChanged,
     PoolFormed,
@@ -27,6 +34,7 @@ from schemas.pool import (
     RoomSettled,
     RoomUnreserved,
 )
+from tests.support.clock import NOON
 from tests.support.given import GIB
 from tests.support.limbo import (
     DEADLINE,
@@ -111,11 +119,85 @@ def test_what_a_larger_operation_begins_ends_with_that() -> None:
 
 
 def test_what_is_busy_with_an_operation_that_has_ended_is_found() -> None:
-    checker, world = checked(story()), World()
+    running, world = ended(1)[0], World()
+    checker = checked([*story(), running])
     world.volumes["pg"] = Volume(operation=MAKING)
-    world.volumes["other"] = Volume(operation="running")
-    [one] = checker.verdict(LATER, world).findings
+    world.volumes["other"] = Volume(operation=running.correlation)
+    [one] = checker.verdict(DEADLINE, world).findings
     assert (one.code, one.seq, one.subject) == (Limbo.HELD_FOR_NOBODY, 8, "volume/pg")
+
+
+def ended(number: int) -> list[Told]:
+    """An operation that begins and ends, as many do."""
+    id_ = f"{number:026d}"
+    about: dict[str, Any] = {"operation": id_, "object": "volume/other"}
+    grown = OperationKind.VOLUME_GROW
+    began = OperationStarted(**about, kind=grown, deadline=DEADLINE)
+    over = OperationEnded(**about, kind=grown, outcome=Outcome.COMPLETED)
+    where = ("operation", "-", id_)
+    return [
+        Told(where, (one,), "hwbus", f"{id_}.{n}", id_, f"operation:{id_}")
+        for n, one in enumerate((began, over))
+    ]
+
+
+def held(checker: LimboChecker, world: World, now: datetime = LATER) -> list[str]:
+    findings = checker.verdict(now, world).findings
+    return sorted(one.subject for one in findings if one.code is Limbo.HELD_FOR_NOBODY)
+
+
+def test_it_is_found_however_many_operations_have_ended_since() -> None:
+    told = [*story(), *(one for number in range(_ENDED_KEPT_MAX + 1) for one in ended(number))]
+    checker, world = checked(told), World()
+    world.volumes["pg"] = Volume(operation=MAKING)
+    assert held(checker, world, NOON + timedelta(days=1)) == ["volume/pg"]
+
+
+def test_whatever_can_be_busy_is_looked_at() -> None:
+    world = World()
+    world.volumes["v"] = Volume(operation=MAKING)
+    world.snapshots["s"] = Snapshot(operation=MAKING)
+    world.pools["n1", "fast"] = Pool(operation=MAKING)
+    world.nodes["n1"] = Node(operation=MAKING)
+    world.groups["g"] = VolumeGroup(operation=MAKING)
+    world.schedules["r"] = Schedule(running=MAKING)
+    where = ["group/g", "node/n1", "pool/n1/fast", "schedule/r", "snapshot/s", "volume/v"]
+    assert held(checked(story()), world) == where
+    assert held(checked(story()[:-1]), world) == []
+
+
+def test_what_is_busy_with_an_operation_that_never_began_is_found_in_a_log_that_is_whole() -> None:
+    world = World()
+    world.schedules["s"] = Schedule(running="never")
+    assert held(checked(story()), world) == ["schedule/s"]
+
+
+def test_what_a_world_knows_already_may_still_be_told() -> None:
+    checker, world = checked(story(), patience_s=60), World()
+    world.volumes["pg"] = Volume(operation="just-begun")
+    assert held(checker, world) == []
+    assert held(checker, world, LATER + timedelta(seconds=59)) == []
+    assert held(checker, world, LATER + timedelta(seconds=60)) == ["volume/pg"]
+
+
+def test_in_a_log_without_its_beginning_an_operation_may_have_begun_before_it() -> None:
+    told, world = story(), World()
+    world.volumes["pg"] = Volume(operation="before")
+    checker = LimboChecker()
+    for seq, one in enumerate(told, start=5000):
+        checker.take(seq, one.address, one.commit(seq))
+    assert held(checker, world) == []
+    world.volumes["pg"] = Volume(operation=MAKING)
+    assert held(checker, world, LATER + timedelta(hours=9)) == ["volume/pg"]
+
+
+def test_where_a_message_cannot_be_read_an_operation_may_have_begun() -> None:
+    unread, partly, world = checked(story()), checked(story()), World()
+    world.volumes["pg"] = Volume(operation="unread")
+    unread.skip(9, "hwbus.evt.volume.-.pg", "no JSON")
+    assert held(unread, world) == []
+    partly.take(9, story()[0].address, story()[0].commit(9), ())
+    assert held(partly, world) == []
 
 
 def test_a_refused_command_is_a_cause_like_any_other() -> None:

@@ -8,6 +8,7 @@ from aggregates.decision import Facts
 from schemas.answers import Refused
 from schemas.disk import DiskClass
 from schemas.grammar import Event, Message
+from schemas.growing import GrowSnapshot, GrowThinPool
 from schemas.policy import (
     PausePolicy,
     PolicyActed,
@@ -20,6 +21,7 @@ from schemas.policy import (
     PolicyRemoved,
     PolicyResumed,
     PolicySpec,
+    PolicyWish,
     RemovePolicy,
     ReportPolicyAlarm,
     ReportPolicyAnswered,
@@ -29,9 +31,11 @@ from schemas.policy import (
     Selector,
     SetPolicy,
 )
+from schemas.pool import GrowPool
 from schemas.refusals import Refusal
 from schemas.rhythm import Rhythm
 from schemas.shrinking import ShrinkPool
+from schemas.verifying import VerifyVolume
 from schemas.volume import GrowVolume
 from tests.support.given import GIB, NOON, OPERATION, OTHER, UID, given
 
@@ -46,6 +50,7 @@ ACTED = PolicyActed(**ABOUT, number=1, wish=WISH, at=NOON, seq=41)
 ANSWERED = PolicyAnswered(**ABOUT, number=1, operation=OPERATION)
 FULL: dict[str, Any] = {"code": Refusal.CEILING_REACHED, "because": "it is full"}
 ALARMED = PolicyAlarmed(**ABOUT, **FULL, at=NOON)
+GROWN = GrowThinPool(pool="fast", node="n1", thin_bytes=GIB)
 DISKS = PolicySpec(
     kind=PolicyKind.ADD_DISKS, selector=Selector(pool="fast"), media=DiskClass.SSD, cool_down_s=60
 )
@@ -148,8 +153,9 @@ def test_there_is_one_act_for_each_object_and_cool_down() -> None:
     assert later(599, DUE, SET, ACTED, ANSWERED) == ()
     again = replace(ACTED, number=2, at=NOON + timedelta(seconds=600))
     assert later(600, DUE, SET, ACTED, ANSWERED) == (again,)
-    at_once = later(1, replace(DUE, object="volume/other"), SET, ACTED, ANSWERED)
-    other = replace(ACTED, number=2, object="volume/other", at=NOON + timedelta(seconds=1))
+    of_other = {"object": "volume/other", "wish": replace(WISH, volume="other")}
+    at_once = later(1, replace(DUE, **of_other), SET, ACTED, ANSWERED)
+    other = replace(ACTED, number=2, at=NOON + timedelta(seconds=1), **of_other)
     assert at_once == (other,)
     changed = replace(SET, spec=replace(SPEC, threshold_percent=90))
     assert later(599, DUE, SET, ACTED, ANSWERED, changed) == ()
@@ -158,6 +164,43 @@ def test_there_is_one_act_for_each_object_and_cool_down() -> None:
 def test_a_policy_does_nothing_but_what_is_its_own() -> None:
     drain = ShrinkPool(pool="fast", node="n1", disks=("d1",))
     given(SET).when(replace(DUE, wish=drain)).nothing()
+
+
+def test_a_policy_never_grows_anything_above_its_ceiling_whoever_says_that_it_is_due() -> None:
+    most = replace(WISH, size_bytes=8 * GIB)
+    given(SET).when(replace(DUE, wish=most)).then(replace(ACTED, wish=most))
+    given(SET).when(replace(DUE, wish=replace(WISH, size_bytes=8 * GIB + 1))).nothing()
+    reserves = replace(SET, spec=replace(SPEC, kind=PolicyKind.GROW_SNAPSHOTS))
+    for size_bytes, acts in ((8 * GIB, True), (8 * GIB + 1, False)):
+        wish = GrowSnapshot(snapshot="before", reserve_bytes=size_bytes)
+        due = replace(DUE, object="snapshot/before", wish=wish)
+        assert bool(later(0, due, reserves)) is acts
+
+
+def test_a_policy_that_only_compares_repairs_nothing_whoever_says_that_it_is_due() -> None:
+    for asked, allowed, acts in ((False, False, True), (True, False, False), (True, True, True)):
+        past = PolicyChanged(policy="roomy", uid=UID, spec=replace(COMPARE, repair=allowed))
+        due = replace(DUE, wish=VerifyVolume(volume="pg", repair=asked))
+        assert bool(later(0, due, past)) is acts
+
+
+@pytest.mark.parametrize(
+    ("kind", "wish", "object_"),
+    [
+        (PolicyKind.GROW_VOLUMES, WISH, "volume/pg"),
+        (PolicyKind.VERIFY_REPLICAS, VerifyVolume(volume="pg"), "volume/pg"),
+        (PolicyKind.GROW_SNAPSHOTS, GrowSnapshot(snapshot="s", reserve_bytes=1), "snapshot/s"),
+        (PolicyKind.GROW_THIN_POOLS, GROWN, "pool/n1/fast"),
+        (PolicyKind.ADD_DISKS, GrowPool(pool="fast", node="n1", disks=("d1",)), "disk/d1"),
+        (PolicyKind.DRAIN_DISKS, ShrinkPool(pool="fast", node="n1", disks=("d1",)), "disk/d1"),
+    ],
+)
+def test_what_cools_down_is_what_the_wish_is_for(
+    kind: PolicyKind, wish: PolicyWish, object_: str
+) -> None:
+    past = replace(SET, spec=PolicySpec(kind=kind))
+    assert later(0, replace(DUE, wish=wish, object=object_), past)
+    assert later(0, replace(DUE, wish=wish, object="volume/other"), past) == ()
 
 
 def test_an_act_that_was_refused_did_nothing_and_is_tried_again_soon() -> None:

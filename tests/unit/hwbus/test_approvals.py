@@ -265,7 +265,8 @@ def judged(commits: list[tuple[str, Commit[Any]]]) -> int:
                     wish = asked[event.approval]
                     assert commit.at < yes.until <= commit.at + timedelta(seconds=GOOD_FOR_S)
                     assert commit.actor == wish.actor
-                    assert event.command not in free
+                    # Whose desk died, and who came too late with the same id, may be allowed anew.
+                    assert event.command not in free or free[event.command][0] <= commit.at
                     free[event.command] = (yes.until, wish.request, wish.actor)
                 case PolicyPaused() | PolicyRemoved() | ProtectionRemoved() if guarded:
                     done += _was_allowed(commit, free)

@@ -156,7 +156,7 @@ def test_a_control_plane_that_dies_between_the_act_and_the_wish_does_it_once() -
             about: dict[str, Any] = {"policy": "p0", "uid": policy.uid, "object": "volume/pg"}
             due: Message = ReportPolicyDue(**about, wish=wish, seq=3)
             assert here.stage.desk is not None
-            await here.stage.say(due)
+            await here.stage.say(due, within=True)
             # Whoever came before said the wish, and did not live to tell what came of it.
             said = await here.stage.say(wish, id_=f"policy.{policy.uid}.1", actor="policy:p0")
             assert isinstance(said, Accepted)
