@@ -27,6 +27,11 @@ HASH_BYTES = 32
 _FILE_BYTES_MAX = 16 << 20
 _DOES_NOT_HOLD = 1
 _UNREADABLE = 2
+# JSON has numbers that no integer is (1e400 is read as infinity), and may be nested without end.
+_MALFORMED = (
+    *(KeyError, TypeError, ValueError, AttributeError, binascii.Error),
+    *(OverflowError, RecursionError),
+)
 
 
 class ProofError(Exception):
@@ -157,7 +162,7 @@ def check(proof: Mapping[str, Any], keys: Sequence[str] = ()) -> None:
             raise ProofError(f"message {seq} is not what stood in the log that was signed")
         for before, steps in earlier:
             check_consistency(int(before["seq"]), size, bytes.fromhex(before["root"]), root, steps)
-    except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
+    except _MALFORMED as error:
         raise ProofError(f"this is no whole proof: {error!r}") from error
 
 
@@ -174,7 +179,8 @@ def check_kept(proof: Mapping[str, Any], kept: Sequence[Mapping[str, Any]]) -> N
     """
     heads = (proof["head"], *(one["head"] for one in proof.get("earlier", ())))
     same = ("stream", "seq", "root")
-    mine = {tuple(head.get(name) for name in same) for head in kept}
+    # A list, since what is read from a file need not be hashable.
+    mine = [tuple(head.get(name) for name in same) for head in kept]
     if not any(tuple(head[name] for name in same) in mine for head in heads):
         raise ProofError("the proof does not mention any of the heads that you kept")
 
@@ -205,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         proof = _object(_bytes_of(given.file))
         lines = [] if given.head is None else _bytes_of(given.head).splitlines()
         kept = [_object(line) for line in lines if line.strip()]
-    except (OSError, TypeError, ValueError) as error:
+    except (OSError, TypeError, ValueError, RecursionError) as error:
         sys.stderr.write(f"cannot be read: {error}\n")
         return _UNREADABLE
     try:

@@ -5,10 +5,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from projectors.tables import AUDIT, PARKED, WRITTEN_ONCE, Table
+from schemas.operation_views import AuditKind
 from schemas.upkeep import RowDiffers
 from schemas.views import Row
 
 FRESH = "fresh"
+# Their sequence is one of the events, of which nothing is ever taken out.
+_OF_EVENTS = (AuditKind.ACCEPTED.value, AuditKind.UNKNOWN.value)
 # What is told has to fit into one message.
 _SIDES_MAX = 400_000
 
@@ -84,15 +87,18 @@ def take_over(db: sqlite3.Connection, tables: Sequence[Table[Row]]) -> None:
 
 
 def carry_over(db: sqlite3.Connection, path: Path, before: int) -> None:
-    """Take what the database at *path* has of records of the audit stream *before* a sequence."""
+    """Take what the database at *path* has of records of the audit stream *before* a sequence.
+
+    What a row is of is told by its kind: keys are made otherwise for logins and parked messages.
+    """
     last = f"{before:020}"
     db.execute("ATTACH ? AS kept", (str(path),))
     try:
         db.execute("BEGIN IMMEDIATE")
         db.execute(
             f"INSERT OR IGNORE INTO main.{AUDIT.name} SELECT * FROM kept.{AUDIT.name}"  # noqa: S608
-            " WHERE substr(key, -23, 3) = '/a/' AND substr(key, -20) < ?",
-            (last,),
+            " WHERE kind NOT IN (?, ?) AND seq < ?",
+            (*_OF_EVENTS, before),
         )
         for table in (PARKED.name, "told"):
             db.execute(

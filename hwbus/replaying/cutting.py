@@ -69,8 +69,14 @@ def redacted(whole: Cut, tape: Tape, salt: bytes, *, objects: bool) -> tuple[Cut
     digests = {redactor.where(w): digest(redactor.of(one)) for w, one in player.everything()}
     beginning = redactor.beginning(whole.beginning)
     records = [(seq, redactor.of(record)) for seq, record in whole.records]
+    about = msgspec.structs.replace(
+        whole.about,
+        operation=pseudonyms.text(whole.about.operation),
+        # Ids of commands are made by whoever says them, of whatever they like.
+        cut=tuple(map(pseudonyms.text, whole.about.cut)),
+    )
     return Cut(
-        msgspec.structs.replace(whole.about, redacted=pseudonyms.finish()),
+        msgspec.structs.replace(about, redacted=pseudonyms.finish()),
         beginning,
         _hash(beginning),
         messages,

@@ -14,28 +14,38 @@ from typing import Any
 
 import msgspec
 
+from hwbus.replaying.vocabulary import (
+    FIELDS,
+    KEY_FIELDS,
+    MACHINES,
+    OBJECT_FIELDS,
+    PLAIN_ACTORS,
+    TOKEN,
+    WORDS,
+    parts,
+)
 from hwbus.subjects import CLUSTER, Address
+from schemas.account_view import AccountLevel, AccountRow
+from schemas.usage_view import UsageRow
 
 # An earlier kind counts, where one name is of several.
 KINDS = (
     *("node", "person", "disk", "approval", "address", "serial", "wwn", "zone", "bucket"),
-    *("host", "user", "key", "volume", "pool", "snapshot", "group", "schedule", "policy"),
-    *("target", "qos", "protection"),
+    *("host", "user", "key", "cluster", "volume", "pool", "snapshot", "group", "schedule"),
+    *("policy", "target", "qos", "protection"),
 )
 OBJECTS = frozenset(KINDS[KINDS.index("volume") :])
 """Names that people give to what they make: these stay, unless they are to be hidden, too."""
 
-_PLAIN_ACTORS = frozenset({"", "hwbus", "anonymous"})
-_MACHINES = ("worker:", "policy:", "schedule:", "qos:")
-_FIELDS = {
-    **dict.fromkeys(("actor", "by", "wanted_by", "approved_by"), "person"),
-    **dict.fromkeys(("node", "moved_from"), "node"),
-    **{name: name for name in ("address", "serial", "wwn", "zone", "disk")},
-    **dict.fromkeys(("key", "public_key"), "key"),
+_OF_OBJECTS = frozenset({"object", "objects", "last_object"})
+_ON_NODES = frozenset({"pool", "replica", "attachment", "errand"})
+_HIDDEN = frozenset({"node", "disk", "user"})
+_FOREIGN = frozenset({"bucket", "cluster", "user"})
+# A logical volume of somebody else is a name like any other.
+_SAME = {
+    **dict.fromkeys(("lv", "replica", "attachment"), "volume"),
+    AccountLevel.NAMESPACE.value: "user",
 }
-_URL = re.compile(r"s3://(?P<bucket>[^/]+)(?P<prefix>/.*)?")
-_ENDPOINT = re.compile(r"https?://(?P<host>\[[^]]*\]|[^:/]+)(:\d+)?")
-_TOKEN = re.compile(r"[^\W_]+(?:[-._:@+=]+[^\W_]+)*")
 _BETWEEN = re.compile(r"([-._:@+=]+)")
 _STRAY = re.compile(
     r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.])"
@@ -46,6 +56,7 @@ _STRAY = re.compile(
 )
 _BOUNDS = (255, 1000, 1024)
 _DIGITS = 6
+_DEPTH_MAX = 32
 _ID_CHARACTERS = 26
 _KEPT_MAX = 200_000
 
@@ -61,11 +72,11 @@ class Names:
     def place(self, kind: str, place: str, id_: str) -> None:
         """Take the names in the address of an aggregate."""
         if place != CLUSTER:
-            self._add("node", place)
+            self._know("node", place)
         if kind in {"node", "disk", "approval"} or (self._objects and kind in OBJECTS):
-            self._add(kind, id_)
+            self._know(kind, id_)
         if kind in {"replica", "attachment"} and self._objects:
-            self._add("volume", id_)
+            self._know("volume", id_)
 
     def walk(self, value: Any, field: str = "") -> None:
         """Take the names in *value* and all that is in it."""
@@ -74,10 +85,14 @@ class Names:
         if isinstance(value, str):
             self._take(field, value)
         elif isinstance(value, msgspec.Struct):
+            if isinstance(value, AccountRow | UsageRow):
+                # Kept for ever, it may be the last that knows whose it was.
+                self._object(f"{value.level.value}/{value.name}")
             for name in value.__struct_fields__:
                 self.walk(getattr(value, name), name)
         elif isinstance(value, dict):
             for name, one in value.items():
+                self.walk(name, KEY_FIELDS.get(field, ""))
                 self.walk(one, field if not isinstance(name, str) else name)
         elif isinstance(value, list | tuple | set | frozenset):
             for one in value:
@@ -85,13 +100,13 @@ class Names:
 
     def actor(self, actor: str) -> None:
         """Take whoever did something, unless that is a part of the cluster."""
-        if actor in _PLAIN_ACTORS or actor.startswith(_MACHINES):
+        if actor in PLAIN_ACTORS or actor.startswith(MACHINES):
             return
-        self._add("person", actor)
-        self._add("person", actor.rpartition(":")[2])
+        self._know("person", actor)
+        self._know("person", actor.rpartition(":")[2])
 
     def _take(self, field: str, text: str) -> None:
-        kind = _FIELDS.get(field, "")
+        kind = FIELDS.get(field, "")
         if self._objects:
             self._take_object(field, text)
         if kind == "person":
@@ -101,30 +116,58 @@ class Names:
             self._add(kind, text.rpartition(":")[0] if text.count(":") == 1 else text)
         elif kind:
             self._add(kind, text)
-        elif field == "consumer":
-            for part in text.split("/")[1:]:
-                self._add("user", part)
-        elif field == "url" and (url := _URL.fullmatch(text)):
-            self._add("bucket", url["bucket"])
-            for part in filter(None, (url["prefix"] or "").split("/")):
-                self._add("bucket", part)
-        elif field == "endpoint" and (endpoint := _ENDPOINT.fullmatch(text)):
-            self._add("host", endpoint["host"].strip("[]"))
+        elif field in _OF_OBJECTS:
+            self._object(text)
+        elif field == "request":
+            self.walk(loose(text))
+        else:
+            for kind, name in parts(field, text):
+                self._add(kind, name)
 
     def _take_object(self, field: str, text: str) -> None:
-        name = text.partition("@")[0].rpartition("/")[2]
-        if field in {"object", "objects"}:
-            kind = text.partition("/")[0]
-            # A logical volume of somebody else is a name like any other.
-            kind = {"lv": "volume", "replica": "volume", "attachment": "volume"}.get(kind, kind)
-        else:
-            kind = field.removesuffix("s")
+        kind = field if field in OBJECTS else OBJECT_FIELDS.get(field, field.removesuffix("s"))
         if kind in OBJECTS:
-            self._add(kind, name)
+            self._add(kind, text.partition("@")[0].rpartition("/")[2])
+
+    def _object(self, text: str) -> None:
+        """Take the names in what tells of an object: ``pool/n1/fast``, ``volume/pg@UID``."""
+        kind, *names = text.partition("@")[0].split("/")
+        if not names:
+            return
+        if len(names) > 1 and kind in _ON_NODES:
+            self._add("node", names[0])
+        kind = _SAME.get(kind, kind)
+        if kind in _HIDDEN or (kind in OBJECTS and self._objects):
+            self._add(kind, names[-1])
 
     def _add(self, kind: str, name: str) -> None:
+        """Take a name that anybody may have made up, unless something else needs the word.
+
+        Numbers are parts of dates, and of all that is counted.
+        """
+        if name not in WORDS and (kind not in _FOREIGN or any(one.isalpha() for one in name)):
+            self._know(kind, name)
+
+    def _know(self, kind: str, name: str) -> None:
         if name:
             self.known[kind].add(name)
+
+
+def loose(text: str) -> Any:
+    """Return what *text* says, if it is JSON and no deeper than any command is; else None.
+
+    What is None was cut, or never was a command: it is a text as any other.
+    """
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return value if _shallow(value, _DEPTH_MAX) else None
+
+
+def _shallow(value: Any, left: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return left > 0 and all(_shallow(one, left - 1) for one in inner)
 
 
 class Pseudonyms:
@@ -141,7 +184,7 @@ class Pseudonyms:
             if own:
                 self.counts[kind] = len(own)
         self._odd = sorted(
-            (n for k in KINDS if k != "key" for n in names.known[k] if not _TOKEN.fullmatch(n)),
+            (n for k in KINDS if k != "key" for n in names.known[k] if not TOKEN.fullmatch(n)),
             key=len,
             reverse=True,
         )
@@ -178,7 +221,7 @@ class Pseudonyms:
         new = text
         for odd in self._odd:
             new = new.replace(odd, self.table[odd])
-        new = _STRAY.sub(self._stray, _TOKEN.sub(self._token, new))
+        new = _STRAY.sub(self._stray, TOKEN.sub(self._token, new))
         # What grew beyond a bound of the schemas is cut: it could not be read.
         bound = next((b for b in _BOUNDS if len(text) <= b < len(new)), None)
         return new if bound is None else new[:bound]

@@ -10,11 +10,11 @@ from aggregates.world import Held
 from hwbus.codec import UnreadableError as UnreadableCommandError
 from hwbus.codec import command_codec, commit_codec, hash_of
 from hwbus.ports import Stored
-from hwbus.replaying.names import Names, Pseudonyms
+from hwbus.replaying.names import Names, Pseudonyms, loose
 from hwbus.replaying.player import Where
 from hwbus.replaying.tape import Beginning, Record
 from projectors.reading import Seen, UnreadableError, read_commit
-from schemas.audit import AuditRecord, RefusedRecord
+from schemas.audit import AuditRecord
 from schemas.commit import Commit
 from schemas.upcasts import UPCASTS
 from schemas.words import AnyEvent, command_for
@@ -47,8 +47,6 @@ def names_in(
             names.walk(_command(seen.commit))
     for _seq, record in records:
         names.walk(record)
-        if isinstance(record, RefusedRecord):
-            names.walk(_loose(record.request))
     return names
 
 
@@ -109,7 +107,7 @@ class Redactor:
             return msgspec.Raw(msgspec.json.encode(self._of(msgspec.json.decode(value))))
         if isinstance(value, msgspec.Struct):
             fields = {name: getattr(value, name) for name in value.__struct_fields__}
-            new = {name: self._of(one) for name, one in fields.items()}
+            new = {name: self._field(name, one) for name, one in fields.items()}
             changed = {name: one for name, one in new.items() if one is not fields[name]}
             return msgspec.structs.replace(value, **changed) if changed else value
         if isinstance(value, dict):
@@ -117,6 +115,17 @@ class Redactor:
         if isinstance(value, list | tuple | set | frozenset):
             return type(value)(self._of(one) for one in value)
         return value
+
+    def _field(self, name: str, value: Any) -> Any:
+        """Return the same value of a field; the text of a request is read for it.
+
+        Else the first name on a line would be one with the ``n`` of the escape before it.
+        """
+        told = loose(value) if name == "request" and isinstance(value, str) else None
+        if not isinstance(told, dict):
+            return self._of(value)
+        new = self._of(told)
+        return value if new == told else msgspec.json.encode(new).decode()
 
     def _commit(self, commit: Commit[Any], prev: str) -> Commit[Any]:
         command = _command(commit)
@@ -144,11 +153,4 @@ def _command(commit: Commit[Any]) -> Any:
     try:
         return None if word is None else command_codec(word).decode(bytes(commit.request))
     except UnreadableCommandError:
-        return None
-
-
-def _loose(text: str) -> Any:
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:
         return None
