@@ -25,19 +25,22 @@ MOVE_TIMEOUT_S = 86_400.0
 
 _MOVE = ("pvmove", "--interval", "1")
 _UNDERWAY = "[pvmove"
+_COLUMNS = "pv_name,pv_uuid,pv_allocatable,lv_name,move_pv_uuid"
 _HIDDEN = "["
 
 
 class _Segment(msgspec.Struct, frozen=True, kw_only=True):
     """A run of extents of a disk, and whose it is: nobody's when ``lv_name`` is empty.
 
-    LVM puts the names of what belongs to a thin pool or to LVM itself in brackets.
+    LVM puts the names of what belongs to a thin pool or to LVM itself in brackets. A move
+    has extents on both of its disks; ``move_pv_uuid`` is the one that it empties.
     """
 
     pv_uuid: str
     pv_allocatable: str
     lv_name: str
     pv_name: str
+    move_pv_uuid: str
 
 
 class Moves:
@@ -62,19 +65,22 @@ class Moves:
         for path in sorted(taken):
             await self._tools.must("pvchange", "--allocatable", "n", path, cause=cause)
         await self._tools.must(
-            *_next_move([s for s in segments if s.pv_uuid in uuids], segments),
+            *_next_move([s for s in segments if s.pv_uuid in uuids]),
             cause=cause,
             timeout_s=MOVE_TIMEOUT_S,
         )
         return False
 
     async def keep(self, uid: str, name: str, disks: Sequence[PoolDisk], *, cause: str) -> None:
-        """Have *disks* take new extents again, and nothing on its way off them."""
+        """Have *disks* take new extents again, and nothing on its way off them.
+
+        Moves off other disks are let be: they are another pool's, or somebody's who moves by hand.
+        """
         group = await our_group(self._runner, uid, name, cause=cause)
         uuids = {pv.uuid for pv in _of(group, disks)}
         segments = await self._segments(name, cause=cause)
-        if any(s.lv_name.startswith(_UNDERWAY) for s in segments):
-            await self._tools.must("pvmove", "--abort", cause=cause)
+        for path in _moving([s for s in segments if s.pv_uuid in uuids]):
+            await self._tools.must("pvmove", "--abort", path, cause=cause)
         shut = {s.pv_name for s in segments if s.pv_uuid in uuids and not s.pv_allocatable}
         for path in sorted(shut):
             await self._tools.must("pvchange", "--allocatable", "y", path, cause=cause)
@@ -82,7 +88,7 @@ class Moves:
     async def _segments(self, group: str, *, cause: str) -> list[_Segment]:
         execution = await self._tools.must(
             *("pvs", "--reportformat", "json", "--segments"),
-            *("-o", "pv_name,pv_uuid,pv_allocatable,lv_name", "--select", f"vg_name={group}"),
+            *("-o", _COLUMNS, "--select", f"vg_name={group}"),
             cause=cause,
         )
         try:
@@ -104,10 +110,20 @@ def _of(group: VolumeGroup, disks: Sequence[PoolDisk]) -> list[PhysicalVolume]:
     return members
 
 
-def _next_move(leaving: Sequence[_Segment], everything: Sequence[_Segment]) -> tuple[str, ...]:
-    """Return the next move: one that was begun, else a volume, else what LVM keeps for itself."""
-    if any(segment.lv_name.startswith(_UNDERWAY) for segment in everything):
-        return _MOVE
+def _moving(leaving: Sequence[_Segment]) -> list[str]:
+    """Return the paths of the disks among these that a move empties."""
+    moves = [s for s in leaving if s.lv_name.startswith(_UNDERWAY)]
+    return sorted({s.pv_name for s in moves if s.move_pv_uuid == s.pv_uuid})
+
+
+def _next_move(leaving: Sequence[_Segment]) -> tuple[str, ...]:
+    """Return the next move: one that was begun, else a volume, else what LVM keeps for itself.
+
+    LVM takes up one that was begun when its disk is named again. When none is named, it takes up
+    whatever is being moved on this machine, other people's too.
+    """
+    if begun := _moving(leaving):
+        return (*_MOVE, begun[0])
     used = [segment for segment in leaving if segment.lv_name]
     volume = next((s for s in used if not s.lv_name.startswith(_HIDDEN)), None)
     if volume is not None:

@@ -54,11 +54,37 @@ class ToolFailedError(StorageError):
 class ToolTimedOutError(StorageError):
     """A tool was killed because it took too long; what it did is unknown: look again."""
 
-    def __init__(self, execution: Execution, timeout_s: float) -> None:
+    def __init__(self, execution: Execution, timeout_s: float, ending: str = "killed") -> None:
         super().__init__(
-            "tool-timed-out", f"{execution.argv[0]} took longer than {timeout_s:g} s: killed"
+            "tool-timed-out", f"{execution.argv[0]} took longer than {timeout_s:g} s: {ending}"
         )
         self.execution = execution
+
+
+class ToolStuckError(ToolTimedOutError):
+    """A tool took too long and cannot even be killed; it may go on whenever its device answers."""
+
+    def __init__(self, execution: Execution, timeout_s: float, pid: int) -> None:
+        super().__init__(execution, timeout_s, f"it cannot be killed, {_hangs(pid)}")
+
+
+class ToolNotStartedError(StorageError):
+    """A tool did not run at all: the machine had no room for it, or the last such one hangs."""
+
+    def __init__(self, tool: str, because: str) -> None:
+        super().__init__("tool-failed", f"{tool} was not started: {because}")
+
+    @classmethod
+    def after_stuck(cls, tool: str, pid: int) -> "ToolNotStartedError":
+        """Return that *tool* was not started with arguments with which it hangs already."""
+        return cls(tool, f"the same command is not over yet, {_hangs(pid)}")
+
+
+def _hangs(pid: int) -> str:
+    return (
+        f"process {pid} or one that it started hangs in the kernel; see /proc/{pid}/stack and the "
+        "kernel's log for the device that does not answer; take that device away, or boot anew"
+    )
 
 
 class Refusal(StrEnum):
@@ -380,10 +406,13 @@ class Runner(Protocol):
         """Run *argv* to its end and return what it left, whatever its exit status.
 
         A program that does not exist gives exit status 127. When cancelled, the tool and all it
-        started are killed and reaped before the cancellation goes on.
+        started are killed and reaped before the cancellation goes on, unless they hang in the
+        kernel.
 
         Raises:
             ToolTimedOutError: it took longer than *timeout_s*; it and all it started are killed.
+            ToolStuckError: the same, and it could not be killed.
+            ToolNotStartedError: the machine could not start it, or it hangs since it was run last.
             ValueError: *cause* or *argv* is empty: no tool runs without a cause.
         """
         ...

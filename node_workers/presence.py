@@ -11,7 +11,7 @@ import structlog
 from hwbus import subjects
 from hwbus.ports import Clock
 from node_workers.outbox import Link
-from node_workers.ports import Runner
+from node_workers.ports import Runner, StorageError
 from node_workers.reports import NODE_LANE, command_id, letter
 from node_workers.state import State
 from schemas.node import Capability, ReportNodeJoined
@@ -89,7 +89,11 @@ def worker_version() -> str:
 
 
 async def probe(runner: Runner) -> tuple[Capability, ...]:
-    """Return what the tools of this machine can do."""
+    """Return what the tools of this machine can do.
+
+    What does not answer in time is not there yet, until the worker starts anew: a node that can do
+    less is of more use than none.
+    """
     found = [Capability.LENDING]
     segments = await _ask(runner, ("lvm", "segtypes"))
     if segments is not None:
@@ -129,5 +133,13 @@ async def _replication(runner: Runner) -> tuple[Capability, ...]:
 
 
 async def _ask(runner: Runner, argv: Sequence[str]) -> str | None:
-    execution = await runner.run(argv, cause="start:probe", timeout_s=_PROBE_TIMEOUT_S)
+    try:
+        execution = await runner.run(argv, cause="start:probe", timeout_s=_PROBE_TIMEOUT_S)
+    except StorageError as error:
+        _LOG.warning(
+            "a tool does not answer: what it is for counts as not there until the next start",
+            tool=" ".join(argv),
+            because=error.sentence,
+        )
+        return None
     return execution.stdout if execution.exit_status == 0 else None

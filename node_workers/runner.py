@@ -8,8 +8,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
-from node_workers.ports import Execution, Runner, ToolTimedOutError
+import structlog
 
+from node_workers.ports import (
+    Execution,
+    Runner,
+    ToolNotStartedError,
+    ToolStuckError,
+    ToolTimedOutError,
+)
+
+_LOG = structlog.get_logger("node_workers.runner")
 NO_SUCH_TOOL = 127
 _TOOL_FOLDERS = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 _TERMINATE_TIMEOUT_S = 5.0
@@ -29,12 +38,16 @@ class RealRunner:
             "LC_ALL": "C",
             "LVM_SUPPRESS_FD_WARNINGS": "1",
         }
+        self._stuck: dict[tuple[str, ...], int] = {}
 
     async def run(
         self, argv: Sequence[str], *, cause: str, timeout_s: float, stdin: bytes = b""
     ) -> Execution:
         """Run *argv* as ``Runner.run`` promises."""
         refuse_without_cause(argv, cause)
+        if (pid := self._stuck.get(tuple(argv))) is not None:
+            # It would hang as well: each look at a disk that hangs would leave one more behind.
+            raise ToolNotStartedError.after_stuck(argv[0], pid)
         started_at, clock_start_s = self._now(), time.monotonic()
 
         def execution(status: int, stdout: bytes, stderr: bytes) -> Execution:
@@ -52,19 +65,24 @@ class RealRunner:
             process = await self._start(argv)
         except (FileNotFoundError, PermissionError) as error:
             return execution(NO_SUCH_TOOL, b"", str(error).encode())
+        except OSError as error:
+            # No memory, no process or no file is left: the machine is not as it must be.
+            raise ToolNotStartedError(argv[0], str(error)) from error
         talk = asyncio.ensure_future(process.communicate(stdin))
         try:
             done, _ = await asyncio.wait((talk,), timeout=timeout_s)
         except asyncio.CancelledError:
-            await _end_group(process, talk)
+            await self._end(argv, process, talk)
             raise
         if not done:
-            stdout, stderr = await _end_group(process, talk)
+            left = await self._end(argv, process, talk)
+            if left is None:
+                survived = execution(-signal.SIGKILL, b"", b"it survived SIGKILL")
+                raise ToolStuckError(survived, timeout_s, process.pid)
             raise ToolTimedOutError(
-                execution(process.returncode or -signal.SIGKILL, stdout, stderr), timeout_s
+                execution(process.returncode or -signal.SIGKILL, *left), timeout_s
             )
-        stdout, stderr = talk.result()
-        return execution(process.returncode or 0, stdout, stderr)
+        return execution(process.returncode or 0, *talk.result())
 
     async def _start(self, argv: Sequence[str]) -> asyncio.subprocess.Process:
         # asyncio, cancelled half way through a start, kills the child alone and then waits for
@@ -76,9 +94,27 @@ class RealRunner:
             await asyncio.wait((starting,))
             if starting.exception() is None:
                 process = starting.result()
-                await _end_group(process, asyncio.ensure_future(process.communicate()))
+                await self._end(argv, process, asyncio.ensure_future(process.communicate()))
             raise
         return starting.result()
+
+    async def _end(
+        self,
+        argv: Sequence[str],
+        process: asyncio.subprocess.Process,
+        talk: asyncio.Future[tuple[bytes, bytes]],
+    ) -> tuple[bytes, bytes] | None:
+        """End the process as ``_end_group`` does, and know of it while it cannot be ended."""
+        left = await _end_group(process, talk)
+        if left is not None:
+            return left
+        _LOG.error("a tool cannot be killed: it hangs in the kernel", tool=argv[0], pid=process.pid)
+        # One that ended itself left its output to a child that went its own way: it may run again.
+        if process.returncode is None:
+            key = tuple(argv)
+            self._stuck[key] = process.pid
+            talk.add_done_callback(lambda _: self._stuck.pop(key, None))
+        return None
 
     async def _spawn(self, argv: Sequence[str]) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
@@ -141,8 +177,10 @@ def refuse_without_cause(argv: Sequence[str], cause: str) -> None:
 
 async def _end_group(
     process: asyncio.subprocess.Process, talk: asyncio.Future[tuple[bytes, bytes]]
-) -> tuple[bytes, bytes]:
+) -> tuple[bytes, bytes] | None:
     """End the process and all it started; return what it had written once all is reaped.
+
+    None: it hangs in the kernel, which no signal ends. Whoever waited for it must not wait on.
 
     Politely first: LVM holds SIGTERM back while devices are suspended, and dying there would
     leave them so.
@@ -154,4 +192,4 @@ async def _end_group(
         done, _ = await asyncio.wait((talk,), timeout=timeout_s)
         if done:
             return talk.result()
-    raise ChildProcessError(f"process {process.pid} survived SIGKILL: it hangs in the kernel")
+    return None

@@ -1,7 +1,8 @@
 """What the worker knows, in memory and on disk at once: each change is one transaction."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -52,6 +53,7 @@ _COMMITS = commit_codec(
     UPCASTS,
 )
 _REMOVED = "removed"
+_SAID_CHARACTERS = 16
 T = TypeVar("T")
 
 
@@ -113,36 +115,22 @@ class State:
 
     async def next_number(self, what: str) -> int:
         """Return a number that was never given out for *what* before, not even before a crash."""
-        async with self._one_at_a_time:
-            number = int(self._meta.get(what, "0")) + 1
-            await self._commit(Change(meta={what: str(number)}))
-            return number
+
+        def counted() -> Change:
+            return Change(meta={what: str(int(self._meta.get(what, "0")) + 1)})
+
+        return int((await self._make(counted)).meta[what])
 
     async def take(self, batch: Sequence[Stored]) -> News:
         """Fold *batch* and remember how far we are. What cannot be read is set aside."""
-        async with self._one_at_a_time:
-            changed: dict[str, Wanted | None] = {}
-            records: list[Record] = []
-            meta: dict[str, str] = {}
-            for stored in batch:
-                if stored.seq <= self._position:
-                    continue
-                try:
-                    self._fold(stored, changed, meta)
-                except (UnreadableError, _StrangeCommitError) as error:
-                    records.append(self._set_aside(stored, str(error)))
-            last = max(self._position, batch[-1].seq)
-            await self._commit(
-                Change(position=last, wanted=changed, meta=meta, records=tuple(records))
-            )
-        return News(keys=tuple(changed), admitted=meta.get(_REMOVED) == "no")
+        change = await self._make(lambda: self._folded(batch))
+        return News(keys=tuple(change.wanted), admitted=change.meta.get(_REMOVED) == "no")
 
     async def answered(self, step: Step, report: Report, *, traceparent: str) -> None:
         """Know that *step* is done, and say so."""
         id_ = command_id(self._node, str(step.origin.seq), kind_and_verb(report)[1])
         about = self._letter(step, report, id_, traceparent)
-        async with self._one_at_a_time:
-            await self._commit(Change(wanted=self._after(step, report), letters=(about,)))
+        await self._make(lambda: Change(wanted=self._after(step, report), letters=(about,)))
 
     async def progressed(self, step: Step, report: ReportProgressed) -> None:
         """Say how far *step* is; only the newest of such letters that wait is sent."""
@@ -167,35 +155,62 @@ class State:
     ) -> None:
         """Say that *step* met *trouble*; if it is permanent, nothing more is tried."""
         report = trouble_report(step, trouble, self._node)
-        id_ = command_id(self._node, str(step.origin.seq), kind_and_verb(report)[1], str(attempt))
+        verb = kind_and_verb(report)[1]
+        # With what is said: attempts are counted anew after a restart, and the desk refuses one id
+        # for two texts.
+        said = hashlib.sha256(msgspec.json.encode(report)).hexdigest()[:_SAID_CHARACTERS]
+        id_ = command_id(self._node, str(step.origin.seq), verb, str(attempt), said)
         about = self._letter(step, report, id_, traceparent)
-        async with self._one_at_a_time:
+
+        def given_up() -> Change:
             now = self._current(step)
-            given_up = {}
-            if trouble.permanent and now is not None:
-                given_up = {step.key: replace(now, given_up_seq=step.origin.seq)}
-            await self._commit(Change(wanted=given_up, letters=(about,)))
+            if not trouble.permanent or now is None:
+                return Change(letters=(about,))
+            given_up = replace(now, given_up_seq=step.origin.seq)
+            return Change(wanted={step.key: given_up}, letters=(about,))
+
+        await self._make(given_up)
 
     async def reopen(self, key: str) -> None:
         """Try again what was given up."""
-        async with self._one_at_a_time:
+
+        def reopened() -> Change | None:
             now = self._wanted.get(key)
-            if now is not None and now.given_up_seq:
-                await self._commit(Change(wanted={key: replace(now, given_up_seq=0)}))
+            if now is None or not now.given_up_seq:
+                return None
+            return Change(wanted={key: replace(now, given_up_seq=0)})
+
+        await self._make(reopened)
 
     async def again(self, key: str) -> None:
         """Do again what was answered or given up: it is no longer so."""
-        async with self._one_at_a_time:
+
+        def anew() -> Change | None:
             now = self._wanted.get(key)
-            if now is not None:
-                anew = replace(now, answered_seq=0, given_up_seq=0)
-                await self._commit(Change(wanted={key: anew}))
+            if now is None:
+                return None
+            return Change(wanted={key: replace(now, answered_seq=0, given_up_seq=0)})
+
+        await self._make(anew)
 
     async def say(self, letters: Sequence[Letter], said: Mapping[str, bytes | None]) -> None:
         """Send *letters* about the machine, and remember what was *said*."""
         if letters or said:
-            async with self._one_at_a_time:
-                await self._commit(Change(said=said, letters=tuple(letters)))
+            await self._make(lambda: Change(said=said, letters=tuple(letters)))
+
+    def _folded(self, batch: Sequence[Stored]) -> Change:
+        changed: dict[str, Wanted | None] = {}
+        records: list[Record] = []
+        meta: dict[str, str] = {}
+        for stored in batch:
+            if stored.seq <= self._position:
+                continue
+            try:
+                self._fold(stored, changed, meta)
+            except (UnreadableError, _StrangeCommitError) as error:
+                records.append(self._set_aside(stored, str(error)))
+        last = max(self._position, batch[-1].seq)
+        return Change(position=last, wanted=changed, meta=meta, records=tuple(records))
 
     def _fold(
         self, stored: Stored, changed: dict[str, Wanted | None], meta: dict[str, str]
@@ -262,11 +277,28 @@ class State:
             traceparent=traceparent or step.origin.traceparent,
         )
 
-    async def _commit(self, change: Change) -> None:
-        # Shielded, so that what is on disk and what is in memory never part.
-        await asyncio.shield(self._commit_both(change))
+    async def _make(self, change: Callable[[], Change | None]) -> Change:
+        """Have what *change* returns true on disk and in memory; return it.
 
-    async def _commit_both(self, change: Change) -> None:
+        Nothing else changes between what *change* sees and that. Whoever is cancelled before it is
+        his turn changes nothing; after that all of it is done, and only then the lock let go. Were
+        it let go while the change is being written, the next one would be made of what was true
+        before it, and take it back.
+        """
+        await self._one_at_a_time.acquire()
+        return await asyncio.shield(self._make_and_let_go(change))
+
+    async def _make_and_let_go(self, change: Callable[[], Change | None]) -> Change:
+        try:
+            made = change()
+            if made is None:
+                return Change()
+            await self._commit(made)
+            return made
+        finally:
+            self._one_at_a_time.release()
+
+    async def _commit(self, change: Change) -> None:
         numbers = await self._store.commit(change)
         _apply(self._wanted, change.wanted)
         _apply(self._said, change.said)

@@ -52,6 +52,8 @@ _LOG = structlog.get_logger("node_workers.worker")
 _BECAUSE_CHARACTERS_MAX = 1000
 _HOPELESS_MAX = 64
 FINISH_S = 20.0
+START_S = 120.0
+"""How long a node may have what it had before the boot come back before it is linked."""
 
 
 class Worker:
@@ -164,9 +166,7 @@ class Worker:
 
         Raises whatever broke the worker's own memory: without it nothing may be done.
         """
-        await self._tending.resume("start:resume")
-        await self._activate(pools_to_activate(self._state.wanted), "start:boot")
-        await self._replication.bring_up("start:boot")
+        await self._start()
         jobs: list[asyncio.Task[None]] = [
             asyncio.create_task(self._replication.run(), name="replication"),
             asyncio.create_task(self._scans.run(), name="scans"),
@@ -190,6 +190,20 @@ class Worker:
             _LOG.error("something else broke with it", because=repr(error))
         if errors:
             raise errors[0]
+
+    async def _start(self) -> None:
+        """Have what there was before the boot there again, in bounded time.
+
+        A disk that hangs must not keep a node from being told what to do. What is not there by
+        then the looks and the watch bring back, as they do at any other time.
+        """
+        try:
+            async with asyncio.timeout(START_S):
+                await self._tending.resume("start:resume")
+                await self._activate(pools_to_activate(self._state.wanted), "start:boot")
+                await self._replication.bring_up("start:boot")
+        except TimeoutError:
+            _LOG.error("not everything is there again after the start", waited_s=START_S)
 
     def _fail(self, error: BaseException) -> None:
         if not self._failed.done():

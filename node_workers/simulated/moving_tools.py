@@ -10,7 +10,7 @@ from node_workers.simulated.model import Lv, Piece, State, Vg
 
 _FAILED = 5
 _SEGMENTS = ("--reportformat", "json", "--segments", "-o")
-_COLUMNS = "pv_name,pv_uuid,pv_allocatable,lv_name"
+_COLUMNS = "pv_name,pv_uuid,pv_allocatable,lv_name,move_pv_uuid"
 
 
 class MovingTools:
@@ -40,17 +40,22 @@ class MovingTools:
             names.append("")
         about = {"pv_name": path or "[unknown]", "pv_uuid": uuid}
         about |= {"pv_allocatable": "allocatable" if pv.allocatable else ""}
+        about |= {"move_pv_uuid": ""}  # nothing is ever underway here
         return [{**about, "lv_name": name} for name in names]
 
     def _pvmove(self, argv: Sequence[str]) -> str:
         valued = frozenset({"--interval", "--name"})
         given = read_arguments(argv, valued=valued, flags=frozenset({"--abort"}))
-        if "--abort" in given.options or not given.words:
-            return ""  # nothing is ever underway here
+        if not given.words:
+            # LVM would do it, to all that is being moved on the machine: nobody here may mean that.
+            raise UnknownToolUseError(f"pvmove {' '.join(argv)}")
         pv = self._state.pv_on(self._devices.disk(given.word()))
         vg = None if pv is None else self._state.vg_of(pv.uuid)
         if pv is None or vg is None:
             raise ToolRefusal(_FAILED, f"  Failed to find physical volume {given.word()}.\n")
+        if "--abort" in given.options:
+            done = "No pvmove in progress - already finished or aborted."
+            return f"  {given.word()}: {done}\n"
         named = given.one("--name")
         lvs = [lv for lv in vg.lvs if not named or lv.name == named]
         used = any(piece.pv == pv.uuid for lv in lvs for piece in (*lv.pieces, *lv.metadata))

@@ -1,7 +1,9 @@
 """Real processes: their output, their ends, and that nothing of them stays behind."""
 
 import asyncio
+import errno
 import os
+import re
 import signal
 import sys
 import time
@@ -9,7 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from node_workers.ports import Execution, ToolTimedOutError
+from node_workers import runner as running
+from node_workers.ports import (
+    Execution,
+    StorageError,
+    ToolNotStartedError,
+    ToolStuckError,
+    ToolTimedOutError,
+)
 from node_workers.runner import RealRunner, RecordingRunner
 from tests.support.clock import NOON, ManualClock
 
@@ -117,6 +126,81 @@ def test_every_execution_is_told_also_the_killed_ones() -> None:
     asyncio.run(story())
     assert [one.cause for one in told] == ["one", "two", "three"]
     assert [one.exit_status < 0 for one in told] == [False, True, True]
+
+
+@pytest.fixture
+def unkillable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signals end nothing, as when a process waits for a disk that does not answer."""
+    monkeypatch.setattr(os, "killpg", lambda *_: None)
+    monkeypatch.setattr(running, "_TERMINATE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(running, "_REAP_TIMEOUT_S", 0.05)
+
+
+async def until_it_runs_again(tools: RealRunner, argv: list[str], pid: int) -> None:
+    """Let the process *pid* end; wait until *argv* is run anew instead of being refused."""
+    os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await tools.run(argv, cause=CAUSE, timeout_s=10)
+            except ToolNotStartedError:
+                await asyncio.sleep(0.01)
+            else:
+                return
+
+
+@pytest.mark.usefixtures("unkillable")
+def test_a_tool_that_cannot_be_killed_is_trouble_with_the_machine(tmp_path: Path) -> None:
+    told: list[Execution] = []
+
+    async def story() -> None:
+        tools = runner()
+        recording = RecordingRunner(tools, told.append, ManualClock().now)
+        argv = ["sh", "-c", f"[ -e {tmp_path}/well ] || exec sleep 1000"]
+        with pytest.raises(ToolStuckError) as caught:
+            await recording.run(argv, cause=CAUSE, timeout_s=0.05)
+        (pid,) = map(int, re.findall(r"/proc/(\d+)/stack", caught.value.sentence))
+        os.kill(pid, 0)  # it is still there
+        assert "or boot anew" in caught.value.sentence
+        # Each look at the disk would leave one more; other tools go on.
+        with pytest.raises(ToolNotStartedError, match=f"not over yet, process {pid} "):
+            await tools.run(argv, cause=CAUSE, timeout_s=0.05)
+        assert (await tools.run(["true"], cause=CAUSE, timeout_s=10)).exit_status == 0
+        (tmp_path / "well").touch()
+        await until_it_runs_again(tools, argv, pid)
+
+    asyncio.run(story())
+    assert [(one.exit_status, one.stderr) for one in told] == [(-9, "it survived SIGKILL")]
+
+
+@pytest.mark.usefixtures("unkillable")
+def test_who_is_cancelled_does_not_wait_for_what_cannot_be_killed(tmp_path: Path) -> None:
+    async def story() -> None:
+        tools = runner()
+        script = f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; exec sleep 1000"
+        argv = ["sh", "-c", f"[ -e {tmp_path}/pid ] || {{ {script}; }}"]
+        task = asyncio.create_task(tools.run(argv, cause=CAUSE, timeout_s=1000))
+        async with asyncio.timeout(10):
+            while not (tmp_path / "pid").exists():  # noqa: ASYNC110 - no event in a file
+                await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until_it_runs_again(tools, argv, int((tmp_path / "pid").read_text()))
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOMEM, errno.EAGAIN])
+def test_a_machine_without_room_for_a_tool_is_trouble_with_the_machine(
+    code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", full)
+    with pytest.raises(StorageError, match=f"true was not started: .*{os.strerror(code)}"):
+        run("true")
 
 
 def test_no_file_of_ours_is_open_in_a_tool() -> None:
