@@ -33,6 +33,14 @@ INFO = ("dmsetup", "info", "-c", "--noheadings", "--separator", "|", "-o", _COLU
 _SECTOR_BYTES = 512
 _NONE = 1  # what dmsetup answers for a device that does not exist
 _SUSPENDED = "s"
+_INACTIVE = "I"
+
+
+class Loaded(StableDevice, frozen=True, kw_only=True):
+    """One with a table beside the one in use: whoever loaded that died before it took its place.
+
+    The next resume would put it there, whatever is wanted by then.
+    """
 
 
 class _Table(msgspec.Struct, frozen=True):
@@ -69,7 +77,8 @@ class _LinearDevices:
             raise RefusedToTouchError(
                 Refusal.FOREIGN_DEVICE, f"{self._node(volume)} is {identity or 'nobody'}'s device"
             )
-        return StableDevice(
+        kind = Loaded if _INACTIVE in attributes else StableDevice
+        return kind(
             path=self._path(volume),
             node=self._node(volume),
             number=f"{major}:{minor}",
@@ -115,8 +124,10 @@ class _LinearDevices:
             )
         if table.sectors * _SECTOR_BYTES < size_bytes:
             await self._load(volume, size_bytes, below, cause=cause)
-        elif not device.suspended:
-            return
+        else:
+            await self.ensure_settled(volume, device, cause=cause)
+            if not device.suspended:
+                return
         await self._tools.must("dmsetup", "resume", self._name(volume), cause=cause)
 
     async def lies_on(self, volume: str, *, cause: str) -> str:
@@ -136,9 +147,17 @@ class _LinearDevices:
             raise UnsuitableError(
                 "not-as-seen", f"{self._node(volume)} has {found_bytes} bytes, not {size_bytes}"
             )
-        if table.below != below:
-            await self._load(volume, size_bytes, below, cause=cause)
-            await self._tools.must("dmsetup", "resume", self._name(volume), cause=cause)
+        if table.below == below:
+            # Somebody may have died on the way to the place where it was before.
+            await self._clear(volume, cause=cause)
+            return
+        await self._load(volume, size_bytes, below, cause=cause)
+        await self._tools.must("dmsetup", "resume", self._name(volume), cause=cause)
+
+    async def ensure_settled(self, volume: str, device: StableDevice | None, *, cause: str) -> None:
+        """Have *device*, if there is one, stay by the table that is in use."""
+        if isinstance(device, Loaded):
+            await self._clear(volume, cause=cause)
 
     async def ensure_removed(self, volume: str, uid: str, *, cause: str) -> bool:
         """Have no device; returns whether there was one. Raises ``InUseError`` if it is open."""
@@ -151,6 +170,10 @@ class _LinearDevices:
     async def _load(self, volume: str, size_bytes: int, below: str, *, cause: str) -> None:
         line = _line(size_bytes, below)
         await self._tools.must("dmsetup", "load", self._name(volume), "--table", line, cause=cause)
+
+    async def _clear(self, volume: str, *, cause: str) -> None:
+        """Have no table but the one in use; nothing happens if there is no other."""
+        await self._tools.must("dmsetup", "clear", self._name(volume), cause=cause)
 
     async def _table(self, volume: str, *, cause: str) -> _Table:
         execution = await self._tools.must("dmsetup", "table", self._name(volume), cause=cause)

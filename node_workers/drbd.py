@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from node_workers.drbd_config import Note, mine, others, refuse_crowd, resource
 from node_workers.drbd_encrypted import EncryptedReplicas
-from node_workers.drbd_legs import ReplicaLegs, Replicating
+from node_workers.drbd_legs import ReplicaLegs, Replicating, refuse_spent
 from node_workers.drbd_roles import Promoted, Roles, number
 from node_workers.drbd_tools import Birth, DrbdTools, PeerIsPrimaryError, Seen
 from node_workers.drbd_verify import Comparing
@@ -58,10 +58,12 @@ class DrbdReplication:
         self._volumes = volumes
         self._drbd = DrbdTools(runner)
         self._legs = ReplicaLegs(runner, self._drbd, replicating, node=node)
+        self._see = self._legs.marks.see
         self._changes = replicating.changes
         judge, promises = replicating.judge, replicating.promises
         self._stacks = Stacks(runner, luks)
-        self._roles = Roles(runner, self._drbd, judge, promises, self._stacks, node=node)
+        see, stacks = self._see, self._stacks
+        self._roles = Roles(runner, self._drbd, see, judge, promises, stacks, node=node)
         self._encrypted = EncryptedReplicas(runner, luks, self._roles)
         self._comparing = Comparing(runner, self._drbd, self._roles, node=node)
         self._filesystems = Filesystems(runner)
@@ -77,7 +79,7 @@ class DrbdReplication:
         cause: str,
     ) -> ReplicationState:
         """Have the leg tied to its peers, and the stable device on it."""
-        seen = await self._drbd.see(spec.volume, spec.uid, cause=cause)
+        seen = await self._see(spec.volume, spec.uid, cause=cause)
         refuse_crowd(spec, seen.version)
         mine(spec, self._node)
         left = seen.note
@@ -85,8 +87,8 @@ class DrbdReplication:
             if not may_create:
                 raise NotThereError("metadata-missing", f"{spec.volume} is in another tie here")
             await self._leave_tie(pool_uid, leg, left, start, cause=cause)
-            seen = await self._drbd.see(spec.volume, spec.uid, cause=cause)
-        _refuse_spent(seen)
+            seen = await self._see(spec.volume, spec.uid, cause=cause)
+        refuse_spent(seen)
         below = await self._volumes.ensure_room(pool_uid, leg, cause=cause)
         stack = await self._plain_stack(spec, seen, below.device, cause=cause)
         # A leg that was rolled back holds what counts.
@@ -101,19 +103,19 @@ class DrbdReplication:
             await self._drbd.adm("adjust", resource(spec.volume), cause=cause)
         if not seen.connected:
             self._roles.note_begun(spec.uid)
-        seen = await self._drbd.see(spec.volume, spec.uid, cause=cause)
+        seen = await self._see(spec.volume, spec.uid, cause=cause)
         if seen.marked and seen.connected:
             await self._drbd.unmark(spec.uid, cause=cause)
         return await self._state(spec, seen, cause=cause)
 
     async def ensure_plain(self, pool_uid: str, leg: VolumeSpec, *, uid: str, cause: str) -> None:
         """Have nothing of DRBD on the leg."""
-        seen = await self._drbd.see(leg.name, uid, cause=cause)
+        seen = await self._see(leg.name, uid, cause=cause)
         note = seen.note
         if note is None:
             await self._legs.ensure_removed(leg.name, uid, cause=cause)
             return
-        _refuse_spent(seen)
+        refuse_spent(seen)
         below = await self._volumes.ensure_room(pool_uid, leg, cause=cause)
         if not seen.attached:
             if await self._legs.find(below, note, seen, cause=cause) is None:
@@ -123,7 +125,7 @@ class DrbdReplication:
                 return
             await self._legs.attach(note.spec, seen, cause=cause)
         await self._require_good(note.spec, cause=cause)
-        seen = await self._drbd.see(leg.name, uid, cause=cause)
+        seen = await self._see(leg.name, uid, cause=cause)
         stack = await self._stacks.find(leg.name, uid, cause=cause)
         if stack.stable is not None:
             require_movable(leg.name, stack)
@@ -138,7 +140,7 @@ class DrbdReplication:
     async def ensure_replica_down(self, volume: str, uid: str, *, force: bool, cause: str) -> None:
         """Have the leg not running in DRBD."""
         if not await self._roles.demote(volume, uid, force=force, cause=cause):
-            seen = await self._drbd.see(volume, uid, cause=cause)
+            seen = await self._see(volume, uid, cause=cause)
             if seen.resource is not None:
                 await self._roles.take_down(volume, cause=cause)
         await self._legs.ensure_removed(volume, uid, cause=cause)
@@ -146,7 +148,7 @@ class DrbdReplication:
     async def ensure_forgotten(self, volume: str, uid: str, *, cause: str) -> None:
         """Have no file of a volume that is gone."""
         if (await self._drbd.look(cause=cause)).note(volume, uid) is not None:
-            await self._drbd.forget(volume, uid, cause=cause)
+            await self._legs.forget(volume, uid, cause=cause)
 
     async def ensure_filesystem(
         self, leg: VolumeSpec, spec: ReplicationSpec, *, cause: str
@@ -192,7 +194,7 @@ class DrbdReplication:
         self, pool_uid: str, leg: VolumeSpec, spec: ReplicationSpec, *, cause: str
     ) -> VolumeState:
         """Have the leg so large, and what lies on it as soon as all legs are."""
-        seen = await self._drbd.see(spec.volume, spec.uid, cause=cause)
+        seen = await self._see(spec.volume, spec.uid, cause=cause)
         if seen.note is None or seen.resource is None or not seen.attached:
             raise NotThereError("volume-missing", f"{spec.volume} is not running in DRBD")
         if leg.keys and seen.resource.size_bytes < spec.size_bytes:
@@ -219,11 +221,11 @@ class DrbdReplication:
     async def settle_split(self, spec: ReplicationSpec, *, loses: bool, cause: str) -> None:
         """Have the leg connect again after a split brain."""
         name = resource(spec.volume)
-        seen = await self._drbd.see(spec.volume, spec.uid, cause=cause)
+        seen = await self._see(spec.volume, spec.uid, cause=cause)
         if seen.connected:
             await self._drbd.unmark(spec.uid, cause=cause)
             return
-        _refuse_spent(seen)
+        refuse_spent(seen)
         if loses:
             await self._roles.demote(spec.volume, spec.uid, force=False, cause=cause)
             await self._disconnect(spec.volume, seen, cause=cause)
@@ -252,7 +254,7 @@ class DrbdReplication:
             await self._note_spent(volume, uid, spent=False, cause=cause)
 
     async def _note_spent(self, volume: str, uid: str, *, spent: bool, cause: str) -> None:
-        seen = await self._drbd.see(volume, uid, cause=cause)
+        seen = await self._see(volume, uid, cause=cause)
         if seen.note is not None:
             await self._legs.put(replace(seen.note, spent=spent), seen, cause=cause)
 
@@ -277,6 +279,7 @@ class DrbdReplication:
         for volume, note in look.notes.items():
             if note is not None:
                 seen = look.seen(volume, note.spec.uid, look.version)
+                seen = await self._legs.marks.noted(seen, cause=cause)
                 if seen.resource is not None:
                     states[volume] = await self._state(note.spec, seen, cause=cause)
         return states
@@ -297,7 +300,7 @@ class DrbdReplication:
             await self.ensure_plain(pool_uid, leg, uid=left.spec.uid, cause=cause)
             return
         await self.ensure_replica_down(leg.name, left.spec.uid, force=False, cause=cause)
-        seen = await self._drbd.see(leg.name, left.spec.uid, cause=cause)
+        seen = await self._see(leg.name, left.spec.uid, cause=cause)
         below = await self._volumes.ensure_room(pool_uid, leg, cause=cause)
         await self._legs.ensure_wiped(below, left, seen, cause=cause)
 
@@ -310,6 +313,9 @@ class DrbdReplication:
         """
         stack = await self._stacks.find(spec.volume, spec.uid, cause=cause)
         if stack.below != below:
+            # Where it belongs, or nowhere: who began to move it away and died left a table behind.
+            await self._stacks.devices.ensure_settled(spec.volume, stack.stable, cause=cause)
+            await self._stacks.backings.ensure_settled(spec.volume, stack.backing, cause=cause)
             return None
         if stack.stable is None:  # who died at work on an encrypted volume has left it open
             await self._stacks.ensure_taken_away(spec.volume, spec.uid, cause=cause)
@@ -332,11 +338,11 @@ class DrbdReplication:
 
     async def _require_good(self, spec: ReplicationSpec, *, cause: str) -> None:
         """Raise ``UnsuitableError`` unless the leg has all that was ever acknowledged."""
-        seen = await self._drbd.see(spec.volume, spec.uid, cause=cause)
-        found = seen.resource
+        # As DRBD has it: who asks for one leg alone asks for what is on it.
+        found = (await self._drbd.see(spec.volume, spec.uid, cause=cause)).resource
         if found is not None and found.disk is DiskState.CONSISTENT:
             # Whether anybody has gone on without it is for the log to say.
-            await self._roles.promote(spec, cause=cause)
+            await self._roles.promote(spec, untying=True, cause=cause)
             found = (await self._drbd.see(spec.volume, spec.uid, cause=cause)).resource
         if found is None or found.disk is not DiskState.UP_TO_DATE:
             disk = "not running" if found is None else found.disk.value
@@ -355,7 +361,7 @@ class DrbdReplication:
 
         DRBD resizes only where somebody is primary.
         """
-        seen = await self._drbd.see(spec.volume, spec.uid, cause=cause)
+        seen = await self._see(spec.volume, spec.uid, cause=cause)
         roles = {one.role for one in seen.resource.peers} if seen.resource is not None else set()
         idle = Role.PRIMARY not in roles and (
             seen.resource is not None and seen.resource.role is not Role.PRIMARY
@@ -367,7 +373,7 @@ class DrbdReplication:
         finally:
             if idle:
                 await self._roles.demote(spec.volume, spec.uid, force=False, cause=cause)
-        seen = await self._drbd.see(spec.volume, spec.uid, cause=cause)
+        seen = await self._see(spec.volume, spec.uid, cause=cause)
         return 0 if seen.resource is None else seen.resource.size_bytes
 
     async def _grow_what_lies_on_it(
@@ -410,10 +416,3 @@ class DrbdReplication:
         return replace(
             state, generations=await self._drbd.generations(resource(spec.volume), cause=cause)
         )
-
-
-def _refuse_spent(seen: Seen) -> None:
-    """Raise if the leg was rolled back, and its metadata with it: they tell of another day."""
-    if seen.note is not None and seen.note.spent:
-        because = f"the leg of {seen.note.spec.volume} was rolled back, its metadata with it"
-        raise NotThereError("metadata-missing", because)

@@ -2,8 +2,10 @@
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -19,7 +21,14 @@ from node_workers.ports import (
     Runner,
     UnsuitableError,
 )
-from node_workers.replication import Connection, Judge, ReplicationSpec, Role, Verdict
+from node_workers.replication import (
+    Connection,
+    DiskState,
+    Judge,
+    ReplicationSpec,
+    Role,
+    Verdict,
+)
 from node_workers.stacks import Stack, Stacks
 from node_workers.tools import Tools
 
@@ -30,6 +39,8 @@ _MEETING_S = 4.0  # how long two legs take to find each other, with some to spar
 _POLL_S = 0.2
 _SETTLED_S = 10.0
 _PRIMARY_TIMEOUT_S = 90.0
+_ROUNDS_MAX = 20
+_GOOD = frozenset({DiskState.CONSISTENT, DiskState.UP_TO_DATE})
 
 
 class Promoted(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +51,14 @@ class Promoted(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
 
 
+class See(Protocol):
+    """Looks at one volume, and has it written down if its leg is without its disk."""
+
+    async def __call__(self, volume: str, uid: str, *, cause: str) -> Seen:
+        """Return what there is of it."""
+        ...
+
+
 class Roles:
     """Makes legs primary and secondary."""
 
@@ -47,6 +66,7 @@ class Roles:
         self,
         runner: Runner,
         drbd: DrbdTools,
+        see: See,
         judge: Judge,
         promises: Promises,
         stacks: Stacks,
@@ -56,6 +76,7 @@ class Roles:
         self._node = node
         self._tools = Tools(runner)
         self._drbd = drbd
+        self._see = see
         self._stacks = stacks
         self._filesystems = Filesystems(runner)
         self._judge = judge
@@ -67,17 +88,25 @@ class Roles:
         self._begun_s[uid] = _now_s()
 
     async def promote(
-        self, spec: ReplicationSpec, *, cause: str, granted: bool = False
+        self,
+        spec: ReplicationSpec,
+        *,
+        cause: str,
+        granted: bool = False,
+        untying: bool = False,
     ) -> Promoted:
         """Have this node primary, as ``ReplicatedStorage.ensure_primary`` promises.
 
-        *granted*: nobody else has the volume yet, so nobody is asked.
+        *granted*: nobody else has the volume yet, so nobody is asked. *untying*: its peers are
+        given up, and what is on the leg is taken as it is.
         """
-        found = await self._met(spec, cause=cause)
+        found = await self._met(spec, self._drbd.see if untying else self._see, cause=cause)
         missing = self._missing(found, spec)
         if found.role is Role.PRIMARY and not found.frozen:
             return _promoted(found)
         if missing and not granted:
+            # Before the log is asked: what it grants makes the peers outdated, the good ones too.
+            _require_good(found, spec, missing)
             await self._ask(spec, missing)
         name = resource(spec.volume)
         with self._promises.granted(spec.uid, *missing):
@@ -93,7 +122,7 @@ class Roles:
         Without *force*, raises ``InUseError`` while it is attached. With it, who uses it is killed.
         One that stood still is down afterwards, its data known as old.
         """
-        seen = await self._drbd.see(volume, uid, cause=cause)
+        seen = await self._see(volume, uid, cause=cause)
         found, stack = seen.resource, await self._stack(volume, uid, seen, cause=cause)
         stable = stack.stable
         if stable is not None and not force:
@@ -126,7 +155,7 @@ class Roles:
 
     async def connect_anew(self, volume: str, uid: str, *, cause: str) -> None:
         """Have a leg that is not written to, and looks for its one peer, begin to look again."""
-        found = (await self._drbd.see(volume, uid, cause=cause)).resource
+        found = (await self._see(volume, uid, cause=cause)).resource
         if found is None or found.role is not Role.SECONDARY:
             return
         # Of several all would be given up, those as well that it has met.
@@ -135,21 +164,15 @@ class Roles:
             await self._drbd.adm("adjust", resource(volume), cause=cause)
             self.note_begun(uid)
 
-    async def _met(self, spec: ReplicationSpec, *, cause: str) -> Resource:
+    async def _met(self, spec: ReplicationSpec, see: See, *, cause: str) -> Resource:
         """Return the leg once it has met its peers, or has had the time to."""
         until_s = self._begun_s.get(spec.uid, float("-inf")) + _MEETING_S
         while True:
-            found = await self._resource(spec, cause=cause)
+            found = _running(spec, await see(spec.volume, spec.uid, cause=cause))
             waits = any(one.connection is Connection.CONNECTING for one in found.peers)
             if not waits or found.role is Role.PRIMARY or _now_s() >= until_s:
                 return found
             await asyncio.sleep(_POLL_S)
-
-    async def _resource(self, spec: ReplicationSpec, *, cause: str) -> Resource:
-        seen = await self._drbd.see(spec.volume, spec.uid, cause=cause)
-        if seen.resource is None or seen.resource.minor is None:
-            raise NotThereError("volume-missing", f"{spec.volume} is not running in DRBD")
-        return seen.resource
 
     async def _ask(self, spec: ReplicationSpec, missing: Sequence[str]) -> None:
         for peer in missing:
@@ -183,22 +206,71 @@ class Roles:
         *,
         cause: str,
     ) -> None:
-        """Have nobody use the device: users killed, then what they wrote let go of, and mounts."""
+        """Have nobody use the device: users killed, mounts taken away, what was written let go of.
+
+        Nobody may come to use it between the last look for users and that.
+        """
         found = seen.resource
         minor = None if found is None else found.minor
         devices = [one.number for one in (stack.stable, stack.opened) if one is not None]
         devices += [] if minor is None else [number(minor)]
-        for device in devices:
-            await self._tools.must(*EVICT, device, cause=cause)
-        if found is not None and found.frozen and minor is not None:
-            if seen.attached:
-                await self._drbd.detach(minor, cause=cause)
-            await self._drbd.adm("resume-io", resource(volume), cause=cause)
-        if stack.stable is not None:
-            for target in await self._filesystems.mounts(stack.stable.number, cause=cause):
-                await self._tools.must("umount", "--lazy", target, cause=cause)
+        await self._kill_users(volume, devices, cause=cause)
+        async with self._unmounted(stack, cause=cause):
+            await self._kill_users(volume, devices, cause=cause)
+            if found is not None and found.frozen and minor is not None:
+                if seen.attached:
+                    await self._drbd.detach(minor, cause=cause)
+                await self._drbd.adm("resume-io", resource(volume), cause=cause)
         if stack.below:
             await self._stacks.ensure_taken_away(volume, uid, cause=cause)
+
+    async def _kill_users(self, volume: str, devices: Sequence[str], *, cause: str) -> None:
+        """Have nobody alive who uses one of the devices, nor whom they started meanwhile."""
+        for _ in range(_ROUNDS_MAX):
+            said = [await self._tools.must(*EVICT, device, cause=cause) for device in devices]
+            if not any(one.stdout.split() for one in said):
+                return
+        raise InUseError(f"{volume} is used by ever new processes, however many are killed")
+
+    @asynccontextmanager
+    async def _unmounted(self, stack: Stack, *, cause: str) -> AsyncIterator[None]:
+        """Have the stable device mounted nowhere, nor to be found by its link, meanwhile and after.
+
+        The mount is gone from sight at once. But whoever takes away the last one has the filesystem
+        shut down, and waits for the device if that is frozen: it is waited for at the end.
+        """
+        stable, begun = stack.stable, list[asyncio.Task[object]]()
+        try:
+            if stable is not None:
+                for target in await self._filesystems.mounts(stable.number, cause=cause):
+                    argv = ("umount", "--lazy", target)
+                    begun.append(asyncio.create_task(self._tools.must(*argv, cause=cause)))
+                    await self._until_gone(stable.number, target, begun[-1], cause=cause)
+                await self._tools.must("rm", "-f", stable.path, cause=cause)
+            yield
+        except BaseException as error:
+            for task in begun:
+                task.cancel()
+            for one in await asyncio.gather(*begun, return_exceptions=True):
+                if isinstance(one, Exception):
+                    error.add_note(f"and unmounting: {one!r}")
+            raise
+        for task in begun:
+            await task
+
+    async def _until_gone(
+        self, device: str, target: str, unmounting: asyncio.Task[object], *, cause: str
+    ) -> None:
+        until_s = _now_s() + _SETTLED_S
+        while True:
+            ended, left = unmounting.done(), await self._filesystems.mounts(device, cause=cause)
+            if target not in left:
+                return
+            if ended:
+                await unmounting  # it says why, if it knows
+            if ended or _now_s() >= until_s:
+                raise InUseError(f"{target} is still mounted", target)
+            await asyncio.sleep(_POLL_S)
 
     async def _patiently(self, verb: str, name: str, *, cause: str) -> None:
         """Run it again for a while if somebody still has the device open, who is on his way out."""
@@ -216,6 +288,20 @@ class Roles:
 
 def _now_s() -> float:
     return asyncio.get_running_loop().time()
+
+
+def _running(spec: ReplicationSpec, seen: Seen) -> Resource:
+    if seen.resource is None or seen.resource.minor is None:
+        raise NotThereError("volume-missing", f"{spec.volume} is not running in DRBD")
+    return seen.resource
+
+
+def _require_good(found: Resource, spec: ReplicationSpec, missing: Sequence[str]) -> None:
+    """Raise ``UnsuitableError`` unless the leg may be all there is of the volume."""
+    if found.disk not in _GOOD:
+        alone = f"{', '.join(missing)} cannot be reached"
+        sentence = f"the leg of {spec.volume} is {found.disk.value}, and {alone}"
+        raise UnsuitableError("not-up-to-date", sentence)
 
 
 def number(minor: int) -> str:

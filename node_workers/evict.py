@@ -4,7 +4,11 @@
 
 DRBD 8.4 tells a frozen write that it is safe when the device is taken down, though the peer has
 gone on without it. Who is dead does not hear that. It looks at no file of the filesystem, which may
-not answer: what a file lies on is known by the mount it was opened through (proc(5)).
+not answer: what a file lies on is known by the mount it was opened through (proc(5)). Only what was
+opened through a mount that is no more is asked for its device, which the kernel knows by heart.
+
+Who waits for a frozen write dies when that is let go, and does nothing more until then: one that
+has its SIGKILL already is not killed again, so that whoever runs this until it kills nobody ends.
 """
 
 import contextlib
@@ -16,7 +20,8 @@ import sys
 def main() -> int:
     """Kill them, and print who they were."""
     device = sys.argv[1]
-    killed = [pid for pid in _others() if uses(pid, device) and _kill(pid)]
+    alive = [pid for pid in _others() if not is_dying(pid)]
+    killed = [pid for pid in alive if uses(pid, device) and _kill(pid)]
     print(" ".join(str(pid) for pid in killed))  # noqa: T201
     return 0
 
@@ -24,6 +29,19 @@ def main() -> int:
 def _others() -> list[int]:
     pids = (int(name) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208
     return [pid for pid in pids if pid not in {os.getpid(), os.getppid(), 1}]
+
+
+def is_dying(pid: int) -> bool:
+    """Return whether the process has a SIGKILL waiting for it: it runs no more of its program."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/status") as lines:  # noqa: PTH123
+        return has_sigkill(list(lines))
+    return False
+
+
+def has_sigkill(status: list[str]) -> bool:
+    """Return whether one waits, by the lines of ``/proc/<pid>/status``."""
+    waiting = [line.split()[1] for line in status if line.startswith(("SigPnd:", "ShdPnd:"))]
+    return any(int(one, 16) >> (signal.SIGKILL - 1) & 1 for one in waiting)
 
 
 def uses(pid: int, device: str) -> bool:
@@ -67,6 +85,11 @@ def _is_open(pid: int, name: str, mounts: dict[str, tuple[str, str]], device: st
         if mounts.get(through, ("", ""))[0] == device:
             return True
         where = os.readlink(f"/proc/{pid}/fd/{name}")  # noqa: PTH115
+        if through not in mounts and where.startswith("/"):
+            # Opened before its mount was taken away; or in memory, which is on none of ours.
+            lies_on = os.stat(f"/proc/{pid}/fd/{name}").st_dev  # noqa: PTH116
+            if f"{os.major(lies_on)}:{os.minor(lies_on)}" == device:
+                return True
         if where.startswith("/dev/"):
             number = os.stat(where).st_rdev  # noqa: PTH116
             return f"{os.major(number)}:{os.minor(number)}" == device

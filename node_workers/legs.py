@@ -19,6 +19,7 @@ IDENTITY = "HWBUSLEG-"
 _SECTOR_BYTES = 512
 _END_BYTES = 1 << 20
 _SUSPENDED = "s"
+_INACTIVE = "I"
 _NONE = 1  # what dmsetup answers for a device that does not exist
 
 
@@ -62,8 +63,12 @@ class Legs:
         found_bytes = await self.size_bytes(volume, below, cause=cause)
         if found_bytes != size_bytes:
             await self._tools.must("dmsetup", "load", _name(volume), "--table", line, cause=cause)
-        elif _SUSPENDED not in attributes:
-            return
+        else:
+            if _INACTIVE in attributes:
+                # Of another size: who loaded it died, and the next resume would put it in place.
+                await self._tools.must("dmsetup", "clear", _name(volume), cause=cause)
+            if _SUSPENDED not in attributes:
+                return
         await self._tools.must("dmsetup", "resume", _name(volume), cause=cause)
 
     async def ensure_removed(self, volume: str, uid: str, *, cause: str) -> None:

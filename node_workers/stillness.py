@@ -41,7 +41,8 @@ if [ -n "$devices" ]; then
     keeper=$!
 fi
 for device in $devices; do
-    [ "$status" -ne 0 ] || dmsetup suspend "$device" || status=$?
+    # Whoever died half way through moving it has left a table that resuming would put in place.
+    [ "$status" -ne 0 ] || { dmsetup clear "$device" && dmsetup suspend "$device"; } || status=$?
 done
 while [ "$status" -eq 0 ] && [ $# -gt 0 ]; do
     words=$1; shift
@@ -79,6 +80,8 @@ setsid sh -c 'trap "" HUP INT TERM; sleep "$1"; shift; for d; do dmsetup resume 
 keeper=$!
 trap 'thaw 143' HUP INT TERM
 for device in $devices; do
+    # A table that somebody loaded who died would be put in place by the resume.
+    dmsetup clear "$device" || thaw $?
     dmsetup suspend "$device" || thaw $?
 done
 # What came to rest only after the keeper had let go has nobody who would let it go.
@@ -110,6 +113,7 @@ LOOK = ("dmsetup", "info", "-c", "--noheadings", "--separator", "|", "-o", "name
 # LVM would wait for a device that stands still, to see whether it holds a volume group.
 NOT_THE_STILL = ("--config", "devices/ignore_suspended_devices=1")
 _SUSPENDED = "s"
+_INACTIVE = "I"
 _FIELDS = 3
 
 
@@ -171,15 +175,18 @@ async def ensure_moving(
     """Have no stable device stand still, except for those of these volumes; return which did."""
     tools = Tools(runner)
     execution = await tools.must(*LOOK, cause=cause)
-    found: list[str] = []
+    found: dict[str, str] = {}
     for line in execution.stdout.splitlines():
         fields = line.split("|")
         if len(fields) != _FIELDS and "|" in line:
             raise ToolFailedError(execution)
         ours = fields[0].startswith(DEVICE_NAME) and fields[1].startswith(IDENTITY)
         if ours and _SUSPENDED in fields[2]:
-            found.append(fields[0].removeprefix(DEVICE_NAME))
+            found[fields[0].removeprefix(DEVICE_NAME)] = fields[2]
     moved = tuple(volume for volume in sorted(found) if volume not in except_for)
     for volume in moved:
+        if _INACTIVE in found[volume]:
+            # It was to be moved by somebody who died: where it belongs is another's to say.
+            await tools.must("dmsetup", "clear", f"{DEVICE_NAME}{volume}", cause=cause)
         await tools.must("dmsetup", "resume", f"{DEVICE_NAME}{volume}", cause=cause)
     return moved

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 import hwbus.lab.requirements
@@ -100,6 +101,13 @@ def _is_free(place: IO[str]) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    """Have no program that a test runs in this process say what the next test's logs are."""
+    yield
+    structlog.reset_defaults()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from node_workers.drbd_config import RESOURCE
+from node_workers.drbd_legs import MARK, MARKS
 from node_workers.drbd_roles import EVICT
 from node_workers.drbd_tools import DRBDADM, LOOK, PUT, RESTORE
 from node_workers.drbd_verify import LINE
@@ -77,6 +78,12 @@ class DrbdTools:
         if given[:3] == PUT[1:]:
             self._state.files[given[3]] = stdin.decode()
             return ""
+        if given == MARKS[1:]:
+            begin, end = MARK.split("{}")
+            marks = [
+                one for one in self._state.files if one.startswith(begin) and one.endswith(end)
+            ]
+            return "".join(f"{one.rpartition('/')[2]}\n" for one in marks)
         if given[:3] == DRBDADM[1:]:
             return self._adm(given[3:], refused=refused)
         if given[:3] == RESTORE[1:]:
@@ -262,21 +269,26 @@ class DrbdTools:
 
     def _is_open(self, leg: Leg) -> bool:
         use = device_of(leg)
-        return bool(self._state.all_on_top_of(use) or self._state.mounts_of(use))
+        # A table holds what it leads to, also while it is not in use.
+        loaded = any(one.loaded_below == use for one in self._state.mapped)
+        return bool(loaded or self._state.all_on_top_of(use) or self._state.mounts_of(use))
 
 
 def evict(state: State, argv: Sequence[str]) -> str:
     """Have nobody use the device that ``evict.py`` is told; returns nothing if it is not run."""
     if tuple(argv[:-1]) != EVICT[1:]:
         return ""
+    killed = False
     for mapped in state.mapped:
         if f"254:{mapped.minor}" == argv[-1]:
+            busy = [one for one in state.mounts if one.device == mapped.uuid and one.busy]
+            killed = mapped.held_open or bool(busy)
             mapped.held_open = False
             state.mounts = [
-                msgspec.structs.replace(one, busy=False) if one.device == mapped.uuid else one
+                msgspec.structs.replace(one, busy=False) if one in busy else one
                 for one in state.mounts
             ]
-    return "\n"
+    return "4712\n" if killed else "\n"
 
 
 def _restored(dump: str) -> Metadata:

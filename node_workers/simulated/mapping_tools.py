@@ -7,7 +7,7 @@ from node_workers.drbd_roles import MAJOR
 from node_workers.limits import CGROUPS, WRITE
 from node_workers.simulated.arguments import ToolRefusal, UnknownToolUseError, read_arguments
 from node_workers.simulated.model import Lv, Mapped, State, device_of
-from node_workers.simulated.stillness_tools import all_devices, is_look
+from node_workers.simulated.stillness_tools import all_devices, attributes, is_look
 from node_workers.tools import REMOVE
 
 DRBD_VERSION = "/sys/module/drbd/version"
@@ -34,6 +34,7 @@ class MappingTools:
             "table": self._table,
             "create": self._create,
             "load": self._load,
+            "clear": self._clear,
             "resume": self._resume,
             "suspend": self._suspend,
             "remove": self._remove,
@@ -51,9 +52,8 @@ class MappingTools:
         if tuple(argv[:-1]) != INFO[2:]:
             raise UnknownToolUseError(f"dmsetup info {' '.join(argv)}")
         found = self._mapped(argv[-1])
-        attributes = f"L{'I' if found.loaded_sectors else '-'}{'s' if found.suspended else '-'}w"
         users = len(self._state.mounts_of(found.uuid)) + int(self._is_held(found))
-        return f"{found.uuid}|254|{found.minor}|{attributes}|{users}\n"
+        return f"{found.uuid}|254|{found.minor}|{attributes(found)}|{users}\n"
 
     def _table(self, argv: Sequence[str]) -> str:
         found = self._mapped(read_arguments(argv, flags=frozenset()).word())
@@ -105,10 +105,11 @@ class MappingTools:
         return ""
 
     def _resume(self, argv: Sequence[str]) -> str:
-        found = self._mapped(read_arguments(argv, flags=frozenset()).word())
-        found.sectors = found.loaded_sectors or found.sectors
-        found.below = found.loaded_below or found.below
-        found.loaded_sectors, found.loaded_below, found.suspended = 0, "", False
+        self._mapped(read_arguments(argv, flags=frozenset()).word()).resume()
+        return ""
+
+    def _clear(self, argv: Sequence[str]) -> str:
+        self._mapped(read_arguments(argv, flags=frozenset()).word()).clear()
         return ""
 
     def _suspend(self, argv: Sequence[str]) -> str:

@@ -166,6 +166,17 @@ class Mapped(msgspec.Struct, kw_only=True):
     held_open: bool = False
     path: str = ""
 
+    def resume(self) -> None:
+        """Have it go on, by the table that was loaded if there is one."""
+        self.sectors = self.loaded_sectors or self.sectors
+        self.below = self.loaded_below or self.below
+        self.suspended = False
+        self.clear()
+
+    def clear(self) -> None:
+        """Have no table but the one in use."""
+        self.loaded_sectors, self.loaded_below = 0, ""
+
     @property
     def is_crypt(self) -> bool:
         """Whether it is the plain side of what is below."""

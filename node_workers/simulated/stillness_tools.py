@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from node_workers.devices import DEVICE_NAME
 from node_workers.simulated.arguments import ToolRefusal, UnknownToolUseError
-from node_workers.simulated.model import State
+from node_workers.simulated.model import Mapped, State
 from node_workers.stillness import HOLD, LET_GO, LET_GO_EARLY, LOOK, STILL
 
 Tool = Callable[[Sequence[str]], str]
@@ -63,12 +63,13 @@ class StillnessTools:
     def _resume(self, names: Sequence[str]) -> None:
         for name in names:
             if (mapped := self._state.mapped_as(name)) is not None:
-                mapped.suspended = False
+                mapped.resume()
 
     def _suspend(self, name: str) -> None:
         mapped = self._state.mapped_as(name)
         if mapped is None:
             raise ToolRefusal(_FAILED, f"Device {name} not found\nCommand failed.\n")
+        mapped.clear()
         if mapped.frozen:
             sentence = f"device-mapper: suspend ioctl on {name}  failed"
             raise ToolRefusal(_FAILED, f"{sentence}: Device or resource busy\nCommand failed.\n")
@@ -87,10 +88,15 @@ def is_look(argv: Sequence[str]) -> bool:
     return tuple(argv) == LOOK[2:]
 
 
+def attributes(mapped: Mapped) -> str:
+    """Return what ``dmsetup info`` says of its tables, and whether it stands still."""
+    return f"L{'I' if mapped.loaded_sectors else '-'}{'s' if mapped.suspended else '-'}w"
+
+
 def all_devices(state: State) -> str:
     """Return what ``dmsetup info`` prints of all stable devices."""
     lines = (
-        f"{one.name}|{one.uuid}|L-{'s' if one.suspended else '-'}w\n"
+        f"{one.name}|{one.uuid}|{attributes(one)}\n"
         for one in state.mapped
         if one.name.startswith(DEVICE_NAME)
     )

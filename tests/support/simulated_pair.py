@@ -54,6 +54,7 @@ class SimulatedNode:
         self.held_keys = HeldKeys(OLD, NEW)
         self.held = self.held_keys.held
         self.verdict = Verdict.UNKNOWN
+        self.asked: list[str] = []
         self.promises = Promises()
         self.storage = self.storage_on(self.runner)
         self._kernel: asyncio.Task[None] | None = None
@@ -72,8 +73,10 @@ class SimulatedNode:
         )
 
     async def _judge(self, volume: str, uid: str, peer: str) -> Verdict:
-        held = self.promises.hold(Question(volume=volume, uid=uid, peer=peer))
-        return Verdict.GRANTED if held else self.verdict
+        if self.promises.hold(Question(volume=volume, uid=uid, peer=peer)):
+            return Verdict.GRANTED
+        self.asked.append(peer)
+        return self.verdict
 
     async def judge(self, verdict: Verdict) -> None:
         self.verdict = verdict
@@ -183,6 +186,11 @@ class SimulatedNode:
 
     async def blank(self) -> None:
         self._must("blkdiscard", "--zeroout", f"/dev/{_LEG}")
+
+    def lose_disk(self) -> None:
+        """Have the leg go without its disk, as after an I/O error."""
+        (leg,) = self.machine.state.legs
+        self._must("drbdsetup", "detach", str(leg.minor), "--force")
 
     def start_anew(self) -> None:
         self.storage = self.storage_on(self.runner)

@@ -1,17 +1,27 @@
 """Crash after every execution on a replicated volume, start anew: the end is the same."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
 
-from node_workers.ports import Execution, Filesystem, Runner, StorageError
+from node_workers.ports import (
+    Execution,
+    Filesystem,
+    NotThereError,
+    Runner,
+    SnapshotSpec,
+    StorageError,
+)
 from node_workers.replication import Start, Verdict
 from node_workers.simulated import drbd_blocks
 from node_workers.simulated.drbd_model import BLOCK_BYTES
 from node_workers.simulated.faults import SimulatedCrash
 from node_workers.simulated.model import State
+from tests.support.encryption_contract import OLD
 from tests.support.replication_contract import SIZE, TARGET, Tale, is_missed
 from tests.support.simulated_pair import SimulatedNode, SimulatedPair
 from tests.support.storage_bench import CAUSE, MIB, POOL
@@ -220,6 +230,8 @@ class Run:
     async def end(self) -> object:
         await joined(self.on)
         await asyncio.sleep(_SETTLED_S)  # legs meet, and fill each other, by themselves
+        for node in self._nodes():
+            await node.storage.replication_states(cause=CAUSE)  # as is done every half minute
         await self.pair.end()
         return [_left(node.machine.state) for node in self._nodes()]
 
@@ -282,3 +294,66 @@ def test_a_crash_after_any_execution_changes_nothing_in_the_end(name: str) -> No
         except StorageError as error:
             pytest.fail(f"crashed after execution {count} of {executions}, then: {error!r}")
         assert end == expected, f"crashed after execution {count} of {executions}"
+
+
+# What is begun, and what is wanted instead once whoever began it is dead.
+REVERSED: dict[str, tuple[list[Step], Step, Step]] = {
+    "tied, and not after all": ([plain_in_use], converted, plain_again),
+    "untied, and not after all": ([plain_in_use, converted], plain_again, converted),
+}
+SNAPSHOT = SnapshotSpec(
+    uid="uid-s1", name="s1", pool=POOL, size_bytes=40 * MIB, volume="v1", volume_uid="uid-v1"
+)
+
+
+async def called_off(on: Tale, node: SimulatedNode, wish: Step) -> None:
+    """Have *wish* instead, which may come too late, and then a snapshot."""
+    try:
+        await wish(on)
+    except NotThereError as error:
+        if error.reason != "metadata-missing":
+            raise
+        await plain_again(on)  # it is seen through
+    state = node.machine.state
+    assert [one.name for one in state.mapped if one.loaded_below] == []
+    wanted = "drbd:100" if state.legs else node.machine.volume(f"{POOL}/v1").uuid
+    assert lies_on(state) == wanted
+    await node.storage.ensure_snapshots([(node.pool_uid, SNAPSHOT)], may_take=True, cause=CAUSE)
+    assert lies_on(state) == wanted
+
+
+def lies_on(state: State) -> str:
+    """Return what the device of the consumer lies on, whatever is mapped in between."""
+    mapped = {one.uuid: one for one in state.mapped}
+    below = next(one.below for one in state.mapped if one.name == "hwbus:v1")
+    while below in mapped:
+        below = mapped[below].below
+    return below
+
+
+@pytest.mark.parametrize("keys", [(), (OLD,)], ids=["clear", "encrypted"])
+@pytest.mark.parametrize("name", REVERSED)
+def test_a_move_that_was_called_off_half_way_is_not_made_later(
+    name: str, keys: tuple[str, ...]
+) -> None:
+    before, step, back = REVERSED[name]
+
+    async def live(count: int) -> int:
+        pair, fuse = SimulatedPair(), Fuse(count)
+        on = Tale(pair)
+        on.keys = keys
+        await pair.begin()
+        for one in before:
+            await one(on)
+        pair.a.storage = pair.a.storage_on(fuse.runner(pair.a.runner))
+        with contextlib.suppress(SimulatedCrash):
+            await step(on)
+        pair.a.storage = pair.a.storage_on(pair.a.runner)
+        await called_off(on, pair.a, back)
+        await pair.end()
+        return fuse.executions
+
+    executions = run_virtually(partial(live, 0))
+    assert executions > 0
+    for count in range(1, executions + 1):
+        run_virtually(partial(live, count))

@@ -448,7 +448,14 @@ def _labellings() -> st.SearchStrategy[Callable[[Story], object]]:
     keys, values = st.sampled_from(["team", "tier"]), st.sampled_from(["a", "b", ""])
     return st.builds(
         lambda v, new, gone: (
-            lambda s: s.say(VolumeLabelled(volume=f"v{v}", uid=uid(v), set=new, removed=gone))
+            lambda s: s.say(
+                VolumeLabelled(
+                    volume=f"v{v}",
+                    uid=uid(v),
+                    set=new,
+                    removed=tuple(key for key in gone if key not in new),  # both is refused
+                )
+            )
         ),
         st.integers(1, 4),
         st.dictionaries(keys, values),
