@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from aggregates.care import pending
+from aggregates.policy import Policy
 from aggregates.world import World
 from hwbus.subjects import parse_event
 from schemas.disk import DiskClass, Health, ReportDiskHealth
@@ -20,6 +21,7 @@ from schemas.policy import (
     PausePolicy,
     PolicyActed,
     PolicyAnswered,
+    PolicyChanged,
     PolicyKind,
     PolicySpec,
     RemovePolicy,
@@ -178,6 +180,11 @@ async def policies_keep_to_their_bounds(day: PolicyDay) -> int:
             if isinstance(event, PolicyActed):
                 begun += 1
                 within_bounds(world, event, last)
+            if isinstance(event, PolicyChanged):
+                # What has cooled down by then has, however long it would take from now on.
+                for key in [key for key in last if key[0] == event.uid]:
+                    if cooled(world.policies[event.policy], last[key], commit.at):
+                        del last[key]
             refused = isinstance(event, PolicyAnswered) and event.code is not None
             if refused:
                 last.pop((event.uid, event.object), None)
@@ -186,12 +193,15 @@ async def policies_keep_to_their_bounds(day: PolicyDay) -> int:
     return begun
 
 
+def cooled(policy: Policy, acted: datetime, at: datetime) -> bool:
+    return policy.spec is not None and at >= acted + timedelta(seconds=policy.spec.cool_down_s)
+
+
 def within_bounds(world: World, event: PolicyActed, last: dict[tuple[str, str], datetime]) -> None:
     policy, key = world.policies[event.policy], (event.uid, event.object)
     assert policy.spec is not None
     assert not policy.paused
-    cool_down = timedelta(seconds=policy.spec.cool_down_s)
-    assert key not in last or event.at >= last[key] + cool_down, "twice within a cool-down"
+    assert key not in last or cooled(policy, last[key], event.at), "twice within a cool-down"
     last[key] = event.at
     if isinstance(event.wish, GrowVolume):
         assert event.wish.size_bytes <= CEILING
