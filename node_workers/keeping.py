@@ -10,13 +10,14 @@ from hwbus import subjects
 from hwbus.ports import Clock
 from hwbus.telemetry import current_traceparent, tracer
 from node_workers.figures import Figures
-from node_workers.ports import Execution, Runner, ToolTimedOutError
+from node_workers.ports import Execution, Runner, ToolNotStartedError, ToolTimedOutError
 from node_workers.store import Record
 from schemas.audit import ExecutedRecord
 
 CORRELATION: ContextVar[str] = ContextVar("correlation", default="")
 _STDERR_CHARACTERS_MAX = 4096
 _KILLED = -9
+_NOT_STARTED = 126  # as a shell has it (XCU 2.8.2)
 _LVM = ("lvm", "lv", "vg", "pv")
 _NO_LVM = frozenset({"lvmdump"})
 _LOOKS = ("scan:", "health:")
@@ -68,6 +69,11 @@ class KeepingRunner:
                 returned = True
             except ToolTimedOutError as error:
                 execution, returned = error.execution, True
+                raise
+            except ToolNotStartedError as error:
+                execution = msgspec.structs.replace(
+                    execution, exit_status=_NOT_STARTED, stderr=str(error)
+                )
                 raise
             finally:
                 if not returned:

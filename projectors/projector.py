@@ -186,14 +186,14 @@ class Projector:
         if self.seq >= seq:
             return True
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.add(entry := (seq, waiter))
+        self._waiting.add((seq, waiter))
         try:
             async with asyncio.timeout(within_s):
                 await waiter
         except TimeoutError:
             return self.seq >= seq
         finally:
-            self._waiting.discard(entry)
+            self._waiting.discard((seq, waiter))
         return True
 
     async def check(self) -> Difference:

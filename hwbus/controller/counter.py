@@ -116,7 +116,8 @@ class Counter:
 
         It stays in hand meanwhile: given back, it would count as delivered in vain.
         """
-        for number in range(1 << 30):
+        number = 0
+        while True:
             answer = await self._desk.call(call)
             if not isinstance(answer, Undecided):
                 return answer
@@ -124,7 +125,7 @@ class Counter:
             say("submitted command is undecided", command=answer.command, because=answer.because)
             await delivery.make_room()
             await asyncio.sleep(AGAIN_AFTER_S[min(number, len(AGAIN_AFTER_S) - 1)])
-        raise AssertionError("unreachable in any lifetime")
+            number += 1
 
     async def _tell(self, settled: Awaitable[None], command: str) -> None:
         """Tell the queue how a delivery ended."""
